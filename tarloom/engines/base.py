@@ -1,0 +1,58 @@
+"""What every engine offers: map a worker over items, bounded in flight, retried, in any order.
+
+A *worker* is a callable from an item to a report, built once per process by an `opener`. Openers and items are small
+and picklable and travel to where the work runs; the heavy things (a model, a connection pool) are built there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Worker = Callable[[Item], Result]
+Opener = Callable[[], Worker[Item, Result]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of one shard."""
+
+    shard: str
+    rows: int = 0
+    successes: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Failed rows by named error."""
+    bytes: int = 0
+    """Bytes of the members written or read."""
+    seconds: float = 0.0
+    skipped: bool = False
+    """An earlier run had done this shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Generic[Item, Result]):
+    """The end of one item: its result, or the error that outlasted the retries."""
+
+    item: Item
+    result: Result | None = None
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """Runs workers. Closing stops them; Ctrl-C in the caller stops them too."""
+
+    def map(
+        self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
+    ) -> Iterator[Outcome[Item, Result]]:
+        """Outcomes as they come, in any order. `items` is consumed lazily: a few in flight per worker.
+
+        UsageError and EngineError raised by an opener or a worker end the run: they are raised here. Any other
+        exception of an item, and the death of its worker, counts as one failed try; the item is tried again up to
+        `retries` times, then becomes an Outcome with an error.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop all workers."""
+        ...

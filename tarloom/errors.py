@@ -1,0 +1,102 @@
+"""All errors that tarloom raises on purpose.
+
+TarloomError
+├── UsageError              wrong options or input; nothing was started (exit code 2)
+│   ├── PlanMismatch        the output was planned from another input or with other options
+│   ├── StageMismatch       a sidecar of this name was made by another model, prompt or preprocessing
+│   └── MissingExtra        an optional dependency is not installed
+├── StorageError            a file cannot be listed, read or written where it lies (exit code 1)
+├── ShardError              a shard, or what belongs to it, is not as it should be (exit code 1)
+│   ├── CorruptShard        its bytes are not a sound tar, parquet or JSON
+│   │   └── TruncatedShard  it ends before its contents do
+│   ├── StaleIndex          an index made for another version of its shard
+│   └── StaleSidecar        a sidecar made for another version of its shard
+├── EngineError             workers died or the environment is broken: the whole run stops (exit code 1)
+└── RowError                one row failed: counted and named in its row, never the end of a run
+    ├── FetchError          it could not be downloaded
+    └── ImageError          its bytes could not be decoded, resized or encoded
+
+Every message says what happened, where (shard, key, row or URL) and what to do.
+"""
+
+from typing import Final
+
+
+class TarloomError(Exception):
+    """Base of all errors that tarloom raises on purpose."""
+
+
+class UsageError(TarloomError):
+    """Options or input are wrong; nothing was started."""
+
+
+class PlanMismatch(UsageError):
+    """The output folder was planned from another input or with other options."""
+
+
+class StageMismatch(UsageError):
+    """A sidecar of this name exists and was made with another fingerprint."""
+
+
+class MissingExtra(UsageError):
+    """An optional dependency is not installed."""
+
+
+class StorageError(TarloomError):
+    """A file cannot be listed, read or written where it lies."""
+
+
+class ShardError(TarloomError):
+    """A shard, or a file that belongs to it, is not as it should be."""
+
+
+class CorruptShard(ShardError):
+    """The bytes of a shard or of one of its files are not sound."""
+
+
+class TruncatedShard(CorruptShard):
+    """A shard ends before its contents do."""
+
+
+class StaleIndex(ShardError):
+    """An index was made for another version of its shard."""
+
+
+class StaleSidecar(ShardError):
+    """A sidecar was made for another version of its shard."""
+
+
+class EngineError(TarloomError):
+    """Workers died or their environment is broken; the run cannot go on."""
+
+
+class RowError(TarloomError):
+    """One row failed. `name` is one of a few stable words (docs/errors.md), `transient` says if a retry may help."""
+
+    def __init__(self, name: str, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.name: Final = name
+        self.transient: Final = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_row_error, (type(self), self.name, str(self), self.transient)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class FetchError(RowError):
+    """A row's bytes could not be fetched."""
+
+
+class ImageError(RowError):
+    """A row's bytes could not be decoded, resized or encoded as a picture."""
+
+
+def _rebuild_row_error(kind: type[RowError], name: str, message: str, transient: bool) -> RowError:
+    return kind(name, message, transient=transient)
+
+
+def missing_extra(extra: str, error: ImportError) -> MissingExtra:
+    """The error to raise where an adapter's framework cannot be imported. It names the line that installs it."""
+    return MissingExtra(f"{error.name or extra} is not installed; run: pip install 'tarloom[{extra}]'")

@@ -1,0 +1,1 @@
+"""From shards to sidecars: stages, and the one loop that runs them."""
