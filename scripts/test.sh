@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Everything CI checks: install, lint, types, tests.
+#   ./scripts/test.sh [--slow] [PYTEST OPTIONS]     --slow adds the tests marked "slow"
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+./scripts/install.sh
+selection=(-m "not slow")
+if [ "${1:-}" = --slow ]; then
+    selection=()
+    shift
+fi
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+exec .venv/bin/python -m pytest "${selection[@]}" "$@"
