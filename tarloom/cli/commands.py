@@ -1,0 +1,198 @@
+"""The commands: for each its options, and how its job is run, watched and summed up.
+
+Frameworks are imported when a command is executed, never to show its help.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+from tarloom.cli.console import Finished, watch
+from tarloom.create.config import CreateConfig
+from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.process.caption import CaptionStage
+from tarloom.process.embed import EmbedStage
+from tarloom.process.run import ProcessConfig
+from tarloom.process.stage import Stage
+from tarloom.read.scan import ScanConfig
+from tarloom.report import ReportConfig
+
+LOST = 3
+
+
+class Command(Protocol):
+    """What the `tarloom` command can be asked to do. A dataclass: its fields are the options."""
+
+    json: bool
+
+    def execute(self) -> Finished:
+        """Run to the end, showing progress on stderr. Raises TarloomError."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Create:
+    """Download or read pictures, resize them, and pack them into tar shards with their metadata."""
+
+    create: CreateConfig
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    plan_only: bool = False
+    """Plan, print how many shards there will be, and stop."""
+    max_failed: int = 0
+    """Shards that may fail before the exit code is 3."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        from tarloom.create.job import CreateJob
+
+        with open_engine(self.engine) as engine:
+            job = CreateJob(self.create, engine)
+            job.prepare()
+            if self.plan_only:
+                facts = {"rows": job.total, "shards": len(job.shards)}
+                return Finished(title="Planned; nothing was created", facts=facts)
+            for _ in watch(job, title="creating", total=job.total, done=lambda report: report.rows):
+                pass
+        summary = job.summary()
+        return Finished(
+            title=f"Created {self.create.output}",
+            facts=asdict(summary),
+            exit_code=LOST if len(summary.failed_shards) > self.max_failed else 0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Stream all samples through one of the readers; print counts, rates, some samples, and a digest on request."""
+
+    scan: ScanConfig
+    reader: str = "plain"
+    """plain, webdataset, ray_actor, ray_data, ray_data_webdataset, spark or torch."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        from tarloom.read.readers import scan
+
+        job = scan(self.reader, self.scan)
+        job.prepare()
+        for _ in watch(job, title=f"reading with {self.reader}", total=job.total, done=lambda tally: tally.rows):
+            pass
+        return Finished(title=f"Read {self.scan.path}", facts=asdict(job.summary()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """Caption every picture with a vision-language model in vLLM; write one sidecar beside each shard."""
+
+    process: ProcessConfig
+    stage: CaptionStage
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        return _process(self.stage, self.process, self.engine, title="captioning")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Embed every picture with CLIP or SigLIP; write one sidecar of unit vectors beside each shard."""
+
+    process: ProcessConfig
+    stage: EmbedStage
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        return _process(self.stage, self.process, self.engine, title="embedding")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Say what a dataset holds: shards, samples, members and columns. No picture is read."""
+
+    path: str
+    """The dataset's folder, local or remote."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        import tarloom
+
+        dataset = tarloom.open(self.path)
+        facts = {
+            "shards": len(dataset.shards),
+            "samples": len(dataset),
+            "tar_bytes": sum(shard.size for shard in dataset.shards),
+            "columns": list(dataset.columns),
+        }
+        return Finished(title=f"{self.path}", facts=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Prove that every shard's tar, metadata, index, stats and sidecars agree; say what is wrong and where."""
+
+    path: str
+    """The dataset's folder, local or remote."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        from tarloom.format.storage import open_storage
+        from tarloom.format.verify import verify
+
+        reports = list(watch(verify(open_storage(self.path)), title="verifying", total=None, done=lambda r: r.rows))
+        findings = [f"{f.file}: {f.problem}" for report in reports for f in report.findings]
+        facts: Mapping[str, object] = {
+            "shards": len(reports),
+            "samples": sum(report.rows for report in reports),
+            "bytes": sum(report.bytes for report in reports),
+            "findings": findings,
+        }
+        title = f"{len(findings)} findings in {self.path}" if findings else f"{self.path} is sound"
+        return Finished(title=title, facts=facts, exit_code=LOST if findings else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Draw a dataset as one self-contained report.html and a contact_sheet.png."""
+
+    report: ReportConfig
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        from tarloom.report import build_report
+
+        return Finished(title=f"Report of {self.report.path}", facts=asdict(build_report(self.report)))
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "create": Create,
+    "read": Read,
+    "caption": Caption,
+    "embed": Embed,
+    "info": Info,
+    "verify": Verify,
+    "report": Report,
+}
+
+
+def _process(stage: Stage, config: ProcessConfig, engine_config: EngineConfig, *, title: str) -> Finished:
+    from tarloom.process.run import ProcessJob
+
+    with open_engine(engine_config) as engine:
+        job = ProcessJob(stage, config, engine)
+        job.prepare()
+        for _ in watch(job, title=title, total=job.total, done=lambda report: report.rows):
+            pass
+    summary = job.summary()
+    return Finished(
+        title=f"{title.capitalize()} of {config.path}",
+        facts=asdict(summary),
+        exit_code=LOST if len(summary.failed_shards) > config.max_failed else 0,
+    )

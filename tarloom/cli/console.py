@@ -1,0 +1,104 @@
+"""What a person sees: progress on stderr while a job runs, a summary on stdout when it ends, JSON for machines."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+Step = TypeVar("Step")
+PLAIN_SECONDS = 10.0
+"""Where stderr is no terminal, a line of progress at most this often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a command ended: what people read, what machines read, and the exit code."""
+
+    title: str
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """Shown line by line and given whole as JSON."""
+    notes: Sequence[str] = ()
+    """Lines for people only: what to look at, what to do next."""
+    exit_code: int = 0
+
+
+def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
+    """Pass the steps on while showing how many rows they have done."""
+    if sys.stderr.isatty():
+        yield from _watch_bar(steps, title=title, total=total, done=done)
+    else:
+        yield from _watch_lines(steps, title=title, total=total, done=done)
+
+
+def show(finished: Finished, *, as_json: bool) -> None:
+    """Print the summary on stdout, with one JSON object as its last line on request."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    for name, value in finished.facts.items():
+        if value not in (None, "", {}, []):
+            table.add_row(name.replace("_", " "), _readable(value))
+    console.print(finished.title, style="bold", markup=False)
+    console.print(table)
+    for note in finished.notes:
+        console.print(note, markup=False)
+    if as_json:
+        sys.stdout.write(json.dumps({"exit_code": finished.exit_code, **finished.facts}) + "\n")
+    sys.stdout.flush()
+
+
+def complain(prog: str, message: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"{prog}: {' '.join(message.split())}\n")
+
+
+def _watch_bar(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task, start, count = progress.add_task(title, total=total, rate=""), time.monotonic(), 0
+        for step in steps:
+            count += done(step)
+            progress.update(task, completed=count, rate=f"{_rate(count, start):,.0f}/s")
+            yield step
+
+
+def _watch_lines(
+    steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]
+) -> Iterator[Step]:
+    start = said = time.monotonic()
+    count = 0
+    for step in steps:
+        count += done(step)
+        if time.monotonic() - said > PLAIN_SECONDS:
+            said = time.monotonic()
+            of = f" of {total:,}" if total else ""
+            sys.stderr.write(f"{title}: {count:,}{of} rows, {_rate(count, start):,.0f}/s\n")
+        yield step
+
+
+def _rate(count: int, start: float) -> float:
+    return count / max(time.monotonic() - start, 1e-9)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_readable(number)}" for name, number in value.items())
+    if isinstance(value, (list, tuple)):
+        return "\n".join(map(str, value))
+    return str(value)
