@@ -32,12 +32,13 @@ unpack_ceph() { # sets CEPH, the folder with the unpacked packages
   command -v apt-get >/dev/null || lacks "no apt-get; Ceph's packages are taken from Debian or Ubuntu"
   command -v dpkg >/dev/null || lacks "no dpkg to unpack Ceph's packages with"
   mkdir -p "$CACHE"
-  local new
-  new=$(mktemp -d "$CACHE/ceph-new-XXXXXX")
-  trap 'rm -rf "$new"' RETURN
-  download_packages "$new/debs"
-  for package in "$new"/debs/*.deb; do dpkg -x "$package" "$new/root"; done
-  mv -T "$new/root" "$CEPH" 2>/dev/null || [ -x "$CEPH/usr/bin/radosgw" ] || fail "cannot move $new/root to $CEPH"
+  ( # appears whole or not at all, whoever else is unpacking
+    new=$(mktemp -d "$CACHE/ceph-new-XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    download_packages "$new/debs"
+    for package in "$new"/debs/*.deb; do dpkg -x "$package" "$new/root"; done
+    mv -T "$new/root" "$CEPH" 2>/dev/null || [ -x "$CEPH/usr/bin/radosgw" ] || fail "cannot move $new/root to $CEPH"
+  )
 }
 
 download_packages() { # $1: where to
@@ -171,7 +172,8 @@ start() { # sets everything up in $STATE; prints the environment of a client
   touch "$STATE/.s3_server"
   use_ceph
   write_config
-  if ! (set -e; start_cluster) >"$STATE/log/start.out" 2>&1; then
+  start_cluster >"$STATE/log/start.out" 2>&1 & # as a condition it would run without "set -e"
+  if ! wait $!; then
     tail -n 15 "$STATE/log/start.out" >&2
     stop
     fail "the server did not start"
@@ -185,6 +187,7 @@ export AWS_REGION=us-east-1
 export AWS_DEFAULT_REGION=us-east-1
 export AWS_ALLOW_HTTP=true
 export AWS_REQUEST_CHECKSUM_CALCULATION=when_required
+# the server is up
 ENVIRONMENT
 }
 

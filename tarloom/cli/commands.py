@@ -35,7 +35,7 @@ class Create:
     """Download or read pictures, resize them, and pack them into tar shards with their metadata."""
 
     create: CreateConfig
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    run_on: EngineConfig = field(default_factory=EngineConfig)
     plan_only: bool = False
     """Plan, print how many shards there will be, and stop."""
     max_failed: int = 0
@@ -46,7 +46,7 @@ class Create:
     def execute(self) -> Finished:
         from tarloom.create.job import CreateJob
 
-        with open_engine(self.engine) as engine:
+        with open_engine(self.run_on) as engine:
             job = CreateJob(self.create, engine)
             job.prepare()
             if self.plan_only:
@@ -88,12 +88,12 @@ class Caption:
 
     process: ProcessConfig
     stage: CaptionStage
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    run_on: EngineConfig = field(default_factory=EngineConfig)
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return _process(self.stage, self.process, self.engine, title="captioning")
+        return _process(self.stage, self.process, self.run_on, title="captioning")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +102,12 @@ class Embed:
 
     process: ProcessConfig
     stage: EmbedStage
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    run_on: EngineConfig = field(default_factory=EngineConfig)
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return _process(self.stage, self.process, self.engine, title="embedding")
+        return _process(self.stage, self.process, self.run_on, title="embedding")
 
 
 @dataclass(frozen=True, kw_only=True)

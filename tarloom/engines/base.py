@@ -39,6 +39,10 @@ class Outcome(Generic[Item, Result]):
     error: str | None = None
 
 
+class WorkerBroken(Exception):
+    """Raised by a worker that is of no more use (its model's engine died): another one is opened for the next try."""
+
+
 class Engine(Protocol):
     """Runs workers. Closing stops them; Ctrl-C in the caller stops them too."""
 
