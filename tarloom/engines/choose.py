@@ -1,0 +1,37 @@
+"""Which engine a run uses, as the user says it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tarloom.engines.base import Engine
+from tarloom.engines.local import LocalEngine
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Where the work runs. Nothing here shapes the output."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local: processes of this machine. ray: actors of a Ray cluster, or of one started for the run."""
+    num_workers: int = 1
+    """Workers side by side, each with one shard at a time; with the local engine one worker needs no extra process."""
+    cpus_per_worker: float = 1
+    """Ray: CPUs reserved for each worker."""
+    gpus_per_worker: float = 0
+    """Ray: GPUs reserved for each worker; fractions share one."""
+    ray_address: str | None = None
+    """Ray: address of a running cluster, as RAY_ADDRESS; without either, one is started on this machine."""
+
+
+def open_engine(config: EngineConfig) -> Engine:
+    """The engine that was asked for; close it after use. Raises UsageError for options that cannot work."""
+    if config.engine == "local":
+        return LocalEngine(config.num_workers)
+    from tarloom.engines.ray import RayEngine
+
+    return RayEngine(
+        config.num_workers,
+        cpus_per_worker=config.cpus_per_worker,
+        gpus_per_worker=config.gpus_per_worker,
+        address=config.ray_address,
+    )

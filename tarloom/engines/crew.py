@@ -1,0 +1,187 @@
+"""How engines run items: one loop that hires workers, hands out items, retries, and gives up where that is right.
+
+An engine brings only its kind of *seat*: a process or an actor in which one worker is opened and tries one item at a
+time. Which item goes where, what counts as a failed try and when the run must end is decided here, once.
+"""
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol
+
+from tarloom.engines.base import Item, Opener, Outcome, Result, Worker, WorkerBroken
+from tarloom.errors import EngineError, TarloomError, UsageError
+
+LOST_OPENINGS = 3
+"""So many workers in a row that die while they open mean a broken environment, not bad luck."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a seat answers: it is open, or how one try ended."""
+
+    opened: bool = False
+    result: Any = None
+    error: str | None = None
+    """The try failed."""
+    fatal: Exception | None = None
+    """The run must end with this."""
+    lost: bool = False
+    """The worker is gone or of no more use: hire another."""
+
+
+class Seat(Protocol):
+    """A place where one worker is opened, then tries one item at a time."""
+
+    def submit(self, item: Any) -> None:
+        """Begin a try. Called only after the seat said it is open, and when no try is under way."""
+        ...
+
+    def receive(self) -> Reply:
+        """The reply that is waiting; a reply with `lost` if the seat died."""
+        ...
+
+    def dismiss(self, *, at_once: bool) -> None:
+        """Let the worker go. At once: do not wait for it to close."""
+        ...
+
+
+def open_worker(opener: Opener[Item, Result]) -> tuple[Worker[Item, Result] | None, Reply]:
+    """The worker and the reply that it is open, or none and the reply that says why."""
+    try:
+        return opener(), Reply(opened=True)
+    except (UsageError, EngineError) as error:
+        return None, Reply(fatal=error)
+    except Exception as error:
+        logger.debug("a worker could not be opened", exc_info=True)
+        return None, Reply(fatal=EngineError(f"a worker could not be opened: {describe(error)}"))
+
+
+def try_item(worker: Worker[Item, Result], item: Item) -> Reply:
+    """One try of one item."""
+    try:
+        return Reply(result=worker(item))
+    except (UsageError, EngineError) as error:
+        return Reply(fatal=error)
+    except WorkerBroken as error:
+        return Reply(error=str(error), lost=True)
+    except Exception as error:
+        logger.debug("a try failed", exc_info=True)
+        return Reply(error=describe(error))
+
+
+def close_worker(worker: object) -> None:
+    """Let a worker free what it holds, if it has a `close`."""
+    close = getattr(worker, "close", None)
+    if callable(close):
+        close()
+
+
+def describe(error: BaseException) -> str:
+    """One line: the message of an error of ours, kind and message of any other."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TarloomError) else f"{type(error).__name__}: {text}"
+
+
+@dataclass
+class _Task(Generic[Item]):
+    item: Item
+    failures: int = 0
+
+
+class Backlog(Generic[Item]):
+    """Items that are still to be done: those that failed a try first, then new ones, taken lazily."""
+
+    def __init__(self, items: Iterable[Item], *, retries: int, ahead: int) -> None:
+        self._new = iter(items)
+        self._waiting: deque[_Task[Item]] = deque()
+        self._retries = retries
+        self._ahead = ahead
+
+    def __len__(self) -> int:
+        """How many items can be handed out now; looks ahead no further than an engine has seats."""
+        missing = max(0, self._ahead - len(self._waiting))
+        self._waiting.extend(_Task(item) for item in itertools.islice(self._new, missing))
+        return len(self._waiting)
+
+    def take(self) -> _Task[Item] | None:
+        return self._waiting.popleft() if len(self) else None
+
+    def failed(self, task: _Task[Item], error: str) -> Outcome[Item, Any] | None:
+        """The item's end, or None when it will be tried again."""
+        task.failures += 1
+        if task.failures > self._retries:
+            return Outcome(item=task.item, error=error)
+        self._waiting.appendleft(task)
+        return None
+
+
+class Crew(Generic[Item]):
+    """The loop over seats. `hire` makes a new seat, `wait` returns those of the given that have a reply."""
+
+    def __init__(self, *, hire: Callable[[], Any], wait: Callable[[Sequence[Any]], Sequence[Any]], size: int) -> None:
+        self._hire = hire
+        self._wait = wait
+        self._size = size
+        self._opening: set[Seat] = set()
+        self._idle: list[Seat] = []
+        self._busy: dict[Seat, _Task[Item]] = {}
+        self._lost_openings = 0
+
+    def run(self, items: Iterable[Item], *, retries: int) -> Iterator[Outcome[Item, Any]]:
+        """Outcomes as they come. However this ends, no seat is left behind."""
+        backlog = Backlog(items, retries=retries, ahead=self._size)
+        finished = False
+        try:
+            while len(backlog) or self._busy:
+                self._staff(backlog)
+                for seat in self._wait([*self._opening, *self._busy]):
+                    outcome = self._handle(seat, seat.receive(), backlog)
+                    if outcome is not None:
+                        yield outcome
+            finished = True
+        finally:
+            for seat in (*self._opening, *self._idle, *self._busy):
+                seat.dismiss(at_once=not finished or seat in self._opening)
+
+    def _staff(self, backlog: Backlog[Item]) -> None:
+        """Give every idle seat an item, and hire for the rest."""
+        while self._idle and (task := backlog.take()) is not None:
+            seat = self._idle.pop()
+            self._busy[seat] = task
+            seat.submit(task.item)
+        while len(self._opening) + len(self._busy) < self._size and len(self._opening) < len(backlog):
+            self._opening.add(self._hire())
+
+    def _handle(self, seat: Seat, reply: Reply, backlog: Backlog[Item]) -> Outcome[Item, Any] | None:
+        if reply.fatal is not None:
+            raise reply.fatal
+        if seat in self._opening:
+            self._opened(seat, reply)
+            return None
+        task = self._busy.pop(seat)
+        if reply.lost:
+            seat.dismiss(at_once=True)
+        else:
+            self._idle.append(seat)
+        if reply.error is not None:
+            return backlog.failed(task, reply.error)
+        return Outcome(item=task.item, result=reply.result)
+
+    def _opened(self, seat: Seat, reply: Reply) -> None:
+        self._opening.discard(seat)
+        if not reply.lost:
+            self._lost_openings = 0
+            self._idle.append(seat)
+            return
+        seat.dismiss(at_once=True)
+        self._lost_openings += 1
+        if self._lost_openings >= LOST_OPENINGS:
+            raise EngineError(
+                f"{LOST_OPENINGS} workers in a row died while they opened ({reply.error}); "
+                "if they ran out of memory, use fewer workers or a smaller model"
+            )

@@ -1,0 +1,142 @@
+"""Work on this machine: in this process with one worker, in spawned processes with more.
+
+Worker processes do not outlive this one, however it ends, and a worker that dies is replaced.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import connection, get_context, parent_process
+from typing import Any
+
+from tarloom.engines.base import Item, Opener, Outcome, Result
+from tarloom.engines.crew import Backlog, Crew, Reply, close_worker, open_worker, try_item
+from tarloom.errors import UsageError
+
+CLOSING_SECONDS = 10.0
+"""How long a worker process may take to close before it is stopped."""
+
+
+class LocalEngine:
+    """Runs workers on this machine. One worker runs inline, so that a debugger and Ctrl-C work as in any loop."""
+
+    def __init__(self, workers: int = 1) -> None:
+        if workers < 1:
+            raise UsageError(f"the number of workers must be at least 1, not {workers}")
+        self.workers = workers
+
+    def map(
+        self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
+    ) -> Iterator[Outcome[Item, Result]]:
+        if self.workers == 1:
+            yield from _run_inline(opener, items, retries)
+        else:
+            yield from Crew[Item](hire=lambda: _ProcessSeat(opener), wait=_wait, size=self.workers).run(
+                items, retries=retries
+            )
+
+    def close(self) -> None:
+        """Nothing to stop: the worker processes of a `map` end with it."""
+
+
+def _run_inline(opener: Opener[Item, Result], items: Iterable[Item], retries: int) -> Iterator[Outcome[Item, Result]]:
+    backlog = Backlog(items, retries=retries, ahead=1)
+    worker = None
+    try:
+        while (task := backlog.take()) is not None:
+            if worker is None:
+                worker, opened = open_worker(opener)
+                _raise_fatal(opened)
+            assert worker is not None
+            reply = try_item(worker, task.item)
+            _raise_fatal(reply)
+            if reply.lost:
+                close_worker(worker)
+                worker = None
+            outcome = (
+                Outcome(item=task.item, result=reply.result)
+                if reply.error is None
+                else backlog.failed(task, reply.error)
+            )
+            if outcome is not None:
+                yield outcome
+    finally:
+        close_worker(worker)
+
+
+def _raise_fatal(reply: Reply) -> None:
+    if reply.fatal is not None:
+        raise reply.fatal
+
+
+class _ProcessSeat:
+    """A spawned process with one worker, at the other end of a pipe."""
+
+    def __init__(self, opener: Opener[Any, Any]) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, opener), daemon=True)
+        # The child inherits the mask: Ctrl-C reaches this process alone, which then stops its workers.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+
+    def submit(self, item: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it died while idle: its end of the pipe now reads as lost
+            self.pipe.send(item)
+
+    def receive(self) -> Reply:
+        try:
+            reply: Reply = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            return Reply(error=self._cause_of_death(), lost=True)
+        return reply
+
+    def dismiss(self, *, at_once: bool) -> None:
+        self.pipe.close()
+        if not at_once:
+            self._process.join(CLOSING_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+
+    def _cause_of_death(self) -> str:
+        self._process.join(CLOSING_SECONDS)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"the worker process was killed by {signal.Signals(-code).name}"
+        return f"the worker process ended with exit code {code}"
+
+
+def _wait(seats: Sequence[_ProcessSeat]) -> list[_ProcessSeat]:
+    ready = set(connection.wait([seat.pipe for seat in seats]))
+    return [seat for seat in seats if seat.pipe in ready]
+
+
+def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any]) -> None:
+    """The life of a worker process: open, then try items until the pipe closes."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    worker, opened = open_worker(opener)
+    pipe.send(opened)
+    if worker is None:
+        return
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            break
+        pipe.send(try_item(worker, item))
+    close_worker(worker)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,131 @@
+"""Work on Ray: one actor a worker, on a cluster that is there or on one started here for the run."""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tarloom.engines.base import Item, Opener, Outcome, Result, Worker
+from tarloom.engines.crew import Crew, Reply, open_worker, try_item
+from tarloom.errors import EngineError, UsageError, missing_extra
+
+try:
+    import ray
+    from ray.exceptions import RayActorError, RayError
+except ImportError as error:
+    raise missing_extra("ray", error) from error
+
+OBJECT_STORE_BYTES = 256 << 20
+"""Only items and reports pass through the object store of a cluster started here."""
+
+
+class RayEngine:
+    """Runs workers in Ray actors.
+
+    address: of a running cluster ("auto", "host:port", "ray://host:port"); else RAY_ADDRESS, else a cluster of this
+    machine is started and stopped again by `close`. A session that the caller has initialised is used and left alone.
+    Raises UsageError where no cluster answers at the address or a worker could never be placed.
+    """
+
+    def __init__(
+        self,
+        workers: int = 1,
+        *,
+        cpus_per_worker: float = 1,
+        gpus_per_worker: float = 0,
+        address: str | None = None,
+    ) -> None:
+        if workers < 1:
+            raise UsageError(f"the number of workers must be at least 1, not {workers}")
+        self.workers = workers
+        self._resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
+        self._started = not ray.is_initialized()
+        if self._started:
+            _connect(address or os.environ.get("RAY_ADDRESS"), cpus=math.ceil(workers * cpus_per_worker))
+        try:
+            _check_room(cpus_per_worker, gpus_per_worker)
+        except UsageError:
+            self.close()
+            raise
+
+    def map(
+        self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
+    ) -> Iterator[Outcome[Item, Result]]:
+        shipped = ray.put(opener)
+        crew = Crew[Item](hire=lambda: _ActorSeat(shipped, self._resources), wait=_wait, size=self.workers)
+        try:
+            yield from crew.run(items, retries=retries)
+        except RayError as error:
+            raise EngineError(f"Ray failed: {str(error).splitlines()[0]}; see its logs in /tmp/ray") from error
+
+    def close(self) -> None:
+        if self._started and ray.is_initialized():
+            ray.shutdown()
+            self._started = False
+
+
+class _Actor:
+    """Runs in the actor's process: the worker is opened there."""
+
+    def __init__(self) -> None:
+        self._worker: Worker[Any, Any] | None = None
+
+    def open(self, opener: Opener[Any, Any]) -> Reply:
+        self._worker, reply = open_worker(opener)
+        return reply
+
+    def run(self, item: Any) -> Reply:
+        assert self._worker is not None
+        return try_item(self._worker, item)
+
+
+class _ActorSeat:
+    """An actor with one worker, and the reference to the reply that it owes."""
+
+    def __init__(self, opener: Any, resources: dict[str, float]) -> None:
+        self._actor = ray.remote(_Actor).options(**resources).remote()
+        self.owed = self._actor.open.remote(opener)
+
+    def submit(self, item: Any) -> None:
+        self.owed = self._actor.run.remote(item)
+
+    def receive(self) -> Reply:
+        try:
+            reply: Reply = ray.get(self.owed)
+        except RayActorError as error:
+            return Reply(error=f"the worker's actor died: {_first_line(error)}", lost=True)
+        return reply
+
+    def dismiss(self, *, at_once: bool) -> None:
+        """Nothing that a worker holds outlives its process: a kill is a clean end either way."""
+        ray.kill(self._actor)
+
+
+def _wait(seats: Sequence[_ActorSeat]) -> list[_ActorSeat]:
+    ready, _ = ray.wait([seat.owed for seat in seats], num_returns=1)
+    return [seat for seat in seats if seat.owed in ready]
+
+
+def _first_line(error: RayActorError) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _connect(address: str | None, *, cpus: int) -> None:
+    local = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": OBJECT_STORE_BYTES}
+    options = {"address": address} if address else {"address": "local", "include_dashboard": False, **local}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own notices about its future defaults
+            ray.init(**options, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"no Ray cluster at {address}" if address else "Ray did not start on this machine"
+        raise UsageError(f"{where}: {str(error).splitlines()[0]}; check --ray-address and RAY_ADDRESS") from error
+
+
+def _check_room(cpus: float, gpus: float) -> None:
+    """Actors that fit on no node would wait for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        raise UsageError(f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for one worker")

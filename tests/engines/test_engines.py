@@ -1,0 +1,188 @@
+"""One suite that every engine inherits."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tarloom.engines.base import Engine
+from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.engines.local import LocalEngine
+from tarloom.errors import EngineError, UsageError
+from tests.engines.workers import CannotOpen, Sleeps, Squares, Stumbles
+
+
+class EngineSuite:
+    """What holds for every engine."""
+
+    workers = 2
+    survives_death = True
+
+    @pytest.fixture
+    def engine(self) -> Iterator[Engine]:
+        raise NotImplementedError
+
+    def test_every_item_ends_in_one_outcome(self, engine, tmp_path):
+        outcomes = list(engine.map(Squares(str(tmp_path)), range(20)))
+        assert sorted((o.item, o.result, o.error) for o in outcomes) == [(i, i * i, None) for i in range(20)]
+
+    def test_a_worker_opens_once_and_no_more_open_than_asked_for(self, engine, tmp_path):
+        list(engine.map(Squares(str(tmp_path)), range(20)))
+        assert 1 <= len(list(tmp_path.iterdir())) <= self.workers
+
+    def test_no_items_is_no_work(self, engine, tmp_path):
+        assert list(engine.map(Squares(str(tmp_path)), [])) == []
+        assert list(tmp_path.iterdir()) == []
+
+    def test_items_are_taken_lazily(self, engine, tmp_path):
+        taken = []
+        endless = (taken.append(i) or i for i in itertools.count())
+        outcomes = engine.map(Squares(str(tmp_path)), endless)
+        for _ in range(5):
+            next(outcomes)
+        outcomes.close()
+        assert len(taken) <= 5 + 3 * self.workers
+
+    @pytest.mark.parametrize("manner", ["error", "broken", "killed"])
+    def test_a_failed_try_is_repeated(self, engine, tmp_path, manner):
+        if manner == "killed" and not self.survives_death:
+            pytest.skip("one inline worker is this very process")
+        outcomes = list(engine.map(Stumbles(str(tmp_path), manner, times=2), range(6), retries=2))
+        assert sorted((o.item, o.result, o.error) for o in outcomes) == [(i, i, None) for i in range(6)]
+
+    @pytest.mark.parametrize("manner", ["error", "broken", "killed"])
+    def test_an_item_that_outlasts_its_retries_is_an_outcome_with_an_error(self, engine, tmp_path, manner):
+        if manner == "killed" and not self.survives_death:
+            pytest.skip("one inline worker is this very process")
+        outcomes = {o.item: o for o in engine.map(Stumbles(str(tmp_path), manner, times=9), range(6), retries=1)}
+        assert sorted(outcomes) == list(range(6))
+        assert [o.item for o in outcomes.values() if o.error] == [3]
+        assert len(outcomes[3].error.splitlines()) == 1
+        assert len(list(tmp_path.glob("try-3-*"))) == 2
+
+    @pytest.mark.parametrize(("manner", "kind"), [("usage", UsageError), ("engine", EngineError)])
+    def test_errors_that_end_a_run_come_out_as_themselves(self, engine, tmp_path, manner, kind):
+        with pytest.raises(kind, match="no such model|the disk is gone") as raised:
+            list(engine.map(Stumbles(str(tmp_path), manner, times=9), range(6)))
+        assert raised.type is kind
+
+    @pytest.mark.parametrize(("manner", "kind"), [("usage", UsageError), ("error", EngineError)])
+    def test_a_worker_that_cannot_open_ends_the_run(self, engine, manner, kind):
+        with pytest.raises(kind):
+            list(engine.map(CannotOpen(manner), range(6)))
+
+    def test_workers_that_die_while_opening_end_the_run(self, engine):
+        if not self.survives_death:
+            pytest.skip("one inline worker is this very process")
+        with pytest.raises(EngineError, match="workers in a row died"):
+            list(engine.map(CannotOpen("killed"), range(6)))
+
+
+class TestInline(EngineSuite):
+    workers = 1
+    survives_death = False
+
+    @pytest.fixture
+    def engine(self):
+        return LocalEngine()
+
+
+class TestProcesses(EngineSuite):
+    @pytest.fixture
+    def engine(self):
+        return LocalEngine(2)
+
+
+class TestRay(EngineSuite):
+    @pytest.fixture
+    def engine(self, ray_session):
+        engine = open_engine(EngineConfig(engine="ray", num_workers=2))
+        yield engine
+        engine.close()
+
+    def test_a_worker_that_fits_nowhere_is_refused(self, ray_session):
+        with pytest.raises(UsageError, match=r"no node .* 64 GPUs"):
+            open_engine(EngineConfig(engine="ray", gpus_per_worker=64))
+
+    def test_a_session_of_the_caller_is_left_alone(self, engine):
+        import ray
+
+        engine.close()
+        assert ray.is_initialized()
+
+
+DRIVER = """
+import sys
+from tarloom.engines.choose import EngineConfig, open_engine
+from tests.engines.workers import Sleeps
+if __name__ == "__main__":
+    engine = open_engine(EngineConfig(engine=sys.argv[1], num_workers=2))
+    try:
+        list(engine.map(Sleeps(sys.argv[2]), range(9)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        engine.close()
+"""
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER)
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    root = str(Path(__file__).parents[2])
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": root}
+    process = subprocess.Popen(
+        [sys.executable, str(driver), engine, str(pids)],
+        cwd=tmp_path,
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(lambda: len(list(pids.iterdir())) == 2, seconds=60)
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does: the whole group hears it
+    else:
+        process.kill()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    assert "Traceback" not in said
+    _wait_for(lambda: not any(_alive(int(p.name.removeprefix("pid-"))) for p in pids.iterdir()), seconds=15)
+
+
+def test_an_address_where_no_cluster_answers_is_a_usage_error(tmp_path):
+    program = (
+        "from tarloom.engines.choose import EngineConfig, open_engine\n"
+        "open_engine(EngineConfig(engine='ray', ray_address='127.0.0.1:1'))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert "UsageError: no Ray cluster at 127.0.0.1:1" in run.stderr.splitlines()[-1]
+
+
+def test_a_number_of_workers_below_one_is_refused():
+    with pytest.raises(UsageError, match="at least 1"):
+        LocalEngine(0)
+
+
+def _wait_for(condition, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
