@@ -4,6 +4,7 @@ Frameworks are imported when a command is executed, never to show its help.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class Create:
     def execute(self) -> Finished:
         from tarloom.create.job import CreateJob
 
-        with open_engine(self.run_on) as engine:
+        with closing(open_engine(self.run_on)) as engine:
             job = CreateJob(self.create, engine)
             job.prepare()
             if self.plan_only:
@@ -185,7 +186,7 @@ COMMANDS: dict[str, type[Command]] = {
 def _process(stage: Stage, config: ProcessConfig, engine_config: EngineConfig, *, title: str) -> Finished:
     from tarloom.process.run import ProcessJob
 
-    with open_engine(engine_config) as engine:
+    with closing(open_engine(engine_config)) as engine:
         job = ProcessJob(stage, config, engine)
         job.prepare()
         for _ in watch(job, title=title, total=job.total, done=lambda report: report.rows):
