@@ -28,6 +28,7 @@ import obstore
 from obstore.store import from_url
 
 from tarloom.errors import StorageError, UsageError
+from tarloom.format.object_errors import translated
 
 TEMPORARY = ".tmp-"
 REMOTE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "memory")
@@ -66,7 +67,10 @@ class Storage(ABC):
 
     @abstractmethod
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
-        """Byte ranges of a file, in the order asked for; near ones are read together."""
+        """Byte ranges of a file, in the order asked for; near ones are read together.
+
+        Raises StorageError if the file ends before a range does.
+        """
 
     @abstractmethod
     def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -167,6 +171,8 @@ class LocalStorage(Storage):
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
         view = self.map(name)
+        if any(offset + size > len(view) for offset, size in zip(offsets, sizes, strict=True)):
+            raise _cut_short(self.describe(name))
         return [view[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
 
     @contextlib.contextmanager
@@ -204,21 +210,21 @@ class ObjectStorage(Storage):
     url: str
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        with _translated(self.describe(prefix)):
+        with translated(self.describe(prefix)):
             for chunk in obstore.list(_store(self.url), prefix=prefix or None, chunk_size=1000):
                 for meta in chunk:
                     yield Entry(name=meta["path"], size=meta["size"], etag=meta["e_tag"])
 
     def head(self, name: str) -> Entry | None:
         try:
-            with _translated(self.describe(name)):
+            with translated(self.describe(name)):
                 meta = obstore.head(_store(self.url), name)
         except FileNotFoundError:
             return None
         return Entry(name=name, size=meta["size"], etag=meta["e_tag"])
 
     def read(self, name: str) -> bytes:
-        with _translated(self.describe(name), absent_is_error=True):
+        with translated(self.describe(name), absent_is_error=True):
             return bytes(obstore.get(_store(self.url), name).bytes())
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
@@ -227,12 +233,14 @@ class ObjectStorage(Storage):
         wanted = [i for i, size in enumerate(sizes) if size]
         views = [memoryview(b"")] * len(offsets)
         if wanted:
-            with _translated(self.describe(name), absent_is_error=True):
+            with translated(self.describe(name), absent_is_error=True):
                 starts, lengths = [offsets[i] for i in wanted], [sizes[i] for i in wanted]
                 found = obstore.get_ranges(
                     _store(self.url), name, starts=starts, lengths=lengths, coalesce=COALESCE_BYTES
                 )
             for i, data in zip(wanted, found, strict=True):
+                if len(data) != sizes[i]:
+                    raise _cut_short(self.describe(name))
                 views[i] = memoryview(data)
         return views
 
@@ -241,11 +249,11 @@ class ObjectStorage(Storage):
         with tempfile.TemporaryFile(prefix="tarloom-") as spool:
             yield spool
             spool.seek(0)
-            with _translated(self.describe(name)):
+            with translated(self.describe(name)):
                 obstore.put(_store(self.url), name, spool)
 
     def delete(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), _translated(self.describe(name)):
+        with contextlib.suppress(FileNotFoundError), translated(self.describe(name)):
             obstore.delete(_store(self.url), name)
 
     def sweep(self) -> int:
@@ -258,21 +266,12 @@ def _store(url: str) -> Any:
     return from_url(url, retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)})
 
 
-@contextlib.contextmanager
-def _translated(where: str, *, absent_is_error: bool = False) -> Iterator[None]:
-    """obstore's errors as ours, one line each; absence stays FileNotFoundError unless it is an error here."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if absent_is_error:
-            raise StorageError(f"{where}: no such object") from error
-        raise
-    except obstore.exceptions.BaseError as error:
-        raise StorageError(f"{where}: {str(error).splitlines()[0]}; check the address and the credentials") from error
-
-
 def _storage_error(error: OSError, where: str) -> StorageError:
     return StorageError(f"{where}: {error.strerror or error}; check the path, its permissions and the free space")
+
+
+def _cut_short(where: str) -> StorageError:
+    return StorageError(f"{where}: ends before a range that was asked for; it was cut short or replaced meanwhile")
 
 
 def _locked_temporary(target: Path) -> IO[bytes]:

@@ -1,0 +1,57 @@
+"""What an object store's refusals mean, in one line each: what happened and what to do.
+
+obstore's own messages carry XML, timings and debugging output over many lines. The facts in them are kept.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from obstore.exceptions import BaseError
+
+from tarloom.errors import StorageError
+
+METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+"""Where clouds hand out credentials to their own machines: asked last, when the environment holds none."""
+
+
+@contextlib.contextmanager
+def translated(where: str, *, absent_is_error: bool = False) -> Iterator[None]:
+    """obstore's errors as StorageError. An absent object stays FileNotFoundError unless it is an error here."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if _code(error) == "NoSuchBucket" or absent_is_error:
+            raise StorageError(f"{where}: {_reason(error)}") from error
+        raise
+    except (BaseError, PermissionError) as error:
+        raise StorageError(f"{where}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    message = str(error).splitlines()[0]
+    code, status = _code(error), _found(r"status code: (\d{3}[\w ]*)", message)
+    if any(host in message for host in METADATA_SERVICES):
+        return "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or GOOGLE_*, AZURE_*)"
+    if code == "NoSuchBucket":
+        return "there is no such bucket; create it or correct the address"
+    if code == "InvalidRange":
+        return "ends before a range that was asked for; it was cut short or replaced meanwhile"
+    if isinstance(error, FileNotFoundError):
+        return "no such object"
+    if status and status[:3] in ("401", "403"):
+        return f"refused ({code or status.strip()}); check the credentials and what they are allowed to do"
+    if "error sending request" in message:
+        server = _found(r"https?://([^/ ?]+)", message) or "the server"
+        return f"no answer from {server}; check the endpoint (AWS_ENDPOINT_URL) and the network"
+    return f"{code or message.partition(': <?xml')[0]}; check the address and the credentials"
+
+
+def _code(error: BaseException) -> str:
+    """S3's own word for what went wrong, "" where the answer had none."""
+    return _found(r"<Code>(\w+)</Code>", str(error))
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    return match[1] if match else ""

@@ -1,0 +1,30 @@
+"""Fixtures that more than one folder of tests uses: the servers and engines that are started once."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.s3_server import S3Server, running_s3_server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 server (Ceph's radosgw) with a bucket; AWS_* in the environment lead to it."""
+    with running_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_folder(s3: S3Server) -> str:
+    """The URL of a folder that is this test's own."""
+    return s3.folder(uuid.uuid4().hex)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One small Ray cluster of this process for all tests that want one."""
+    ray = pytest.importorskip("ray")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=256 << 20)
+    yield
+    ray.shutdown()
