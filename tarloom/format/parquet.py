@@ -1,0 +1,85 @@
+"""Parquet files through a storage: the same table gives the same bytes; what cannot be read is a CorruptShard.
+
+Tables are small beside their shards, so a remote file is read whole. A footer alone is read from the file's end.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tarloom.errors import CorruptShard, StorageError
+from tarloom.format.storage import LocalStorage, Storage
+
+FORMAT_VERSION = "1"
+ROW_GROUP_ROWS = 64 << 10
+_TAIL_BYTES = 64 << 10
+_MAGIC_BYTES = 8
+"""A parquet file ends with the footer's length (4 bytes, little-endian) and "PAR1"."""
+
+
+def write_table(storage: Storage, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
+    """Commit a table, `metadata` (text to text) in its footer."""
+    table = table.replace_schema_metadata(dict(sorted(metadata.items())) if metadata else None)
+    with storage.create(name) as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+
+
+def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table, or the columns named, in the order named. Raises CorruptShard, also for a column it lacks."""
+    where = storage.describe(name)
+    source = storage.map(name) if isinstance(storage, LocalStorage) else storage.read(name)
+    with _sound(where):
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source)))
+        _check_columns(columns or (), file.schema_arrow, where)
+        table = file.read(columns=None if columns is None else list(columns))
+        return table if columns is None else table.select(list(columns))
+
+
+def read_footer(storage: Storage, name: str) -> tuple[dict[str, str], int]:
+    """The footer's text metadata and the number of rows, without reading the table."""
+    footer = _footer(storage, name)
+    found = footer.metadata or {}
+    text = {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
+    return text, footer.num_rows
+
+
+def read_schema(storage: Storage, name: str) -> pa.Schema:
+    """The table's columns, without reading the table."""
+    footer = _footer(storage, name)
+    with _sound(storage.describe(name)):
+        return footer.schema.to_arrow_schema().remove_metadata()
+
+
+def _footer(storage: Storage, name: str) -> pq.FileMetaData:
+    where = storage.describe(name)
+    entry = storage.head(name)
+    if entry is None:
+        raise StorageError(f"{where}: no such file")
+    tail = _tail(storage, name, entry.size, _TAIL_BYTES)
+    length = int.from_bytes(tail[-_MAGIC_BYTES:-4], "little") + _MAGIC_BYTES
+    if len(tail) < length <= entry.size:
+        tail = _tail(storage, name, entry.size, length)
+    with _sound(where):
+        return pq.read_metadata(pa.BufferReader(pa.py_buffer(tail)))
+
+
+def _tail(storage: Storage, name: str, size: int, wanted: int) -> memoryview:
+    start = max(0, size - wanted)
+    return storage.read_ranges(name, [start], [size - start])[0]
+
+
+def _check_columns(columns: Sequence[str], schema: pa.Schema, where: str) -> None:
+    absent = [column for column in columns if column not in schema.names]
+    if absent:
+        raise CorruptShard(f"{where}: lacks the column {', '.join(absent)}; it has {', '.join(schema.names)}")
+
+
+@contextmanager
+def _sound(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CorruptShard(f"{where}: not a sound parquet file ({reason}); restore it or make it anew") from error

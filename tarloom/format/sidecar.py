@@ -1,0 +1,108 @@
+"""Sidecars: what a stage found out about every sample of a shard, one row a key, in tar order.
+
+Columns: `__key__`, the stage's own, `status` (success, failed or skipped) and `error` (a name, or null). The footer
+tells which stage made it, with what fingerprint, and for which version of the shard.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tarloom.errors import CorruptShard, StaleSidecar, UsageError
+from tarloom.format.index import KEY, ShardIndex
+from tarloom.format.layout import sidecar_name, tar_name
+from tarloom.format.parquet import FORMAT_VERSION, read_footer, read_table, write_table
+from tarloom.format.storage import Storage
+
+STATUS = "status"
+ERROR = "error"
+STATUSES = ("success", "failed", "skipped")
+_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SidecarInfo:
+    """What a sidecar's footer says about its making."""
+
+    stage: str
+    fingerprint: Mapping[str, str]
+    """All that shapes the stage's output: model, revision, prompt, preprocessing, sampling, code version."""
+    identity: str
+    """Of the shard that it was made for."""
+    rows: int
+
+
+def check_stage_name(stage: str) -> None:
+    """Raises UsageError unless the name can stand in a file name and before a column's."""
+    if not _STAGE_NAME.fullmatch(stage):
+        raise UsageError(f"stage name {stage!r}: use letters, digits, - and _ only")
+
+
+def write_sidecar(storage: Storage, shard: str, table: pa.Table, info: SidecarInfo) -> None:
+    """Commit a sidecar: the mark that the stage is done with this shard."""
+    check_stage_name(info.stage)
+    _check_columns(table.schema, storage.describe(sidecar_name(shard, info.stage)))
+    footer = {
+        "tarloom.format_version": FORMAT_VERSION,
+        "tarloom.stage": info.stage,
+        "tarloom.fingerprint": json.dumps(dict(info.fingerprint), sort_keys=True),
+        "tarloom.identity": info.identity,
+        "tarloom.rows": str(info.rows),
+    }
+    write_table(storage, sidecar_name(shard, info.stage), table, footer)
+
+
+def read_sidecar(storage: Storage, shard: str, stage: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The sidecar's table, or the columns named."""
+    return read_table(storage, sidecar_name(shard, stage), columns).replace_schema_metadata(None)
+
+
+def sidecar_info(storage: Storage, shard: str, stage: str) -> SidecarInfo | None:
+    """What the footer says, None where there is no sidecar. Raises CorruptShard where the file is not one."""
+    name = sidecar_name(shard, stage)
+    if storage.head(name) is None:
+        return None
+    footer, rows = read_footer(storage, name)
+    try:
+        info = SidecarInfo(
+            stage=footer["tarloom.stage"],
+            fingerprint=json.loads(footer["tarloom.fingerprint"]),
+            identity=footer["tarloom.identity"],
+            rows=int(footer["tarloom.rows"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise CorruptShard(f"{storage.describe(name)}: not a sidecar; delete it and run the stage again") from error
+    if info.rows != rows or info.stage != stage or footer["tarloom.format_version"] != FORMAT_VERSION:
+        raise CorruptShard(f"{storage.describe(name)}: its footer does not fit it; delete it and run the stage again")
+    return info
+
+
+def list_sidecars(names: Iterable[str], shard: str) -> list[str]:
+    """The stages whose sidecars of a shard are among these file names, sorted.
+
+    "a.b.parquet" is the metadata of shard "a.b" where such a shard is among the names, else sidecar "b" of shard "a".
+    """
+    known = frozenset(names)
+    stages = (name[len(shard) + 1 : -len(".parquet")] for name in known if _may_belong(name, shard))
+    return sorted(s for s in stages if _STAGE_NAME.fullmatch(s) and tar_name(f"{shard}.{s}") not in known)
+
+
+def check_fresh(info: SidecarInfo, index: ShardIndex, where: str) -> None:
+    """Raises StaleSidecar unless the sidecar was made for this version of its shard. where: its address."""
+    if info.identity != index.identity or info.rows != index.rows:
+        raise StaleSidecar(
+            f"{where}: made for {info.identity} with {info.rows} rows, but {tar_name(index.shard)} is now "
+            f"{index.identity} with {index.rows}; run the stage again"
+        )
+
+
+def _may_belong(name: str, shard: str) -> bool:
+    return name.startswith(f"{shard}.") and name.endswith(".parquet") and len(name) > len(shard) + len("..parquet")
+
+
+def _check_columns(schema: pa.Schema, where: str) -> None:
+    if schema.names[:1] != [KEY] or schema.names[-2:] != [STATUS, ERROR]:
+        raise ValueError(f"{where}: columns must be {KEY}, the stage's, {STATUS}, {ERROR}; not {schema.names}")
