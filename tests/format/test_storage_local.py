@@ -1,0 +1,73 @@
+"""Storage in a local folder keeps the storages' promises, and some of its own."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tarloom.errors import StorageError
+from tarloom.format.storage import TEMPORARY, LocalStorage, open_storage
+from tests.format.storage_contract import StorageContract, assert_clear
+
+WRITER = """
+import sys, time
+from tarloom.format.storage import open_storage
+with open_storage(sys.argv[1]).create("late.tar") as file:
+    file.write(b"x" * 100_000)
+    file.flush()
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+class TestLocalStorage(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path):
+        return open_storage(tmp_path / "dataset")
+
+    @pytest.fixture
+    def put_raw(self, tmp_path):
+        def put(name: str, data: bytes) -> None:
+            path = tmp_path / "dataset" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+        return put
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalStorage(str(tmp_path / "dataset"))
+
+
+def test_what_a_killed_writer_leaves_is_swept_and_a_living_writers_is_not(storage):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, storage.url], stdout=subprocess.PIPE, text=True)
+    with writer:
+        assert writer.stdout.readline() == "written\n"
+        assert storage.sweep() == 0
+        assert list(storage.list()) == []
+        writer.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 10
+    while (swept := storage.sweep()) == 0 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert swept == 1
+    assert not list(storage.local_path("").rglob(f"{TEMPORARY}*"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"in the way")
+    storage = open_storage(tmp_path / "file")
+    with pytest.raises(StorageError) as raised:
+        storage.write("a", b"1")
+    assert_clear(raised.value, storage.describe("a"))
+
+
+def test_a_mapped_file_is_read_only_and_has_all_bytes(storage):
+    storage.write("a", b"12345")
+    view = storage.map("a")
+    assert bytes(view) == b"12345"
+    assert view.readonly
+    storage.write("empty", b"")
+    assert bytes(storage.map("empty")) == b""
