@@ -1,7 +1,7 @@
-"""Make the pictures and the URL list of this folder again: python source_data/make_pictures.py
+"""Make the pictures and the URL list of this folder again: python -m source_data.make_pictures
 
     pictures/0001.jpg, 0001.txt, 0001.cls    240 held-out scenes, each with its caption and its class
-    urls.csv                                 their addresses at serve.py, and every address there that misbehaves
+    urls.csv                                 their addresses at serve.py, and those from which no picture comes
 
 Most pictures are JPEGs of 128 pixels. Every few, one is of another kind that real collections hold: large, PNG, WebP,
 with a palette, transparent, grey, CMYK, progressive, turned by its EXIF orientation. Seen rightly, all of them show
@@ -12,19 +12,15 @@ import argparse
 import csv
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image
+from PIL import Image, ImageChops
 
-if __package__:
-    from source_data.scenes import BACKGROUNDS, HELD_OUT_SEEDS, Scene, distinct_scenes
-    from source_data.serve import PORT, TROUBLES
-else:
-    from scenes import BACKGROUNDS, HELD_OUT_SEEDS, Scene, distinct_scenes
-    from serve import PORT, TROUBLES
+from source_data.scenes import HELD_OUT_SEEDS, Scene, distinct_scenes
+from source_data.serve import PORT, TROUBLES
 
 HERE: Final = Path(__file__).resolve().parent
 PICTURES: Final = 240
@@ -33,6 +29,10 @@ EVERY: Final = 12
 EXIF_ORIENTATION: Final = 0x0112
 COLUMNS: Final = ("url", "caption", "cls", "seed", "expected")
 
+ROUNDABOUT: Final = {20: "error-once/", 100: "busy/", 180: "moved/"}
+"""Pictures whose address in the list is one that gives them only to who tries again, waits, or follows."""
+
+Row = tuple[str, str, int | str, int | str, str]
 Save = Callable[[Scene, Path], None]
 
 
@@ -79,12 +79,12 @@ def _palette(scene: Scene, path: Path) -> None:
 def _transparent(scene: Scene, path: Path) -> None:
     """The white ground is transparent, and black underneath: it must be laid on white to be seen rightly."""
     picture = scene.draw()
-    ground = picture.getpixel((0, 0))
-    mask = Image.new("L", picture.size)
-    mask.putdata([0 if pixel == ground else 255 for pixel in picture.get_flattened_data()])
-    picture.paste((0, 0, 0), mask=mask.point(lambda value: 255 - value))
-    picture.putalpha(mask)
-    picture.save(path)
+    ground = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    seen = ImageChops.difference(picture, ground).convert("L").point(lambda value: 255 * (value > 0))
+    black = Image.new("RGB", picture.size)
+    black.paste(picture, mask=seen)
+    black.putalpha(seen)
+    black.save(path)
 
 
 PLAIN: Final = Kind(extension="jpg", save=_plain)
@@ -108,7 +108,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=PICTURES, help="how many (default: %(default)s)")
     arguments = parser.parse_args()
     make(arguments.output, start=arguments.start, pictures=arguments.pictures)
-    print(f"{arguments.pictures} pictures in {arguments.output / 'pictures'}, listed in {arguments.output / 'urls.csv'}")
+    print(
+        f"{arguments.pictures} pictures in {arguments.output / 'pictures'}, listed in {arguments.output / 'urls.csv'}"
+    )
 
 
 def make(output: Path, *, start: int = HELD_OUT_SEEDS, pictures: int = PICTURES) -> None:
@@ -116,58 +118,51 @@ def make(output: Path, *, start: int = HELD_OUT_SEEDS, pictures: int = PICTURES)
     folder = output / "pictures"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    rows = []
+    rows: list[Row] = []
     for number, (scene, kind) in enumerate(_scenes_and_kinds(start, pictures), start=1):
         name = f"{number:04d}"
         kind.save(scene, folder / f"{name}.{kind.extension}")
         (folder / f"{name}.txt").write_text(scene.caption)
         (folder / f"{name}.cls").write_text(str(scene.cls))
-        rows.append((_url(f"pictures/{name}.{kind.extension}"), scene.caption, scene.cls, scene.seed, "success"))
+        path = f"{ROUNDABOUT.get(number, '')}pictures/{name}.{kind.extension}"
+        rows.append((_url(path), scene.caption, scene.cls, scene.seed, "success"))
     _write_urls(output / "urls.csv", _with_troubles(rows))
 
 
-def _scenes_and_kinds(start: int, pictures: int) -> Iterator[tuple[Scene, Kind]]:
-    """Distinct scenes in the order of their seeds, save that an unusual kind takes the next scene that suits it."""
-    source = distinct_scenes(start)
-    waiting: list[Scene] = []
-    kinds = itertools.cycle(KINDS)
-    for number in range(1, pictures + 1):
-        kind = next(kinds) if number % EVERY == 0 else PLAIN
-        scene = next((scene for scene in waiting if kind.suits(scene)), None)
-        if scene:
-            waiting.remove(scene)
-        while scene is None:
-            scene = next(source)
-            if not kind.suits(scene):
-                waiting.append(scene)
-                scene = None
-        yield scene, kind
+def _scenes_and_kinds(start: int, pictures: int) -> list[tuple[Scene, Kind]]:
+    """Distinct scenes with the kind of file each becomes; an unusual kind takes the next scene that suits it."""
+    scenes = list(itertools.islice(distinct_scenes(start), pictures))
+    kinds = [PLAIN] * pictures
+    for place, kind in zip(range(EVERY - 1, pictures, EVERY), itertools.cycle(KINDS), strict=False):
+        suited = next((i for i in range(place, pictures) if kind.suits(scenes[i])), None)
+        if suited is not None:
+            scenes[place], scenes[suited] = scenes[suited], scenes[place]
+            kinds[place] = kind
+    return list(zip(scenes, kinds, strict=True))
 
 
-def _with_troubles(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """The addresses that misbehave, spread evenly among the good ones. Those that recover show a picture of the list."""
+def _with_troubles(rows: list[Row]) -> list[Row]:
+    """The rows, with those of the troubles spread evenly among them."""
     step = len(rows) // (len(TROUBLES) + 1)
-    mixed = list(rows)
-    for place, trouble in reversed(list(enumerate(TROUBLES, start=1))):
-        caption, cls, seed = "", "", ""
-        if trouble.expected == "success":
-            pass
-        mixed.insert(place * step, (_url(trouble.path), caption, cls, seed, trouble.expected))
+    mixed: list[Row] = []
+    for number, row in enumerate(rows, start=1):
+        mixed.append(row)
+        if number % step == 0 and number // step <= len(TROUBLES):
+            trouble = TROUBLES[number // step - 1]
+            mixed.append((_url(trouble.url), trouble.story, "", "", trouble.expected))
     return mixed
 
 
 def _url(path: str) -> str:
-    return path if "://" in path else f"http://127.0.0.1:{PORT}/{path}"
+    return path if ":" in path else f"http://127.0.0.1:{PORT}/{path}"
 
 
-def _write_urls(path: Path, rows: list[tuple[object, ...]]) -> None:
+def _write_urls(path: Path, rows: list[Row]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
 
-
-assert "white" in BACKGROUNDS
 
 if __name__ == "__main__":
     main()

@@ -97,10 +97,8 @@ def describe(seed: int, *, share_of_two: float = 0.7) -> Scene:
     dice = random.Random(seed)
     background = dice.choice(list(BACKGROUNDS))
     colours = [colour for colour in COLOURS if colour != background]
-    if dice.random() < share_of_two:
-        relation, things = _two_things(dice, colours)
-    else:
-        relation, things = "", (_one_thing(dice, colours),)
+    two = dice.random() < share_of_two
+    relation, things = _two_things(dice, colours) if two else ("", (_one_thing(dice, colours),))
     return Scene(seed=seed, things=things, relation=relation, background=background)
 
 
@@ -122,7 +120,7 @@ def _one_thing(dice: random.Random, colours: list[str]) -> Thing:
     return Thing(colour=colour, shape=shape, x=dice.uniform(0.32, 0.68), y=dice.uniform(0.32, 0.68), radius=radius)
 
 
-def _two_things(dice: random.Random, colours: list[str]) -> tuple[str, tuple[Thing, Thing]]:
+def _two_things(dice: random.Random, colours: list[str]) -> tuple[str, tuple[Thing, ...]]:
     first_colour, second_colour = dice.sample(colours, 2)
     first_shape, second_shape = dice.choice(SHAPES), dice.choice(SHAPES)
     relation = dice.choice(["left of", "above"])
