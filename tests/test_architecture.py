@@ -1,0 +1,175 @@
+"""The house stands as drawn: imports go downwards, frameworks stay in their adapters, no error is swallowed."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.source_tree import ROOT, Import, Source, library, programs
+
+FLOORS = ("errors", "format", "engines", "read create", "process", "report", "cli")
+"""From the ground up. A module imports its own floor and lower ones; rooms of one floor do not know each other."""
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+
+FRAMEWORKS = {
+    "ray": "engines/ray.py read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
+    "pyspark": "engines/spark.py read/spark.py",
+    "torch": "read/torch_feed.py process/embed.py",
+    "transformers": "process/embed.py process/caption.py",
+    "vllm": "process/caption.py",
+    "webdataset": "read/with_webdataset.py",
+    "cv2": "create/images.py read/decode.py",
+    "simplejpeg": "create/images.py read/decode.py",
+}
+"""The files below tarloom/ that may import each framework: its adapters."""
+ADAPTERS = {f"tarloom/{file}" for files in FRAMEWORKS.values() for file in files.split()}
+NEVER_LOADED_BY_IMPORTING = {"ray", "pyspark", "torch", "transformers", "vllm", "webdataset", "cv2", "simplejpeg"}
+
+LIBRARY = library()
+PROGRAMS = programs()
+ALL = LIBRARY + PROGRAMS
+
+
+def each_file(files: list[Source]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("source", files, ids=lambda source: source.name)
+
+
+def room_of(module: str) -> str | None:
+    """The room of the house a module of tarloom is in; None for other modules and for the door, tarloom itself."""
+    package, _, rest = module.partition(".")
+    room = rest.partition(".")[0]
+    return room if package == "tarloom" and room in FLOOR else None
+
+
+def wrong_ways(source: Source) -> Iterator[str]:
+    """Imports of this file that go up, or next door."""
+    here = room_of(source.module)
+    for found in source.imports:
+        there = room_of(found.module)
+        if here and there and here != there and FLOOR[there] >= FLOOR[here]:
+            yield f"{source.name}:{found.line}: {here} imports {there}"
+
+
+def test_every_room_has_its_floor():
+    inside = {source.module.split(".")[1] for source in LIBRARY if source.module.count(".")}
+    assert inside <= set(FLOOR)
+
+
+@each_file(LIBRARY)
+def test_imports_go_downwards(source):
+    assert list(wrong_ways(source)) == []
+
+
+def test_a_wrong_way_would_be_seen(tmp_path):
+    class Pretended(Source):
+        module = "tarloom.create.job"
+        name = "create/job.py"
+        imports = (
+            Import("tarloom.read.batches", 1, True),
+            Import("tarloom.cli", 2, False),
+            Import("tarloom.errors", 3, False),
+        )
+
+    assert list(wrong_ways(Pretended(tmp_path))) == [
+        "create/job.py:1: create imports read",
+        "create/job.py:2: create imports cli",
+    ]
+
+
+@each_file(LIBRARY)
+def test_the_library_does_not_know_its_surroundings(source):
+    tops = {found.module.partition(".")[0] for found in source.imports}
+    assert tops.isdisjoint({"tests", "benchmarks", "source_data", "scripts", "create", "process", "read"})
+
+
+@each_file(PROGRAMS)
+def test_programs_know_only_the_command_line(source):
+    assert {found.module for found in source.imports if found.module.startswith("tarloom")} <= {
+        "tarloom.cli",
+        "tarloom.cli.run",
+    }
+
+
+@each_file(ALL)
+def test_frameworks_are_imported_by_their_adapters_alone(source):
+    for found in source.imports:
+        allowed = FRAMEWORKS.get(found.module.partition(".")[0])
+        if allowed is not None:
+            assert source.name.removeprefix("tarloom/") in allowed.split(), (
+                f"{source.name}:{found.line}: {found.module}"
+            )
+
+
+def modules_loaded_by(statement: str) -> tuple[set[str], float]:
+    """Top-level modules that are loaded when a fresh Python has run `statement`, and the seconds it took."""
+    code = (
+        f"import time; started = time.perf_counter(); {statement}; took = time.perf_counter() - started\n"
+        "import json, sys; print(json.dumps([sorted({name.partition('.')[0] for name in sys.modules}), took]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    modules, took = json.loads(done.stdout.splitlines()[-1])
+    return set(modules), took
+
+
+def test_importing_tarloom_loads_no_framework():
+    modules, took = modules_loaded_by("import tarloom")
+    print(f"import tarloom took {took * 1000:.0f} ms")
+    assert modules.isdisjoint(NEVER_LOADED_BY_IMPORTING)
+
+
+def test_opening_a_dataset_loads_no_framework():
+    modules, took = modules_loaded_by("import tarloom; tarloom.open")
+    print(f"import tarloom; tarloom.open took {took * 1000:.0f} ms")
+    assert modules.isdisjoint(NEVER_LOADED_BY_IMPORTING)
+
+
+def test_modules_that_are_no_adapters_import_adapters_when_needed():
+    light = [
+        source.module for source in LIBRARY if source.name not in ADAPTERS and not source.name.endswith("__main__.py")
+    ]
+    modules, _ = modules_loaded_by(f"import {', '.join(light)}")
+    assert modules.isdisjoint(NEVER_LOADED_BY_IMPORTING)
+
+
+@each_file(ALL)
+def test_every_function_is_annotated(source):
+    for function in source.functions():
+        arguments = function.args
+        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        bare = [a.arg for a in named if a is not None and a.annotation is None and a.arg not in ("self", "cls")]
+        where = f"{source.name}:{function.lineno}: {function.name}"
+        assert bare == [], where
+        assert function.returns is not None, where
+
+
+@each_file(ALL)
+def test_no_error_is_swallowed(source):
+    broad = {"Exception", "BaseException"}
+    for node in ast.walk(source.tree):
+        where = f"{source.name}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.ExceptHandler):
+            caught = {ast.unparse(kind) for kind in _kinds(node.type)}
+            assert node.type is not None, f"{where}: a bare except"
+            assert not (caught & broad and all(_does_nothing(line) for line in node.body)), where
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+            assert broad.isdisjoint(ast.unparse(argument) for argument in node.args), where
+
+
+def _kinds(node: ast.expr | None) -> list[ast.expr]:
+    return list(node.elts) if isinstance(node, ast.Tuple) else [node] if node else []
+
+
+def _does_nothing(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Pass | ast.Continue) or (
+        isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+    )
+
+
+@each_file(LIBRARY)
+def test_the_library_prints_nothing_and_pickles_no_data(source):
+    called = {ast.unparse(node.func) for node in ast.walk(source.tree) if isinstance(node, ast.Call)}
+    assert called.isdisjoint({"print", "pickle.dumps", "pickle.dump", "pickle.loads", "pickle.load", "eval", "exec"})
