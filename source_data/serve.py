@@ -108,9 +108,13 @@ class PhotoServer:
         await site.start()
         self._port = self._runner.addresses[0][1]
 
-    def _end(self) -> None:
+    async def _stop(self) -> None:
         if self._runner:
-            self._call(self._runner.cleanup())
+            await self._runner.cleanup()
+        await asyncio.sleep(0.01)  # lets the connections that were just closed end before the loop does
+
+    def _end(self) -> None:
+        self._call(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -212,10 +216,13 @@ async def _drips(request: web.Request) -> web.StreamResponse:
 
 
 async def _floods(request: web.Request) -> web.StreamResponse:
-    response = await _begin(request)
-    while True:
-        await response.write(bytes(1 << 18))
-        await asyncio.sleep(0)
+    response, connection = await _begin(request), request.transport
+    try:
+        while True:
+            await response.write(bytes(1 << 18))
+    finally:
+        if connection:
+            connection.abort()  # else it would stay open until the client has read what is under way
 
 
 async def _private(request: web.Request) -> web.StreamResponse:
