@@ -41,7 +41,7 @@ class ShardIndex:
     size: int
     """Of the tar, in bytes."""
     identity: str
-    """"sha256:HEX" of the tar's bytes where we packed it, else "headers:HEX" of all names, places, sizes and times."""
+    """sha256:HEX of the tar's bytes where we packed it, else headers:HEX of all names, places, sizes and times."""
     table: pa.Table
     etag: str | None = None
     """The tar's ETag when it was walked, where its storage has one."""
@@ -108,6 +108,23 @@ class IndexBuilder:
         self._seen.add(key)
 
 
+class HeadersHash:
+    """The identity of a tar that we did not pack, from its members' names, places, sizes and times."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, member: Member) -> None:
+        """Members come in tar order."""
+        line = f"{member.offset} {member.size} {member.mtime} {member.name}\0"
+        self._hash.update(line.encode(errors="surrogateescape"))
+
+    @property
+    def identity(self) -> str:
+        """Of all members so far: headers:HEX."""
+        return f"headers:{self._hash.hexdigest()}"
+
+
 def write_index(storage: Storage, index: ShardIndex) -> None:
     """Commit an index under its own name."""
     footer = {
@@ -151,13 +168,13 @@ def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardI
     tar = tar or storage.head(name)
     if tar is None:
         raise StorageError(f"{where}: no such file")
-    builder, hashed = IndexBuilder(where), hashlib.sha256()
+    builder, headers = IndexBuilder(where), HeadersHash()
     for member in walk(tar_reader(storage, tar), tar.size, where):
-        hashed.update(_fingerprint(member))
+        headers.add(member)
         parts = split_name(member.name)
         if parts is not None:
             builder.add(*parts, member.offset, member.size)
-    return builder.finish(shard, tar.size, f"headers:{hashed.hexdigest()}", tar.etag)
+    return builder.finish(shard, tar.size, headers.identity, tar.etag)
 
 
 def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
@@ -225,11 +242,6 @@ def _with_packed_identity(storage: Storage, index: ShardIndex) -> ShardIndex:
     if stats is None or stats.identity is None or stats.tar_size != index.size:
         return index
     return dataclasses.replace(index, identity=stats.identity)
-
-
-def _fingerprint(member: Member) -> bytes:
-    place = f"{member.offset} {member.size} {member.mtime} {member.name}\0"
-    return place.encode(errors="surrogateescape")
 
 
 def _scattered(rows: Sequence[int], values: Sequence[int], length: int) -> pa.Int64Array:

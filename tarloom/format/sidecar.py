@@ -19,7 +19,10 @@ from tarloom.format.storage import Storage
 
 STATUS = "status"
 ERROR = "error"
-STATUSES = ("success", "failed", "skipped")
+SUCCESS = "success"
+FAILED = "failed"
+SKIPPED = "skipped"
+STATUSES = (SUCCESS, FAILED, SKIPPED)
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 

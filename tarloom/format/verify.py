@@ -1,0 +1,136 @@
+"""The proof that what lies in a folder is whole and agrees: tars, indexes, metadata, stats, sidecars.
+
+Every byte of every tar is read. Where we packed it, its SHA-256 is compared, so that a single changed bit is found; in
+a foreign tar only what its headers, its JSON members and the files beside it say can be checked.
+
+In a folder with a plan everything is ours and must be there, in input order. Elsewhere a tar may stand alone, and the
+metadata may be in any order (img2dataset writes it as downloads end).
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tarloom.errors import UsageError
+from tarloom.format.findings import Finding, Findings
+from tarloom.format.layout import (
+    PLAN,
+    PRIVATE,
+    index_name,
+    is_shard_file,
+    metadata_name,
+    shard_of,
+    stats_name,
+    tar_name,
+)
+from tarloom.format.sidecar import list_sidecars
+from tarloom.format.storage import TEMPORARY, LocalStorage, Storage
+from tarloom.format.verify_tables import check_index, check_metadata, check_sidecar, check_stats
+from tarloom.format.verify_tar import TarContents, read_tar
+
+__all__ = ["Finding", "VerifyReport", "verify", "verify_folder", "verify_shard"]
+
+_INDEXES = index_name("").removesuffix(".parquet")
+_STATS = stats_name("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """What the check of one shard found."""
+
+    shard: str
+    rows: int
+    """Samples in the tar; 0 where it could not be read."""
+    bytes: int
+    """Of the tar."""
+    findings: tuple[Finding, ...]
+
+
+def verify(storage: Storage, progress: Callable[[VerifyReport], None] | None = None) -> Iterator[Finding]:
+    """All that is wrong with a dataset, shard by shard; `progress` is called when a shard is done.
+
+    Raises UsageError where there is no shard.
+    """
+    names = frozenset(entry.name for entry in storage.list())
+    shards = sorted(shard_of(name) for name in names if is_shard_file(name))
+    if not shards:
+        raise UsageError(f"{storage.url}: no tar shards here; check the path")
+    yield from verify_folder(storage, names)
+    for shard in shards:
+        report = verify_shard(storage, shard, names)
+        yield from report.findings
+        if progress is not None:
+            progress(report)
+
+
+def verify_shard(storage: Storage, shard: str, names: Collection[str]) -> VerifyReport:
+    """Check one shard. names: of all files of the dataset, or at least of this shard's and the plan."""
+    findings = Findings(storage, shard)
+    planned, tar = PLAN in names, storage.head(tar_name(shard))
+    if tar is None:
+        findings.add(tar_name(shard), "no such file; make the shard anew")
+        return VerifyReport(shard=shard, rows=0, bytes=0, findings=findings.all())
+    if planned and stats_name(shard) not in names:
+        findings.add(tar_name(shard), f"not committed: {stats_name(shard)} is missing; run the creation again")
+        return VerifyReport(shard=shard, rows=0, bytes=tar.size, findings=findings.all())
+    contents = read_tar(storage, tar, findings)
+    _check_beside(findings, contents, names, planned=planned)
+    rows = contents.index.rows if contents else 0
+    return VerifyReport(shard=shard, rows=rows, bytes=tar.size, findings=findings.all())
+
+
+def verify_folder(storage: Storage, names: Collection[str]) -> Iterator[Finding]:
+    """What is wrong beside the shards: an unreadable plan, files whose tar is gone, left-over temporaries."""
+    names = frozenset(names)
+    if PLAN in names:
+        yield from _plan_findings(storage)
+    for name in sorted(names):
+        yield from _stray(name, names)
+    if isinstance(storage, LocalStorage):
+        for path in sorted(Path(storage.url).rglob(f"{TEMPORARY}*")):
+            problem = "temporary of a run that was killed or still writes; the next run removes what is left over"
+            yield Finding(shard="", file=str(path.relative_to(storage.url)), problem=problem, kind="warning")
+
+
+def _check_beside(findings: Findings, contents: TarContents | None, names: Collection[str], *, planned: bool) -> None:
+    shard = findings.shard
+    if planned and index_name(shard) not in names:
+        findings.add(index_name(shard), "missing; open the dataset once to make it anew")
+    if contents is not None:
+        check_index(findings, contents)
+    metadata, ours = None, planned or stats_name(shard) in names
+    if metadata_name(shard) in names:
+        metadata = check_metadata(findings, contents, ordered=planned, ours=ours)
+    elif ours:
+        findings.add(metadata_name(shard), "missing; make the shard anew")
+    check_stats(findings, contents, metadata)
+    if contents is not None:
+        for stage in list_sidecars(names, shard):
+            check_sidecar(findings, stage, contents)
+
+
+def _plan_findings(storage: Storage) -> Iterator[Finding]:
+    try:
+        sound = isinstance(json.loads(storage.read(PLAN)), dict)
+    except ValueError:
+        sound = False
+    if not sound:
+        yield Finding(shard="", file=PLAN, problem="not a JSON object; restore it or make the dataset anew")
+
+
+def _stray(name: str, names: frozenset[str]) -> Iterator[Finding]:
+    """A finding where a file belongs to a shard whose tar is not there."""
+    if name.startswith(_INDEXES):
+        shard = name.removeprefix(_INDEXES).removesuffix(".parquet")
+        if tar_name(shard) not in names:
+            yield Finding(shard=shard, file=name, problem="index without its tar; delete it", kind="warning")
+    elif name.endswith(_STATS):
+        shard = name.removesuffix(_STATS)
+        if tar_name(shard) not in names:
+            yield Finding(shard=shard, file=name, problem=f"{tar_name(shard)} is missing; make the shard anew")
+    elif PLAN in names and name.endswith(".parquet") and not name.startswith(PRIVATE):
+        shard = name.removesuffix(".parquet")
+        if not {tar_name(shard), tar_name(shard.rpartition(".")[0])} & names:
+            problem = "no tar that it could belong to; make the shard anew or delete this file"
+            yield Finding(shard=shard, file=name, problem=problem)

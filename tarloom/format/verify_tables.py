@@ -1,0 +1,187 @@
+"""Checks of the files beside a tar: index, metadata, stats, sidecars, each against the tar and against each other."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from tarloom.format.findings import Findings, Kind
+from tarloom.format.index import KEY, read_index
+from tarloom.format.layout import index_name, metadata_name, sidecar_name, stats_name, tar_name
+from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, STATUSES, SUCCESS, Stats, read_stats
+from tarloom.format.parquet import read_table
+from tarloom.format.sidecar import ERROR, SKIPPED, STATUS, check_fresh, read_sidecar, sidecar_info
+from tarloom.format.sidecar import STATUSES as SIDECAR_STATUSES
+from tarloom.format.verify_tar import TarContents
+
+_REMAKE = "make the shard anew"
+_RERUN = "run the stage again"
+_DELETE = "delete it: it is made anew when the dataset is opened"
+Column = Sequence[object]
+"""The values of a table's column, one a row."""
+
+_MANY_ERRORS = 50_000
+"""img2dataset forgets rare messages above some number of them: then the histogram need not add up."""
+
+
+def check_index(findings: Findings, contents: TarContents) -> None:
+    """The stored index is that of the tar."""
+    file = index_name(findings.shard)
+    with findings.reading(file):
+        index = read_index(findings.storage, findings.shard)
+        if index is None:
+            return
+        if index.size != contents.index.size:
+            findings.add(file, f"made for a tar of {index.size} bytes, which now has {contents.index.size}; {_DELETE}")
+        elif not index.table.equals(contents.index.table):
+            wrong = difference(index.keys.to_pylist(), contents.index.keys.to_pylist(), "the tar")
+            findings.add(file, f"{wrong or 'places of members differ from those in the tar'}; {_DELETE}")
+        check_identity(findings, index.identity, contents, "its index")
+
+
+def check_identity(findings: Findings, stated: str, contents: TarContents, source: str) -> None:
+    """The tar is the one that another file says it is."""
+    if stated in contents.identities:
+        return
+    now = contents.identities[0 if stated.startswith("sha256:") else 1]
+    file = tar_name(findings.shard)
+    findings.add(file, f"its bytes give {now}, but {source} says {stated}: one of them was changed; {_REMAKE}")
+
+
+def check_metadata(findings: Findings, contents: TarContents | None, *, ordered: bool, ours: bool) -> pa.Table | None:
+    """Successes are the samples of the tar, in its order if `ordered`; returns the table where it is metadata.
+
+    Unless the folder shows that it is `ours` or img2dataset's, a parquet of that name may be something else.
+    """
+    file = metadata_name(findings.shard)
+    with findings.reading(file):
+        table = read_table(findings.storage, file)
+        absent = [name for name in ("key", "status") if name not in table.column_names]
+        if absent:
+            kind: Kind = "damage" if ours else "warning"
+            findings.add(file, f"lacks the column {' and '.join(absent)}: no metadata; rename it or {_REMAKE}", kind)
+            return None
+        for problem in _row_problems(table):
+            findings.add(file, f"{problem}; {_REMAKE}")
+        if contents is not None:
+            _compare_keys(findings, _successful_keys(table), contents.index.keys.to_pylist(), ordered=ordered)
+            if contents.foreign_keys:
+                key, other = next(iter(contents.foreign_keys.items()))
+                count = len(contents.foreign_keys)
+                problem = f"the JSON of sample {key!r} names the key {other!r} ({count} such samples); {_REMAKE}"
+                findings.add(tar_name(findings.shard), problem)
+        return table
+    return None
+
+
+def check_stats(findings: Findings, contents: TarContents | None, metadata: pa.Table | None) -> None:
+    """The counts are those of the metadata, and the tar is the one they were written for."""
+    file = stats_name(findings.shard)
+    with findings.reading(file):
+        stats = read_stats(findings.storage, findings.shard)
+        if stats is None:
+            return
+        for problem in _stats_problems(stats, metadata):
+            findings.add(file, f"{problem}; {_REMAKE}")
+        if contents is None:
+            return
+        if stats.successes != contents.index.rows:
+            findings.add(file, f"{stats.successes} successes, but the tar has {contents.index.rows} samples; {_REMAKE}")
+        if stats.tar_size not in (None, contents.index.size):
+            findings.add(file, f"tar of {stats.tar_size} bytes, which now has {contents.index.size}; {_REMAKE}")
+        if stats.identity is not None:
+            check_identity(findings, stats.identity, contents, file)
+
+
+def check_sidecar(findings: Findings, stage: str, contents: TarContents) -> None:
+    """One row for every sample, in tar order, made for this version of the tar."""
+    file = sidecar_name(findings.shard, stage)
+    with findings.reading(file):
+        info = sidecar_info(findings.storage, findings.shard, stage)
+        if info is None:
+            return
+        if info.identity not in contents.identities:
+            with findings.reading(file):
+                check_fresh(info, contents.index, findings.storage.describe(file))
+        table = read_sidecar(findings.storage, findings.shard, stage)
+        for problem in _sidecar_problems(table, contents.index.keys.to_pylist()):
+            findings.add(file, f"{problem}; {_RERUN}")
+
+
+def difference(found: Column, expected: Column, other: str) -> str | None:
+    """Where two columns of keys part, in words; None where they are equal."""
+    for row, (key, right) in enumerate(zip(found, expected, strict=False)):
+        if key != right:
+            return f"row {row} has the key {key!r} where {other} has {right!r}"
+    if len(found) != len(expected):
+        return f"{len(found)} rows where {other} has {len(expected)}"
+    return None
+
+
+def _successful_keys(table: pa.Table) -> Column:
+    keys, statuses = table.column("key").to_pylist(), table.column("status").to_pylist()
+    return [key for key, status in zip(keys, statuses, strict=True) if status == SUCCESS]
+
+
+def _compare_keys(findings: Findings, found: Column, in_tar: Column, *, ordered: bool) -> None:
+    file = metadata_name(findings.shard)
+    if ordered:
+        wrong = difference(found, in_tar, "the tar")
+        if wrong:
+            findings.add(file, f"successes differ from the tar: {wrong}; {_REMAKE}")
+        return
+    for keys, others, what in ((found, in_tar, "is no sample of the tar"), (in_tar, found, "has no row of success")):
+        lacking = Counter(keys) - Counter(others)
+        if lacking:
+            findings.add(file, f"key {next(iter(lacking))!r} {what} ({lacking.total()} such keys); {_REMAKE}")
+
+
+def _row_problems(table: pa.Table) -> list[str]:
+    problems = []
+    keys, statuses = table.column("key").to_pylist(), table.column("status").to_pylist()
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        problems.append(f"key {twice[0]!r} comes more than once ({len(twice)} such keys)")
+    unknown = [(key, status) for key, status in zip(keys, statuses, strict=True) if status not in STATUSES]
+    if unknown:
+        problems.append(f"row {unknown[0][0]!r} has the unknown status {unknown[0][1]!r} ({len(unknown)} such rows)")
+    if "error" in table.column_names:
+        problems += _error_problems(keys, statuses, table.column("error").to_pylist())
+    return problems
+
+
+def _error_problems(keys: Column, statuses: Column, errors: Column) -> list[str]:
+    """Rows with an error where there should be none, or none where there should be one; skipped rows may have one."""
+    rows = zip(keys, statuses, errors, strict=True)
+    wrong = [key for key, status, error in rows if status != SKIPPED and (status == SUCCESS) != (error is None)]
+    return [f"status and error of row {wrong[0]!r} contradict each other ({len(wrong)} such rows)"] if wrong else []
+
+
+def _stats_problems(stats: Stats, metadata: pa.Table | None) -> list[str]:
+    problems = []
+    if metadata is not None:
+        found = Counter(metadata.column("status").to_pylist())
+        counted = {SUCCESS: stats.successes, FAILED_TO_DOWNLOAD: stats.failed_to_download}
+        counted |= {FAILED_TO_RESIZE: stats.failed_to_resize}
+        pairs = [("rows", stats.count, metadata.num_rows)]
+        pairs += [(f"rows of status {status}", count, found[status]) for status, count in counted.items()]
+        problems += [f"{count} {what}, but the metadata has {n}" for what, count, n in pairs if count != n]
+    total = sum(stats.status_dict.values())
+    if stats.status_dict.get(SUCCESS, 0) != stats.successes or (
+        total != stats.count and len(stats.status_dict) < _MANY_ERRORS
+    ):
+        problems.append(f"status_dict counts {total} rows, the other counts say {stats.count}")
+    return problems
+
+
+def _sidecar_problems(table: pa.Table, keys: Column) -> list[str]:
+    names = table.column_names
+    if names[:1] != [KEY] or names[-2:] != [STATUS, ERROR]:
+        return [f"its columns are {', '.join(names)}, not {KEY}, the stage's, {STATUS}, {ERROR}"]
+    found, statuses, errors = (table.column(name).to_pylist() for name in (KEY, STATUS, ERROR))
+    wrong = difference(found, keys, "the tar")
+    problems = [wrong] if wrong else []
+    unknown = sorted({str(status) for status in statuses if status not in SIDECAR_STATUSES})
+    if unknown:
+        problems.append(f"unknown status {', '.join(unknown)}")
+    return problems + _error_problems(found, statuses, errors)
