@@ -1,0 +1,58 @@
+"""Bytes of pictures in a folder, and of the captions, classes and JSON beside them."""
+
+import asyncio
+import json
+from typing import Any, Self
+
+from tarloom.create.rows import Fetched, Row
+from tarloom.errors import FetchError, StorageError
+from tarloom.format.storage import Storage
+
+
+class FolderFetcher:
+    """Reads pictures from a storage, in threads."""
+
+    def __init__(self, storage: Storage, max_bytes: int) -> None:
+        self._storage = storage
+        self._max_bytes = max_bytes
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        """Nothing is held."""
+
+    async def fetch(self, row: Row) -> Fetched:
+        """The picture and what lies beside it. Raises FetchError unreadable, too_large or bad_json."""
+        return await asyncio.to_thread(self._read_row, row)
+
+    def _read_row(self, row: Row) -> Fetched:
+        assert row.url is not None, "a picture of a folder has a path"
+        found = {extension: self._read(name) for extension, name in row.beside.items()}
+        text = {extension: data.decode("utf-8", "replace").strip() for extension, data in found.items()}
+        names = {"txt": "caption", "cls": "cls"}
+        return Fetched(
+            data=self._read(row.url),
+            columns={names[extension]: value for extension, value in text.items() if extension in names},
+            members={"cls": text["cls"].encode()} if "cls" in text else {},
+            fields=_fields(text["json"]) if "json" in text else {},
+        )
+
+    def _read(self, name: str) -> bytes:
+        try:
+            entry = self._storage.head(name)
+            if entry is not None and entry.size > self._max_bytes:
+                raise FetchError("too_large", f"too_large: the file is longer than {self._max_bytes} bytes")
+            return self._storage.read(name)
+        except StorageError as error:
+            raise FetchError("unreadable", "unreadable: the file cannot be read", transient=True) from error
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FetchError("bad_json", "bad_json: the .json beside the picture cannot be parsed") from error
+    if not isinstance(found, dict):
+        raise FetchError("bad_json", "bad_json: the .json beside the picture is no object")
+    return found

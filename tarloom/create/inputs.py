@@ -1,0 +1,185 @@
+"""The files of a source: found by path, folder or glob, opened as streams, and known by a digest of their bytes."""
+
+import glob
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final, Literal
+
+import pyarrow as pa
+
+from tarloom.errors import UsageError
+from tarloom.format.storage import Entry, Storage, open_storage, split_location
+
+COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".gz": "gzip", ".zst": "zstd"}
+WILDCARDS = "*?["
+CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """A file of the source and where it lies."""
+
+    storage: Storage
+    entry: Entry
+
+    @property
+    def where(self) -> str:
+        """The file's full address, for messages."""
+        return self.storage.describe(self.entry.name)
+
+    @property
+    def extension(self) -> str:
+        """Lower case, without the dot and without what says how it is compressed."""
+        name = self.entry.name.lower()
+        for suffix in COMPRESSIONS:
+            name = name.removesuffix(suffix)
+        return name.rpartition("/")[2].rpartition(".")[2] if "." in name else ""
+
+    def open(self) -> pa.NativeFile:
+        """The file's bytes as a stream, decompressed."""
+        raw = self.open_raw()
+        for suffix, compression in COMPRESSIONS.items():
+            if self.entry.name.lower().endswith(suffix):
+                return pa.CompressedInputStream(raw, compression)
+        return raw
+
+    def open_raw(self) -> pa.NativeFile:
+        """The file's bytes as they lie there; can be sought in."""
+        path = self.storage.local_path(self.entry.name)
+        if path is not None:
+            try:
+                return pa.OSFile(str(path), "r")
+            except OSError as error:
+                raise UsageError(f"{self.where}: cannot be read ({error.strerror or error})") from error
+        return pa.PythonFile(io.BufferedReader(_RangeReader(self), CHUNK_BYTES), mode="r")
+
+
+class _RangeReader(io.RawIOBase):
+    """A remote file read by byte ranges."""
+
+    def __init__(self, file: InputFile) -> None:
+        self._file = file
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.entry.size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        size = min(len(buffer), self._file.entry.size - self._position)
+        if size <= 0:
+            return 0
+        found = self._file.storage.read_ranges(self._file.entry.name, [self._position], [size])[0]
+        buffer[:size] = found
+        self._position += size
+        return size
+
+
+def find_files(source: str) -> tuple[list[InputFile], bool]:
+    """The files that a source names, in the order of their names, and whether it names a folder.
+
+    Raises UsageError where there is nothing.
+    """
+    if any(letter in source for letter in WILDCARDS):
+        found, folder = _globbed(source), False
+    else:
+        storage, name = split_location(source.rstrip("/"))
+        entry = None if source.endswith("/") else _file_entry(storage, name)
+        folder = entry is None
+        found = [InputFile(storage=storage, entry=entry)] if entry else _folder_files(source)
+    if not found:
+        raise UsageError(f"source {source}: nothing there; give a folder of pictures, a URL list, or a glob of lists")
+    return found, folder
+
+
+def digest(files: Sequence[InputFile]) -> str:
+    """What the files hold, as "sha256:HEX": of their bytes, whatever they are called and wherever they lie."""
+    parts = (f"{file.entry.size}:{_digest_of(file)}" for file in files)
+    return f"sha256:{hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()}"
+
+
+def _digest_of(file: InputFile) -> str:
+    if file.entry.etag is not None:
+        return f"etag:{file.entry.etag}"
+    with file.open_raw() as stream:
+        hasher = hashlib.sha256()
+        while chunk := stream.read(CHUNK_BYTES):
+            hasher.update(chunk)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def _file_entry(storage: Storage, name: str) -> Entry | None:
+    path = storage.local_path(name)
+    if path is not None and not path.is_file():
+        return None
+    return storage.head(name) if name else None
+
+
+def _folder_files(source: str) -> list[InputFile]:
+    storage = open_storage(source)
+    visible = (entry for entry in storage.list() if not _is_hidden(entry.name))
+    return [InputFile(storage=storage, entry=entry) for entry in sorted(visible, key=lambda entry: entry.name)]
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _globbed(pattern: str) -> list[InputFile]:
+    if "://" not in pattern:
+        places = (split_location(path) for path in sorted(glob.glob(pattern, recursive=True)))
+        found = ((storage, _file_entry(storage, name)) for storage, name in places)
+        return [InputFile(storage=storage, entry=entry) for storage, entry in found if entry is not None]
+    folders = pattern.split("/")
+    fixed = next(i for i, part in enumerate(folders) if any(letter in part for letter in WILDCARDS))
+    wanted = folders[fixed:]
+    files = _folder_files("/".join(folders[:fixed]))
+    return [file for file in files if _matches(file.entry.name.split("/"), wanted)]
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, part by part; "**" stands for any number of folders."""
+    if not wanted or not parts:
+        return not wanted and not parts
+    if wanted[0] == "**":
+        return _matches(parts, wanted[1:]) or _matches(parts[1:], wanted)
+    return fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
+
+
+def lines(file: InputFile, *, longest: int = 16 << 20) -> Iterator[list[bytes]]:
+    """The file's lines without their ends, in lists; blank lines are left out.
+
+    Raises UsageError where a line is longer than `longest` bytes (this is no list), or the compression is broken.
+    """
+    rest = None
+    with file.open() as stream:
+        while chunk := _read(stream, file):
+            start = chunk.removeprefix(b"\xef\xbb\xbf") if rest is None else rest + chunk
+            *whole, rest = start.split(b"\n")
+            if len(rest) > longest:
+                raise UsageError(f"{file.where}: a line is longer than {longest} bytes; is this a list?")
+            yield [line for line in map(bytes.strip, whole) if line]
+    if rest is not None and rest.strip():
+        yield [rest.strip()]
+
+
+def _read(stream: pa.NativeFile, file: InputFile) -> bytes:
+    try:
+        return bytes(stream.read(CHUNK_BYTES))
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{file.where}: cannot be decompressed ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,74 @@
+"""A row on its way: as the source has it, as it was fetched, and what became of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import pyarrow as pa
+
+from tarloom.create.folder import BESIDE, beside_column
+
+KEY_DIGITS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the source."""
+
+    key: str
+    url: str | None
+    """For a picture in a folder: its path in it."""
+    columns: Mapping[str, Any]
+    """What the source says about it by name of the metadata's column, url and caption included."""
+    beside: Mapping[str, str]
+    """Files that lie beside the picture, by extension."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """The picture's bytes and, from a folder, what lay beside it."""
+
+    data: bytes
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Values for metadata columns."""
+    members: Mapping[str, bytes] = field(default_factory=dict)
+    """Further members of the sample, by extension."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the sample's json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An encoded picture and the sizes in pixels of what came out and of what went in, both as one sees them."""
+
+    data: bytes
+    width: int
+    height: int
+    original_width: int
+    original_height: int
+    exif: str
+    """EXIF tags of the input by name, as a JSON object."""
+
+
+class Fetcher(Protocol):
+    """Gets the bytes of rows, many at once. An asynchronous context manager."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *failure: object) -> None: ...
+
+    async def fetch(self, row: Row) -> Fetched:
+        """Raises FetchError."""
+        ...
+
+
+def rows_of(table: pa.Table, first: int) -> Iterator[Row]:
+    """The rows of a shard's table, its first one being row number `first` of the source."""
+    beside = {beside_column(extension): extension for extension in BESIDE}
+    for batch in table.to_batches(max_chunksize=1024):
+        for values in batch.to_pylist():
+            found = {beside[name]: values.pop(name) for name in beside if name in values}
+            key = values.pop("key", None) or f"{first:0{KEY_DIGITS}d}"
+            present = {extension: name for extension, name in found.items() if name is not None}
+            yield Row(key=key, url=values["url"], columns=values, beside=present)
+            first += 1
