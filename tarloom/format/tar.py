@@ -136,7 +136,7 @@ def _ustar_place(name: bytes) -> tuple[bytes, bytes] | None:
 def _header(prefix: bytes, name: bytes, size: int, kind: bytes) -> bytes:
     """One block: mode 0644, owner 0, time 0."""
     start = name.ljust(100, b"\0") + b"0000644\x000000000\x000000000\x00%011o\x0000000000000\x00" % size
-    end = kind.ljust(101, b"\0") + b"ustar\x0000" + bytes(64) + b"0000000\x000000000\x00" + prefix.ljust(167, b"\0")
+    end = kind.ljust(101, b"\0") + b"ustar\x0000" + bytes(80) + prefix.ljust(167, b"\0")
     checksum = _byte_sum(start) + _byte_sum(end) + _SPACES
     return start + b"%06o\x00 " % checksum + end
 
