@@ -1,0 +1,76 @@
+"""Which model a stage uses: a folder on this machine or a name on the Hugging Face hub, and how it is told apart."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from tarloom.errors import UsageError
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SAMPLE_BYTES = 1 << 20
+HUB_SECONDS = 15.0
+
+
+def is_folder(model: str) -> bool:
+    """Whether the model is a folder here, rather than a name on the hub."""
+    return Path(model).expanduser().is_dir()
+
+
+def model_location(model: str) -> str:
+    """What loaders are given: the folder's absolute path, so that workers may run elsewhere, or the hub's name."""
+    return str(Path(model).expanduser().resolve()) if is_folder(model) else model
+
+
+def check_model(model: str, *, revision: str | None = None) -> None:
+    """Raises UsageError unless the model is a folder with a config.json, or the hub (or its cache) has that name."""
+    if is_folder(model):
+        if not Path(model).expanduser().joinpath("config.json").is_file():
+            raise UsageError(f"{model}: no config.json in this folder; give a model folder or a name on the hub")
+    elif not _HUB_NAME.fullmatch(model):
+        raise UsageError(f"{model}: no such folder, and not a name on the hub; check the model's path")
+    else:
+        _check_hub(model, revision)
+
+
+def model_identity(model: str, *, revision: str | None = None) -> str:
+    """For fingerprints: equal for equal folders, wherever they lie.
+
+    Told apart are names and sizes of files, and the first and last MiB of each: a model's many GB are not read.
+    """
+    if not is_folder(model):
+        return f"{model}@{revision or 'main'}"
+    digest = hashlib.sha256()
+    root = Path(model).expanduser().resolve()
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path, root)):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(root)}\0{size}\0".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(max(_SAMPLE_BYTES, size - _SAMPLE_BYTES))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return f"{root.name}@sha256:{digest.hexdigest()[:32]}"
+
+
+def cannot_load(model: str, error: Exception) -> UsageError:
+    """The error to raise where a framework cannot load the model."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UsageError(f"{model}: the model cannot be loaded: {reason}; check its name or folder")
+
+
+def _check_hub(model: str, revision: str | None) -> None:
+    try:
+        from huggingface_hub import HfApi, try_to_load_from_cache
+    except ImportError:
+        return  # the worker's framework brings it and will say what is wrong
+    try:
+        if not isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
+            HfApi().model_info(model, revision=revision, timeout=HUB_SECONDS)
+    except Exception as error:
+        raise UsageError(
+            f"{model}: no such folder, and no such model could be found on the hub ({type(error).__name__}); "
+            "check the path or the name, and the network"
+        ) from error
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith((".", "__")) for part in path.relative_to(root).parts)

@@ -1,0 +1,83 @@
+"""From a batch's bytes to pictures in memory, in threads: the decoders release the GIL."""
+
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from tarloom.errors import ImageError
+from tarloom.process.stage import FAILED, SKIPPED, SUCCESS
+from tarloom.read.decode import decode_rgb
+
+IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
+"""Extensions that hold a picture. Of a sample with several, the first in this order is taken."""
+NO_PICTURE = "no_picture"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A row's picture, or why there is none."""
+
+    data: bytes = b""
+    """The member as stored."""
+    rgb: np.ndarray | None = None
+    """uint8 of shape (height, width, 3)."""
+    ending: tuple[str, str | None] = (SUCCESS, None)
+
+
+class Decoder:
+    """Decodes the pictures of batches in as many threads as this process was given CPUs.
+
+    max_pixels: a larger picture is made smaller, its aspect kept; None leaves all as they are.
+    at_least: pixels that both sides must keep where a JPEG can be decoded smaller at once; 0 for full size.
+    """
+
+    def __init__(self, *, max_pixels: int | None = None, at_least: int = 0) -> None:
+        self._max_pixels = max_pixels
+        self._at_least = at_least if max_pixels is None else math.ceil(math.sqrt(max_pixels))
+        self._threads = ThreadPoolExecutor(cpus_given(), thread_name_prefix="tarloom-decode")
+
+    def __call__(self, batch: pa.RecordBatch) -> list[Picture]:
+        """One a row, in order."""
+        return list(self._threads.map(self._decode, stored_pictures(batch)))
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    def _decode(self, data: bytes | None) -> Picture:
+        if data is None:
+            return Picture(ending=(SKIPPED, NO_PICTURE))
+        try:
+            rgb = decode_rgb(data, at_least=self._at_least)
+        except ImageError as error:
+            return Picture(data=data, ending=(FAILED, error.name))
+        return Picture(data=data, rgb=rgb if self._max_pixels is None else shrink(rgb, self._max_pixels))
+
+
+def stored_pictures(batch: pa.RecordBatch) -> Iterator[bytes | None]:
+    """Each row's first member that holds a picture, as stored; None where it has none."""
+    columns = [batch.column(member) for member in IMAGE_MEMBERS if member in batch.schema.names]
+    for row in range(batch.num_rows):
+        present = (column[row].as_py() for column in columns if column[row].is_valid)
+        yield next(present, None)
+
+
+def shrink(rgb: np.ndarray, max_pixels: int) -> np.ndarray:
+    """The picture with at most `max_pixels` pixels and its aspect kept; the same array if it is small enough."""
+    height, width = rgb.shape[:2]
+    if height * width <= max_pixels:
+        return rgb
+    scale = math.sqrt(max_pixels / (height * width))
+    size = max(1, int(width * scale)), max(1, int(height * scale))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+
+
+def cpus_given() -> int:
+    """CPUs this process should use: what its engine (or the user) set in OMP_NUM_THREADS, else all it may run on."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdigit() and int(limit) > 0 else len(os.sched_getaffinity(0))
