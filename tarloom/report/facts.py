@@ -1,0 +1,172 @@
+"""What the report says in numbers: gathered shard by shard from metadata, stats and sidecars. No picture is read."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tarloom.errors import ShardError, UsageError
+from tarloom.format.layout import metadata_name
+from tarloom.format.metadata import SUCCESS, read_stats
+from tarloom.format.parquet import read_schema, read_table
+from tarloom.format.sidecar import ERROR, STATUS, read_sidecar, sidecar_info
+from tarloom.format.storage import Storage
+from tarloom.read.catalog import ShardFiles
+from tarloom.read.dataset import Dataset
+
+CREATION = "create"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A row that failed, and in which stage."""
+
+    stage: str
+    key: str
+    url: str | None
+    error: str
+    message: str
+
+
+@dataclass(kw_only=True)
+class StageFacts:
+    """What a stage did: creation, or what a sidecar's name says."""
+
+    name: str
+    statuses: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    """Rows that failed, by named error."""
+    made_by: dict[str, str] = field(default_factory=dict)
+    """The fingerprint of the first shard's sidecar."""
+    shards: int = 0
+
+    @property
+    def rows(self) -> int:
+        return self.statuses.total()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How fast a stage ran."""
+
+    name: str
+    rows: int
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+@dataclass(kw_only=True)
+class Facts:
+    """Numbers of a whole dataset."""
+
+    shards: int
+    samples: int
+    tar_bytes: int
+    stages: dict[str, StageFacts] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    """The first of them."""
+    problems: list[str] = field(default_factory=list)
+    """Files that could not be read."""
+    started: float | None = None
+    ended: float | None = None
+    """When creation began and ended, seconds since 1970, as far as stats say."""
+
+    @property
+    def creation(self) -> StageFacts | None:
+        return self.stages.get(CREATION)
+
+    def stage(self, name: str) -> StageFacts:
+        return self.stages.setdefault(name, StageFacts(name=name))
+
+
+def gather_facts(dataset: Dataset, *, failures: int) -> Facts:
+    """Count everything, list the first `failures` failed rows. A file that cannot be read is named in `problems`."""
+    facts = Facts(
+        shards=len(dataset.shards), samples=len(dataset), tar_bytes=sum(shard.size for shard in dataset.shards)
+    )
+    storage = dataset.catalog.storage
+    for shard in dataset.shards:
+        for found in _failures_of(storage, shard, facts):
+            if len(facts.failures) < failures:
+                facts.failures.append(found)
+    return facts
+
+
+def read_rates(runs: str | None, facts: Facts) -> list[Rate]:
+    """Rates from a JSON file of runs; without one, creation's from its stats. Raises UsageError for a bad file."""
+    if runs is None:
+        if facts.creation is None or facts.started is None or facts.ended is None:
+            return []
+        return [Rate(name=CREATION, rows=facts.creation.rows, seconds=facts.ended - facts.started)]
+    try:
+        listed = json.loads(Path(runs).read_text(encoding="utf-8"))
+        return [Rate(name=str(run["name"]), rows=int(run["rows"]), seconds=float(run["seconds"])) for run in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{runs}: not a JSON list of runs with name, rows and seconds ({error})") from error
+
+
+def _failures_of(storage: Storage, shard: ShardFiles, facts: Facts) -> Iterator[Failure]:
+    """Count a shard's rows and yield its failures."""
+    yield from _tolerant(_creation_failures(storage, shard, facts), facts)
+    for stage in shard.sidecars:
+        yield from _tolerant(_stage_failures(storage, shard, stage, facts), facts)
+
+
+def _tolerant(failures: Iterable[Failure], facts: Facts) -> Iterator[Failure]:
+    try:
+        yield from failures
+    except ShardError as error:
+        facts.problems.append(str(error))
+
+
+def _creation_failures(storage: Storage, shard: ShardFiles, facts: Facts) -> Iterator[Failure]:
+    stats = read_stats(storage, shard.shard)
+    if stats is not None:
+        facts.started = min(stats.start_time, facts.started or stats.start_time)
+        facts.ended = max(stats.end_time, facts.ended or stats.end_time)
+    if not shard.has_metadata:
+        return
+    name = metadata_name(shard.shard)
+    there = read_schema(storage, name).names
+    if not {"key", "status"} <= set(there):
+        return
+    wanted = [c for c in ("key", "status", "url", ERROR, "error_message") if c in there]
+    creation = facts.stage(CREATION)
+    table = _count(creation, read_table(storage, name, wanted))
+    for row in table.to_pylist():
+        message = row.get("error_message") or ""
+        error = row.get(ERROR) or _name_of(message)
+        creation.errors[error] += 1
+        yield Failure(stage=CREATION, key=str(row["key"]), url=row.get("url"), error=error, message=message)
+
+
+def _stage_failures(storage: Storage, shard: ShardFiles, stage: str, facts: Facts) -> Iterator[Failure]:
+    found = facts.stage(stage)
+    info = sidecar_info(storage, shard.shard, stage)
+    if info is not None and not found.made_by:
+        found.made_by = dict(info.fingerprint)
+    for row in _count(found, read_sidecar(storage, shard.shard, stage, ["__key__", STATUS, ERROR])).to_pylist():
+        error = row[ERROR] or row[STATUS]
+        found.errors[error] += 1
+        yield Failure(stage=stage, key=row["__key__"], url=None, error=error, message=row[STATUS])
+
+
+def _count(stage: StageFacts, table: pa.Table) -> pa.Table:
+    """Add the table's statuses to the stage's; return the rows that are no success."""
+    stage.shards += 1
+    status = table.column(STATUS)
+    stage.statuses.update(Counter(map(str, status.to_pylist())))
+    return table.filter(pc.not_equal(status, pa.scalar(SUCCESS)))
+
+
+def _name_of(message: str) -> str:
+    """A name for errors of datasets that have none; img2dataset's messages are such as "HTTP Error 404: Not Found"."""
+    head = message.split(":")[0].strip()
+    return head.lower().replace(" ", "_")[:40] or "unknown"

@@ -1,0 +1,136 @@
+"""The pictures that are shown: which, and reduced to thumbnails."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+from tarloom.read.batches import read_samples
+from tarloom.read.dataset import Dataset
+from tarloom.read.pieces import Piece
+
+IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+LARGEST_PIXELS = 100_000_000
+"""Pictures of more pixels are not decoded for a thumbnail."""
+WHOLE_SHARD = 1 << 62
+ORIGINAL_CAPTION = ("caption", "txt")
+"""Where a sample's own caption is: in the metadata, or a member."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A sample as it is shown."""
+
+    key: str
+    thumbnail: Image.Image | None
+    """RGB; None where the picture cannot be decoded."""
+    original: str | None
+    """The caption it came with."""
+    model: str | None
+    """The caption a model gave it."""
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether both captions say the same; None where one is missing."""
+        return say_the_same(self.original, self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """A row of a dataset: the number of its shard's piece, and the row in it."""
+
+    piece: int
+    row: int
+
+
+class Gallery:
+    """Fetches single samples of a dataset, with what is shown of them."""
+
+    def __init__(self, dataset: Dataset, *, captions: str | None, size: int) -> None:
+        """captions: the column of the model's captions, if there is one. size: pixels of a thumbnail's longer side."""
+        self._images = [name for name in IMAGE_MEMBERS if name in dataset.members]
+        self._original, self._captions, self._size = original_column(dataset), captions, size
+        columns = [name for name in (self._original, captions) if name is not None]
+        self._pieces = dataset.select(*self._images, *columns).pieces(WHOLE_SHARD)
+
+    def spread(self, count: int) -> list[Spot]:
+        """At most `count` rows, evenly spread over the dataset, in order."""
+        total = sum(piece.rows for piece in self._pieces)
+        count = min(count, total)
+        return list(_spots(self._pieces, [(2 * i + 1) * total // (2 * count) for i in range(count)]))
+
+    def show(self, spot: Spot) -> Shown:
+        """The sample there. Raises ShardError where it cannot be read."""
+        piece = dataclasses.replace(self._pieces[spot.piece], first=spot.row, last=spot.row + 1)
+        sample = next(read_samples(piece))
+        data = next((sample[name] for name in self._images if name in sample), None)
+        return Shown(
+            key=str(sample["__key__"]),
+            thumbnail=make_thumbnail(data, self._size) if isinstance(data, bytes) else None,
+            original=as_text(sample.get(self._original or "")),
+            model=as_text(sample.get(self._captions or "")),
+        )
+
+
+def original_column(dataset: Dataset) -> str | None:
+    """Where the samples' own captions are, if they have any."""
+    return next((name for name in ORIGINAL_CAPTION if name in dataset.columns), None)
+
+
+def make_thumbnail(data: bytes, size: int) -> Image.Image | None:
+    """The picture as one sees it, RGB, its longer side at most `size` pixels; None where it cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.width * picture.height > LARGEST_PIXELS:
+                return None
+            picture.draft("RGB", (2 * size, 2 * size))
+            upright = ImageOps.exif_transpose(picture)
+            upright.thumbnail((size, size))
+            return _on_white(upright)
+    except Exception:  # Pillow's readers raise whatever their parsers stumble over; the page says "not decodable".
+        return None
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture inside the page itself."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=84)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def plain_words(caption: str) -> list[str]:
+    """A caption's words, as they are compared: without case, outer punctuation and spacing."""
+    return [word.strip(".,;:!?\"'").casefold() for word in caption.split()]
+
+
+def say_the_same(one: str | None, other: str | None) -> bool | None:
+    """Whether two captions have the same words; None where one is missing."""
+    return None if one is None or other is None else plain_words(one) == plain_words(other)
+
+
+def as_text(value: object) -> str | None:
+    """A caption from a column or a member."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip()
+    return None if value is None else str(value).strip()
+
+
+def _spots(pieces: Sequence[Piece], rows: Sequence[int]) -> Iterator[Spot]:
+    """Where ascending row numbers of the whole dataset lie."""
+    number, before = 0, 0
+    for row in rows:
+        while row >= before + pieces[number].rows:
+            before += pieces[number].rows
+            number += 1
+        yield Spot(piece=number, row=row - before)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layered = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")

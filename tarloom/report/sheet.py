@@ -1,0 +1,102 @@
+"""contact_sheet.png: pictures in a grid, their captions below them, large enough to read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from tarloom.report.markup import cut
+from tarloom.report.pictures import Shown
+
+COLUMNS = 6
+CELL = 240
+"""Pixels of a picture's side."""
+GAP = 28
+MARGIN = 44
+HEADER = 84
+CAPTION_LINES = 3
+PAPER, INK, SOFT, FRAME = (250, 249, 246), (32, 32, 36), (118, 116, 112), (226, 223, 216)
+AGREES, DIFFERS = (38, 128, 80), (190, 92, 20)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Type:
+    title: Font
+    caption: Font
+    small: Font
+    line: int = 23
+
+
+def draw_sheet(shown: Sequence[Shown], *, title: str, subtitle: str) -> Image.Image:
+    """The sheet, RGB.
+
+    Under a picture, a green rule: the model's caption equals the original; an orange one: it differs.
+    """
+    kind = _Type(title=ImageFont.load_default(30), caption=ImageFont.load_default(17), small=ImageFont.load_default(15))
+    columns = max(1, min(COLUMNS, len(shown)))
+    height = CELL + 16 + CAPTION_LINES * kind.line
+    rows = -(-len(shown) // columns)
+    width = max(2 * MARGIN + columns * (CELL + GAP) - GAP, 640)
+    sheet = Image.new("RGB", (width, HEADER + 2 * MARGIN + rows * (height + GAP) - GAP), PAPER)
+    brush = ImageDraw.Draw(sheet)
+    brush.text((MARGIN, MARGIN - 6), _fitted(brush, title, kind.title, width - 2 * MARGIN), fill=INK, font=kind.title)
+    brush.text((MARGIN, MARGIN + 36), subtitle, fill=SOFT, font=kind.small)
+    for number, sample in enumerate(shown):
+        row, column = divmod(number, columns)
+        corner = (MARGIN + column * (CELL + GAP), HEADER + MARGIN + row * (height + GAP))
+        _draw_sample(sheet, brush, sample, corner, kind)
+    return sheet
+
+
+def _draw_sample(
+    sheet: Image.Image, brush: ImageDraw.ImageDraw, sample: Shown, corner: tuple[int, int], kind: _Type
+) -> None:
+    x, y = corner
+    if sample.thumbnail is None:
+        brush.rectangle([x, y, x + CELL - 1, y + CELL - 1], fill=FRAME)
+        brush.text((x + 16, y + 16), "not decodable", fill=SOFT, font=kind.small)
+    else:
+        picture = _filling(sample.thumbnail)
+        left, top = x + (CELL - picture.width) // 2, y + CELL - picture.height
+        sheet.paste(picture, (left, top))
+        brush.rectangle([left, top, left + picture.width - 1, top + picture.height - 1], outline=FRAME)
+    if sample.agrees is not None:
+        brush.rectangle([x, y + CELL + 5, x + CELL - 1, y + CELL + 7], fill=AGREES if sample.agrees else DIFFERS)
+    caption = sample.model if sample.model is not None else sample.original
+    lines = _wrapped(brush, cut(caption or "(no caption)"), kind.caption)
+    for number, line in enumerate(lines):
+        brush.text((x, y + CELL + 14 + number * kind.line), line, fill=INK if caption else SOFT, font=kind.caption)
+
+
+def _filling(picture: Image.Image) -> Image.Image:
+    """Scaled so that its longer side is a cell's."""
+    scale = CELL / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _wrapped(brush: ImageDraw.ImageDraw, text: str, font: Font) -> list[str]:
+    """At most CAPTION_LINES lines that fit under a picture; an ellipsis where there was more."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if line and brush.textlength(longer, font) > CELL:
+            lines.append(line)
+            line = word
+        else:
+            line = longer
+    lines.append(line)
+    if len(lines) > CAPTION_LINES:
+        lines = [*lines[: CAPTION_LINES - 1], " ".join(lines[CAPTION_LINES - 1 :])]
+    return [_fitted(brush, line, font, CELL) for line in lines]
+
+
+def _fitted(brush: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+    """The text, or as much of it as fits, and an ellipsis."""
+    if brush.textlength(text, font) <= width:
+        return text
+    while text and brush.textlength(f"{text}…", font) > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
