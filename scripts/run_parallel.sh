@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Make shards with several processes side by side: the plan is made once, then each process makes a slice of it.
+#   scripts/run_parallel.sh SOURCE OUTPUT [WORKERS] [OPTIONS of create/create_webdataset.py ...]
+#   scripts/run_parallel.sh urls.csv shards 8 --caption-col caption --image-size 256
+# WORKERS is the number of processors where it is left out. Safe to repeat: what is done is skipped.
+# The exit code is that of the first process that failed; 130 after Ctrl-C.
+set -euo pipefail
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+python="${PYTHON:-python}"
+
+say() { printf '[run_parallel] %s\n' "$*" >&2; }
+
+usage() {
+    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit "$1"
+}
+
+case "${1:-}" in -h | --help) usage 0 ;; esac
+[ $# -ge 2 ] || usage 2 >&2
+create=("$root/create/create_webdataset.py" --source "$1" --output "$2")
+shift 2
+workers=
+case "${1:-}" in
+'' | *[!0-9]*) workers="$("$python" -c 'import os; print(os.cpu_count())')" ;;
+*)
+    workers="$1"
+    shift
+    ;;
+esac
+if [ "$workers" -lt 1 ]; then
+    say "WORKERS must be at least 1, not $workers"
+    exit 2
+fi
+
+results="$(mktemp -d)"
+pids=()
+trap 'rm -rf "$results"' EXIT
+
+interrupted() {
+    trap '' INT TERM HUP
+    say "interrupted; stopping the workers"
+    [ ${#pids[@]} -eq 0 ] || kill -INT "${pids[@]}" 2>/dev/null || true
+    wait
+    say "run the same command again to go on where it stopped"
+    exit 130
+}
+trap interrupted INT TERM HUP
+
+field() { "$python" -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$1" "$2"; }
+
+plan="$("$python" "${create[@]}" "$@" --plan-only --json | tail -n 1)"
+shards="$(field "$plan" shards)"
+say "$(field "$plan" rows) rows in $shards shards"
+[ "$workers" -le "$shards" ] || workers="$shards"
+
+started=$SECONDS
+set -m # each worker in a process group of its own: Ctrl-C reaches this script, which stops them
+for ((worker = 0; worker < workers; worker++)); do
+    slice="$((worker * shards / workers)):$(((worker + 1) * shards / workers))"
+    "$python" "${create[@]}" "$@" --shards "$slice" --json >"$results/$worker" \
+        2> >(trap '' INT && exec sed -u "s/^/[$((worker + 1))] /" >&2) &
+    pids+=("$!")
+done
+
+code=0
+for pid in "${pids[@]}"; do
+    ended=0
+    wait "$pid" || ended=$?
+    [ "$code" -ne 0 ] || code=$ended
+done
+
+"$python" - "$results" "$((SECONDS - started))" "$workers" <<'SUMMARY'
+import json, pathlib, sys
+
+folder, seconds, workers = sys.argv[1:]
+lines = [path.read_text().splitlines()[-1:] for path in pathlib.Path(folder).iterdir()]
+found = [json.loads(line[0]) for line in lines if line and line[0].startswith("{")]
+total = {name: sum(part[name] for part in found) for name in ("rows", "successes", "shards", "skipped")}
+print("{rows} rows, {successes} pictures, {shards} shards ({skipped} done before)".format(**total), end=" ")
+print(f"in {seconds} s by {workers} processes")
+SUMMARY
+exit "$code"
