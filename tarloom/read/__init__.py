@@ -1,1 +1,1 @@
-"""From shards to batches: one read path, and one file per engine that maps it."""
+"""Shards to samples: one read path (pieces -> batches), and one small adapter for every engine that maps over it."""

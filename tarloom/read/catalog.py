@@ -1,0 +1,179 @@
+"""What lies in a dataset's folder, from one listing; and what its indexes say, loaded in parallel when first needed."""
+
+import functools
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pyarrow.compute as pc
+
+from tarloom.errors import UsageError
+from tarloom.format.index import KEY, ShardIndex, load_index
+from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
+from tarloom.format.parquet import read_schema
+from tarloom.format.storage import Entry, Storage, open_storage, split_location
+from tarloom.read.pieces import Column
+
+THREADS = 16
+"""Indexes loaded at a time: mostly waiting for storage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFiles:
+    """A shard and the files that belong to it."""
+
+    shard: str
+    tar: Entry
+    has_metadata: bool
+    sidecars: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tar."""
+        return self.tar.size
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFacts:
+    """What a shard's index says, in brief."""
+
+    rows: int
+    identity: str
+    member_bytes: Mapping[str, int]
+    """Bytes of all members of each extension."""
+
+
+class Catalog:
+    """The shards of a folder, and what their indexes and footers say. Shared by all views of a dataset."""
+
+    def __init__(self, storage: Storage, shards: Sequence[ShardFiles]) -> None:
+        self.storage = storage
+        self.shards = tuple(shards)
+        self._lock = Lock()
+        self._facts: tuple[ShardFacts, ...] | None = None
+        self._members: tuple[str, ...] = ()
+        self._columns: dict[str, Column] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
+
+    def facts(self) -> tuple[ShardFacts, ...]:
+        """One a shard, in their order. Raises ShardError for the first shard that cannot be read."""
+        with self._lock:
+            if self._facts is None:
+                self._facts = tuple(_in_threads(self._load_facts, self.shards))
+                self._members = tuple(sorted({member for facts in self._facts for member in facts.member_bytes}))
+            return self._facts
+
+    def members(self) -> tuple[str, ...]:
+        """All extensions, sorted."""
+        self.facts()
+        return self._members
+
+    def columns(self) -> Mapping[str, Column]:
+        """Columns of metadata and sidecars by name, from the footers of the first shard that has each."""
+        with self._lock:
+            if self._columns is None:
+                self._columns = {column.name: column for column in self._find_columns()}
+            return self._columns
+
+    def index(self, number: int) -> ShardIndex:
+        """The index of the shard at this place."""
+        shard = self.shards[number]
+        return cached_index(self.storage, shard.shard, shard.tar, self.facts()[number].identity)
+
+    def _load_facts(self, shard: ShardFiles) -> ShardFacts:
+        index = load_index(self.storage, shard.shard, shard.tar)
+        return ShardFacts(
+            rows=index.rows,
+            identity=index.identity,
+            member_bytes={ext: pc.sum(index.sizes(ext)).as_py() or 0 for ext in index.extensions},
+        )
+
+    def _find_columns(self) -> Iterator[Column]:
+        with_metadata = next((shard.shard for shard in self.shards if shard.has_metadata), None)
+        if with_metadata is not None:
+            schema = read_schema(self.storage, metadata_name(with_metadata))
+            if {"key", "status"} <= set(schema.names):
+                yield from (Column(name=f.name, stage=None, field=f.name, type=f.type) for f in schema)
+        first_with = {stage: shard.shard for shard in reversed(self.shards) for stage in shard.sidecars}
+        for stage, shard in sorted(first_with.items()):
+            schema = read_schema(self.storage, sidecar_name(shard, stage))
+            fields = [f for f in schema if f.name != KEY] if KEY in schema.names else []
+            yield from (Column(name=f"{stage}.{f.name}", stage=stage, field=f.name, type=f.type) for f in fields)
+
+
+@functools.lru_cache(maxsize=32)
+def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> ShardIndex:
+    """A shard's index, kept for the next piece of the same shard in this process.
+
+    identity: as the dataset that asks knows it; a dataset opened after a shard has changed does not see the old one.
+    """
+    return load_index(storage, shard, tar)
+
+
+def open_catalog(path: str | Path) -> Catalog:
+    """Find the shards below a folder, or the one tar that `path` names.
+
+    In a folder with a plan, only shards with their commit mark are taken. Raises UsageError where there is no shard.
+    """
+    text = str(path)
+    if text.endswith(".tar"):
+        storage, name = split_location(text)
+        return _nonempty(storage, [shard for shard in _shards(storage) if shard.tar.name == name], text)
+    storage = open_storage(path)
+    return _nonempty(storage, _shards(storage), text)
+
+
+def _shards(storage: Storage) -> list[ShardFiles]:
+    """From one listing, in the order of their names."""
+    entries = {entry.name: entry for entry in storage.list()}
+    tars = {shard_of(name): entry for name, entry in entries.items() if is_shard_file(name)}
+    sidecars = _sidecars(entries, tars)
+    return [
+        ShardFiles(
+            shard=shard,
+            tar=tars[shard],
+            has_metadata=metadata_name(shard) in entries,
+            sidecars=tuple(sorted(sidecars.get(shard, ()))),
+        )
+        for shard in sorted(tars)
+        if PLAN not in entries or stats_name(shard) in entries
+    ]
+
+
+def _sidecars(names: Iterable[str], shards: Container[str]) -> dict[str, list[str]]:
+    """The stages of each shard: SHARD.STAGE.parquet, where no shard is called SHARD.STAGE."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stem = name.removesuffix(".parquet")
+        shard, _, stage = stem.rpartition(".")
+        if stem != name and stem not in shards and shard in shards:
+            found.setdefault(shard, []).append(stage)
+    return found
+
+
+def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:
+    if shards:
+        return Catalog(storage, shards)
+    local = storage.local_path("")
+    if local is not None and not local.exists():
+        raise UsageError(f"{path}: no such folder; check the path")
+    raise UsageError(f"{path}: no shard (a finished .tar file) is here; check the path, or create shards first")
+
+
+def _in_threads(load: Callable[[ShardFiles], ShardFacts], shards: Sequence[ShardFiles]) -> list[ShardFacts]:
+    if len(shards) == 1:
+        return [load(shards[0])]
+    with ThreadPoolExecutor(min(THREADS, len(shards))) as pool:
+        try:
+            return list(pool.map(load, shards))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

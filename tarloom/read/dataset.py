@@ -1,0 +1,186 @@
+"""A dataset: a table whose rows are samples. Tars hold the bytes, parquet holds the columns, the key joins them.
+
+    ds = tarloom.open("s3://bucket/laion")      # ours, img2dataset's, or any folder of WebDataset tars
+    ds.columns, len(ds)                         # from indexes and footers: no image is read
+    for sample in ds.select("jpg", "caption.text"): ...
+
+A dataset without a selection yields all members and joins nothing. It is small and picklable; indexes are loaded when
+they are first needed.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from tarloom.errors import UsageError
+from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
+from tarloom.read.catalog import Catalog, ShardFacts, ShardFiles, open_catalog
+from tarloom.read.pieces import MIB, ROW_BYTES, Column, Piece, batch_schema, row_ranges
+
+if TYPE_CHECKING:
+    import ray.data
+    import webdataset
+    from pyspark.sql import DataFrame, SparkSession
+
+    from tarloom.read.torch_feed import TorchFeed
+
+PIECE_BYTES = 64 * MIB
+
+
+def open_dataset(path: str | Path) -> "Dataset":
+    """Open a folder of shards (or one .tar), local or in an object store.
+
+    Raises UsageError where there is no shard, StorageError where the place cannot be listed.
+    """
+    return Dataset(path=str(path), catalog=open_catalog(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Samples of all shards in order. Views made by `select` share what was loaded."""
+
+    path: str
+    """As it was given, for messages."""
+    catalog: Catalog = dataclasses.field(repr=False)
+    selected: tuple[str, ...] | None = None
+    """Members and columns by name, in the order wanted; None for all members."""
+
+    @property
+    def shards(self) -> tuple[ShardFiles, ...]:
+        """The shards, in the order of their names."""
+        return self.catalog.shards
+
+    @property
+    def url(self) -> str:
+        """What opens this dataset from anywhere: an absolute path or a URL."""
+        storage = self.catalog.storage
+        return storage.describe(self.shards[0].tar.name) if self.path.endswith(".tar") else storage.url
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that can be selected: members, columns of the metadata, and STAGE.COLUMN of the sidecars."""
+        names = (*self.catalog.members(), *self.catalog.columns())
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that are read."""
+        members = self.catalog.members()
+        return members if self.selected is None else tuple(name for name in self.selected if name in members)
+
+    @property
+    def joined(self) -> tuple[Column, ...]:
+        """The columns that are joined to the members."""
+        if self.selected is None:
+            return ()
+        members, columns = self.catalog.members(), self.catalog.columns()
+        return tuple(columns[name] for name in self.selected if name not in members)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches: `__key__`, members as binary, then joined columns."""
+        return batch_schema(self.members, self.joined)
+
+    def __len__(self) -> int:
+        return sum(facts.rows for facts in self.catalog.facts())
+
+    def select(self, *names: str) -> "Dataset":
+        """The same samples with only these members and columns; without names, only `__key__`.
+
+        A member hides a metadata column of the same name. Raises UsageError for a name that no shard has.
+        """
+        members = self.catalog.members()
+        known = members if set(names) <= set(members) else self.columns
+        for name in names:
+            if name not in known:
+                raise UsageError(f"{self.path}: has no {name!r}; select from {', '.join(known)}")
+        return dataclasses.replace(self, selected=tuple(dict.fromkeys(names)))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
+        return itertools.chain.from_iterable(map(read_samples, self.pieces()))
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB."""
+        return itertools.chain.from_iterable(read_piece(piece, batch_rows=rows) for piece in self.pieces())
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """The first sample of this key. Raises KeyError where there is none."""
+        for number in range(len(self.shards)):
+            row = self.catalog.index(number).keys.index(pa.scalar(key, pa.string())).as_py()
+            if row >= 0:
+                return next(read_samples(self._planner()(number, row, row + 1)))
+        raise KeyError(key)
+
+    def pieces(self, target_bytes: int = PIECE_BYTES) -> list[Piece]:
+        """All rows, in order, as pieces of about this many bytes of what is selected."""
+        plan = self._planner()
+        found = []
+        for number, facts in enumerate(self.catalog.facts()):
+            size = _selected_bytes(facts, self.members)
+            found += [plan(number, *rows) for rows in row_ranges(facts.rows, size, target_bytes=target_bytes)]
+        return found
+
+    def to_webdataset(self) -> "webdataset.DataPipeline":
+        """A pipeline of webdataset over these shards; its own tar reading, its own methods (decode, shuffle, ...)."""
+        from tarloom.read.with_webdataset import pipeline
+
+        return pipeline(self)
+
+    def to_ray(self, *, task_bytes: int | None = None) -> "ray.data.Dataset":
+        """A Ray dataset: row counts and schema without reading, tasks that split inside tars.
+
+        task_bytes: of a read task; by default 64 MiB, less where there would be fewer tasks than CPUs.
+        """
+        from tarloom.read.ray_data import to_ray
+
+        return to_ray(self, task_bytes=task_bytes)
+
+    def to_spark(self, spark: "SparkSession") -> "DataFrame":
+        """A Spark data frame whose executors read the shards; nothing passes through the driver."""
+        from tarloom.read.spark import to_spark
+
+        return to_spark(self, spark)
+
+    def to_torch(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> "TorchFeed":
+        """An iterable of batches for training, alone or in a DataLoader with batch_size=None: see TorchFeed."""
+        from tarloom.read.torch_feed import TorchFeed
+
+        return TorchFeed(self, batch_size, seed=seed, transform=transform, rank=rank, world_size=world_size)
+
+    def _planner(self) -> Callable[[int, int, int], Piece]:
+        """How to make a piece of (number of the shard, first row, last row); the selection is resolved once."""
+        members, columns, all_facts = self.members, self.joined, self.catalog.facts()
+
+        def plan(number: int, first: int, last: int) -> Piece:
+            shard, facts = self.shards[number], all_facts[number]
+            return Piece(
+                storage=self.catalog.storage,
+                shard=shard.shard,
+                tar=shard.tar,
+                identity=facts.identity,
+                first=first,
+                last=last,
+                members=members,
+                columns=columns,
+                bytes=_selected_bytes(facts, members) * (last - first) // max(facts.rows, 1),
+            )
+
+        return plan
+
+
+def _selected_bytes(facts: ShardFacts, members: tuple[str, ...]) -> int:
+    return sum(facts.member_bytes.get(member, 0) for member in members) + facts.rows * ROW_BYTES

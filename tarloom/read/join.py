@@ -1,0 +1,86 @@
+"""Columns of metadata and sidecars, joined to a shard's samples by key, with proof.
+
+Every sample must have exactly one row in the table that is joined; one without a row, or with two, is an error that
+names it, never a null or a guess. Where the table's keys are in the tar's order, as ours are, nothing is looked up.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tarloom.errors import ShardError
+from tarloom.format.index import KEY, ShardIndex
+from tarloom.format.layout import metadata_name, sidecar_name
+from tarloom.format.metadata import successes
+from tarloom.format.parquet import read_table
+from tarloom.format.sidecar import check_fresh, read_sidecar, sidecar_info
+from tarloom.read.pieces import Column, Piece
+
+
+def joined_columns(piece: Piece, index: ShardIndex) -> dict[str, pa.Array]:
+    """The piece's columns by name, each with one value a row, in the order of `piece.columns`.
+
+    Raises StaleSidecar where a sidecar was made for another version of the shard, ShardError where keys do not match.
+    """
+    by_stage: dict[str | None, list[Column]] = {}
+    for column in piece.columns:
+        by_stage.setdefault(column.stage, []).append(column)
+    found: dict[str, pa.Array] = {}
+    for stage, columns in by_stage.items():
+        found |= _join(piece, index, stage, columns)
+    return {column.name: found[column.name] for column in piece.columns}
+
+
+def _join(piece: Piece, index: ShardIndex, stage: str | None, columns: Sequence[Column]) -> dict[str, pa.Array]:
+    name = metadata_name(piece.shard) if stage is None else sidecar_name(piece.shard, stage)
+    where = piece.storage.describe(name)
+    fields = [column.field for column in columns]
+    if stage is None:
+        table, key = _metadata(piece, name, fields, where), "key"
+    else:
+        table, key = _sidecar(piece, index, stage, fields, where), KEY
+    rows = _rows_of(index.keys.slice(piece.first, piece.rows), table[key], index.keys, piece, where)
+    return {column.name: _typed(table[column.field], rows, column, where) for column in columns}
+
+
+def _metadata(piece: Piece, name: str, fields: Sequence[str], where: str) -> pa.Table:
+    if piece.storage.head(name) is None:
+        raise ShardError(f"{where}: there is no such metadata, as other shards have; select without it")
+    return successes(read_table(piece.storage, name, columns=list(dict.fromkeys(["key", "status", *fields]))))
+
+
+def _sidecar(piece: Piece, index: ShardIndex, stage: str, fields: Sequence[str], where: str) -> pa.Table:
+    info = sidecar_info(piece.storage, piece.shard, stage)
+    if info is None:
+        raise ShardError(f"{where}: there is no such sidecar, as other shards have; run the stage over all of them")
+    check_fresh(info, index, where)
+    return read_sidecar(piece.storage, piece.shard, stage, columns=list(dict.fromkeys([KEY, *fields])))
+
+
+def _rows_of(wanted: pa.Array, keys: pa.ChunkedArray, all_keys: pa.Array, piece: Piece, where: str) -> slice | pa.Array:
+    """Which rows of the table are the piece's: a slice where the whole table is in tar order, else row numbers."""
+    keys = keys.combine_chunks()
+    if keys.type != all_keys.type:
+        keys = keys.cast(all_keys.type)
+    if keys.equals(all_keys):
+        return slice(piece.first, piece.last)
+    rows = pc.index_in(wanted, value_set=keys)
+    if rows.null_count:
+        key = wanted.filter(pc.is_null(rows))[0]
+        raise ShardError(f"{where}: has no row for key {key} of {piece.url}; make it again, or select without it")
+    if len(pc.unique(keys)) != len(keys):
+        counts = pc.value_counts(keys)
+        key = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]
+        raise ShardError(f"{where}: has more than one row for key {key}; make it again, or select without it")
+    return rows
+
+
+def _typed(column: pa.ChunkedArray, rows: slice | pa.Array, wanted: Column, where: str) -> pa.Array:
+    part = column.slice(rows.start, rows.stop - rows.start) if isinstance(rows, slice) else column.take(rows)
+    try:
+        array: pa.Array = part.cast(wanted.type).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        message = f"{where}: {wanted.field} is {column.type}, elsewhere in the dataset {wanted.type}"
+        raise ShardError(f"{message}; make it again, or select without it") from error
+    return array

@@ -1,0 +1,105 @@
+"""What a reader is handed: a range of rows of one shard. Planning is a pure function of counts and sizes.
+
+A piece is small and picklable, carries all that a worker needs to read it, and knows its row count without reading.
+Pieces split INSIDE a tar, so that work divides evenly whatever the shards' number and sizes; several small pieces are
+packed into one task where an engine's tasks are costly.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+
+from tarloom.format.storage import Entry, Storage
+
+MIB = 1 << 20
+ROW_BYTES = 256
+"""What a row costs beside its members: its key, its offsets, its share of the parquet."""
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column joined to the members by key: of the metadata (`stage` is None) or of a sidecar."""
+
+    name: str
+    """As users call it: "width", or "caption.text" for field "text" of the sidecar "caption"."""
+    stage: str | None
+    field: str
+    type: pa.DataType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Rows `first` to `last` (exclusive) of a shard, and what to read of them."""
+
+    storage: Storage
+    shard: str
+    tar: Entry
+    """The tar as it was when the piece was planned; a reader refuses another."""
+    identity: str
+    first: int
+    last: int
+    members: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
+    bytes: int = 0
+    """About how many bytes of members and columns it yields."""
+
+    @property
+    def rows(self) -> int:
+        return self.last - self.first
+
+    @property
+    def url(self) -> str:
+        """The tar's full address, the `__url__` of its samples."""
+        return self.storage.describe(self.tar.name)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches read from it: `__key__`, members as binary, then joined columns."""
+        return batch_schema(self.members, self.columns)
+
+
+def batch_schema(members: Sequence[str], columns: Sequence[Column]) -> pa.Schema:
+    """The schema of batches with these members and columns."""
+    fields = [pa.field("__key__", pa.string(), nullable=False)]
+    fields += [pa.field(member, pa.binary()) for member in members]
+    fields += [pa.field(column.name, column.type) for column in columns]
+    return pa.schema(fields)
+
+
+def row_ranges(rows: int, total_bytes: int, *, target_bytes: int) -> list[tuple[int, int]]:
+    """Split `rows` into ranges (first, last) of about `target_bytes` each, equal within one row; none if no rows.
+
+    Raises ValueError if target_bytes is less than 1.
+    """
+    if target_bytes < 1:
+        raise ValueError(f"target_bytes must be at least 1, not {target_bytes}")
+    parts = min(rows, max(1, -(-total_bytes // target_bytes)))
+    return [(i * rows // parts, (i + 1) * rows // parts) for i in range(parts)]
+
+
+def pack(pieces: Iterable[Piece], *, target_bytes: int) -> Iterator[tuple[Piece, ...]]:
+    """Group neighbouring pieces into tasks of at most `target_bytes`, one piece where that alone is larger."""
+    group: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if group and size + piece.bytes > target_bytes:
+            yield tuple(group)
+            group, size = [], 0
+        group.append(piece)
+        size += piece.bytes
+    if group:
+        yield tuple(group)
+
+
+def share(things: Sequence[Thing], *, part: int, parts: int) -> Sequence[Thing]:
+    """One of `parts` disjoint shares that together are all, their counts equal within one.
+
+    Raises ValueError unless 0 <= part < parts.
+    """
+    if not 0 <= part < parts:
+        raise ValueError(f"part must be at least 0 and less than {parts}, not {part}")
+    return things[part::parts]
