@@ -97,17 +97,16 @@ def _check_beside(findings: Findings, contents: TarContents | None, names: Colle
     shard = findings.shard
     if planned and index_name(shard) not in names:
         findings.add(index_name(shard), "missing; open the dataset once to make it anew")
-    if contents is not None:
-        check_index(findings, contents)
     metadata, ours = None, planned or stats_name(shard) in names
     if metadata_name(shard) in names:
         metadata = check_metadata(findings, contents, ordered=planned, ours=ours)
     elif ours:
         findings.add(metadata_name(shard), "missing; make the shard anew")
-    check_stats(findings, contents, metadata)
+    packed = check_stats(findings, contents, metadata)
     if contents is not None:
+        stated = packed, check_index(findings, contents, packed)
         for stage in list_sidecars(names, shard):
-            check_sidecar(findings, stage, contents)
+            check_sidecar(findings, stage, contents, stated)
 
 
 def _plan_findings(storage: Storage) -> Iterator[Finding]:

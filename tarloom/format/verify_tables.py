@@ -1,7 +1,7 @@
 """Checks of the files beside a tar: index, metadata, stats, sidecars, each against the tar and against each other."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
@@ -24,28 +24,38 @@ _MANY_ERRORS = 50_000
 """img2dataset forgets rare messages above some number of them: then the histogram need not add up."""
 
 
-def check_index(findings: Findings, contents: TarContents) -> None:
-    """The stored index is that of the tar."""
+def check_index(findings: Findings, contents: TarContents, packed: str | None) -> str | None:
+    """The stored index is that of the tar. Returns the identity that it names.
+
+    packed: the identity that the stats name. Where it is not the tar's, that was reported, and an index of that
+    identity is not to blame.
+    """
     file = index_name(findings.shard)
     with findings.reading(file):
         index = read_index(findings.storage, findings.shard)
         if index is None:
-            return
-        if index.size != contents.index.size:
-            findings.add(file, f"made for a tar of {index.size} bytes, which now has {contents.index.size}; {_DELETE}")
-        elif not index.table.equals(contents.index.table):
+            return None
+        is_scan, fits = index.identity.startswith("headers:"), index.size == contents.index.size
+        if is_scan and not fits:
+            findings.add(file, f"made for a tar of {index.size} bytes, not {contents.index.size}; {_DELETE}", "warning")
+            return None
+        if not index.table.equals(contents.index.table):
             wrong = difference(index.keys.to_pylist(), contents.index.keys.to_pylist(), "the tar")
-            findings.add(file, f"{wrong or 'places of members differ from those in the tar'}; {_DELETE}")
-        check_identity(findings, index.identity, contents, "its index")
+            findings.add(file, f"{wrong or 'members lie elsewhere in the tar'}; {_DELETE}")
+        if index.identity in contents.identities and not fits:
+            findings.add(file, f"made for a tar of {index.size} bytes, not {contents.index.size}; {_DELETE}")
+        if index.identity not in (*contents.identities, packed):
+            if packed is None and not is_scan:
+                _blame_tar(findings, index.identity, contents, "its index")
+            else:
+                findings.add(file, f"made for {index.identity}, another version of the tar; {_DELETE}")
+        return index.identity
+    return None
 
 
-def check_identity(findings: Findings, stated: str, contents: TarContents, source: str) -> None:
-    """The tar is the one that another file says it is."""
-    if stated in contents.identities:
-        return
-    now = contents.identities[0 if stated.startswith("sha256:") else 1]
-    file = tar_name(findings.shard)
-    findings.add(file, f"its bytes give {now}, but {source} says {stated}: one of them was changed; {_REMAKE}")
+def _blame_tar(findings: Findings, stated: str, contents: TarContents, source: str) -> None:
+    problem = f"its bytes give {contents.identities[0]}, but {source} says {stated}: it was changed; {_REMAKE}"
+    findings.add(tar_name(findings.shard), problem)
 
 
 def check_metadata(findings: Findings, contents: TarContents | None, *, ordered: bool, ours: bool) -> pa.Table | None:
@@ -74,33 +84,41 @@ def check_metadata(findings: Findings, contents: TarContents | None, *, ordered:
     return None
 
 
-def check_stats(findings: Findings, contents: TarContents | None, metadata: pa.Table | None) -> None:
-    """The counts are those of the metadata, and the tar is the one they were written for."""
+def check_stats(findings: Findings, contents: TarContents | None, metadata: pa.Table | None) -> str | None:
+    """The counts are those of the metadata, and the tar is the one they were written for.
+
+    Returns the identity of the tar that the stats name, None where they name none.
+    """
     file = stats_name(findings.shard)
     with findings.reading(file):
         stats = read_stats(findings.storage, findings.shard)
         if stats is None:
-            return
+            return None
         for problem in _stats_problems(stats, metadata):
             findings.add(file, f"{problem}; {_REMAKE}")
         if contents is None:
-            return
+            return stats.identity
         if stats.successes != contents.index.rows:
             findings.add(file, f"{stats.successes} successes, but the tar has {contents.index.rows} samples; {_REMAKE}")
-        if stats.tar_size not in (None, contents.index.size):
+        if stats.identity is not None and stats.identity not in contents.identities:
+            _blame_tar(findings, stats.identity, contents, file)
+        elif stats.tar_size not in (None, contents.index.size):
             findings.add(file, f"tar of {stats.tar_size} bytes, which now has {contents.index.size}; {_REMAKE}")
-        if stats.identity is not None:
-            check_identity(findings, stats.identity, contents, file)
+        return stats.identity
+    return None
 
 
-def check_sidecar(findings: Findings, stage: str, contents: TarContents) -> None:
-    """One row for every sample, in tar order, made for this version of the tar."""
+def check_sidecar(findings: Findings, stage: str, contents: TarContents, stated: Collection[str | None]) -> None:
+    """One row for every sample, in tar order, made for this version of the tar.
+
+    stated: identities that other files name. Where the tar has none of them, that was reported.
+    """
     file = sidecar_name(findings.shard, stage)
     with findings.reading(file):
         info = sidecar_info(findings.storage, findings.shard, stage)
         if info is None:
             return
-        if info.identity not in contents.identities:
+        if info.identity not in (*contents.identities, *stated):
             with findings.reading(file):
                 check_fresh(info, contents.index, findings.storage.describe(file))
         table = read_sidecar(findings.storage, findings.shard, stage)

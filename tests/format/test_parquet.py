@@ -1,0 +1,75 @@
+"""Parquet through a storage: the same table gives the same bytes, and what is not sound is named."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tarloom.errors import CorruptShard, StorageError
+from tarloom.format.parquet import read_footer, read_schema, read_table, write_table
+from tarloom.format.storage import open_storage
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return open_storage(tmp_path / "set")
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(40, dtype=np.float16)), 4)
+    return pa.table({"key": [f"{i}" for i in range(10)], "a.b": pa.array([None, *range(9)], pa.int32()), "v": vectors})
+
+
+def test_a_table_comes_back_with_its_types_and_footer(storage, table):
+    write_table(storage, "a.parquet", table, {"tarloom.stage": "é", "b": ""})
+    found = read_table(storage, "a.parquet")
+    assert found.replace_schema_metadata(None).equals(table)
+    assert read_footer(storage, "a.parquet") == ({"tarloom.stage": "é", "b": ""}, 10)
+    assert read_schema(storage, "a.parquet").equals(table.schema)
+
+
+def test_columns_come_in_the_order_asked_for_also_with_dots_in_their_names(storage, table):
+    write_table(storage, "a.parquet", table)
+    assert read_table(storage, "a.parquet", ["v", "a.b"]).column_names == ["v", "a.b"]
+    assert read_table(storage, "a.parquet", ["a.b"]).column("a.b").to_pylist() == table.column("a.b").to_pylist()
+
+
+def test_the_same_table_gives_the_same_bytes_however_it_is_chunked(storage, table):
+    write_table(storage, "one", table, {"b": "2", "a": "1"})
+    write_table(storage, "two", pa.concat_tables([table.slice(0, 3), table.slice(3)]), {"a": "1", "b": "2"})
+    assert storage.read("one") == storage.read("two")
+
+
+def test_a_footer_longer_than_the_first_read_is_read_whole(storage):
+    wide = pa.table({f"column {i}": [i] for i in range(3000)})
+    write_table(storage, "wide", wide, {"k": "v" * 200_000})
+    footer, rows = read_footer(storage, "wide")
+    assert (len(footer["k"]), rows) == (200_000, 1)
+
+
+def test_pyarrow_and_pandas_read_what_was_written(storage, table):
+    write_table(storage, "a.parquet", table)
+    assert pq.read_table(storage.local_path("a.parquet")).equals(table)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 8, 200, -1, -8, -40])
+@pytest.mark.parametrize("read", [read_table, read_footer, read_schema])
+def test_a_cut_file_is_corrupt(storage, table, cut, read):
+    write_table(storage, "whole", table)
+    storage.write("cut.parquet", storage.read("whole")[: cut if cut >= 0 else len(storage.read("whole")) + cut])
+    with pytest.raises(CorruptShard, match=r"cut\.parquet: not a sound parquet file") as raised:
+        read(storage, "cut.parquet")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("read", [read_table, read_footer, read_schema])
+def test_an_absent_file_is_said_to_be_absent(storage, read):
+    with pytest.raises(StorageError, match="none"):
+        read(storage, "none")
+
+
+def test_an_absent_column_is_named_with_those_there_are(storage, table):
+    write_table(storage, "a.parquet", table)
+    with pytest.raises(CorruptShard, match=r"a\.parquet: lacks the column x; it has key, a\.b, v"):
+        read_table(storage, "a.parquet", ["key", "x"])
