@@ -13,7 +13,7 @@ from tests.source_tree import ROOT
 
 IMG2DATASET = "img2dataset-1.47.0"
 PICTURES = 110
-SHARD_ROWS = 50
+SHARD_ROWS = 100
 FAILING = ("trouble/missing.jpg", "trouble/page.jpg")
 
 
@@ -37,7 +37,7 @@ def url_list(photo_server, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def img2datasets_folder(url_list, tmp_path_factory) -> Path:
-    """What img2dataset makes of the list: three shards, in the order in which downloads ended."""
+    """What img2dataset makes of the list: two shards, in the order in which downloads ended."""
     folder = tmp_path_factory.mktemp("img2dataset") / "set"
     python = peer_python(IMG2DATASET)
     arguments = {
