@@ -144,15 +144,18 @@ class Verify:
 
     def execute(self) -> Finished:
         from tarloom.format.storage import open_storage
-        from tarloom.format.verify import verify
+        from tarloom.format.verify import verify_reports
 
-        reports = list(watch(verify(open_storage(self.path)), title="verifying", total=None, done=lambda r: r.rows))
-        findings = [f"{f.file}: {f.problem}" for report in reports for f in report.findings]
+        steps = verify_reports(open_storage(self.path))
+        reports = list(watch(steps, title="verifying", total=None, done=lambda report: report.rows))
+        found = [finding for report in reports for finding in report.findings]
+        findings = [f"{f.file}: {f.problem}" for f in found if f.kind == "damage"]
         facts: Mapping[str, object] = {
-            "shards": len(reports),
+            "shards": sum(1 for report in reports if report.shard),
             "samples": sum(report.rows for report in reports),
             "bytes": sum(report.bytes for report in reports),
             "findings": findings,
+            "warnings": [f"{f.file}: {f.problem}" for f in found if f.kind == "warning"],
         }
         title = f"{len(findings)} findings in {self.path}" if findings else f"{self.path} is sound"
         return Finished(title=title, facts=facts, exit_code=LOST if findings else 0)

@@ -29,7 +29,7 @@ from tarloom.format.storage import TEMPORARY, LocalStorage, Storage
 from tarloom.format.verify_tables import check_index, check_metadata, check_sidecar, check_stats
 from tarloom.format.verify_tar import TarContents, read_tar
 
-__all__ = ["Finding", "VerifyReport", "verify", "verify_folder", "verify_shard"]
+__all__ = ["Finding", "VerifyReport", "verify", "verify_folder", "verify_reports", "verify_shard"]
 
 _INDEXES = index_name("").removesuffix(".parquet")
 _STATS = stats_name("")
@@ -40,6 +40,7 @@ class VerifyReport:
     """What the check of one shard found."""
 
     shard: str
+    """Empty for the folder itself."""
     rows: int
     """Samples in the tar; 0 where it could not be read."""
     bytes: int
@@ -48,20 +49,25 @@ class VerifyReport:
 
 
 def verify(storage: Storage, progress: Callable[[VerifyReport], None] | None = None) -> Iterator[Finding]:
-    """All that is wrong with a dataset, shard by shard; `progress` is called when a shard is done.
+    """All that is wrong with a dataset, one shard after another; `progress` is called when a report is complete.
 
     Raises UsageError where there is no shard.
     """
+    for report in verify_reports(storage):
+        yield from report.findings
+        if progress is not None:
+            progress(report)
+
+
+def verify_reports(storage: Storage) -> Iterator[VerifyReport]:
+    """First one report about the folder itself (shard ""), then one a shard. Raises UsageError where there is none."""
     names = frozenset(entry.name for entry in storage.list())
     shards = sorted(shard_of(name) for name in names if is_shard_file(name))
     if not shards:
         raise UsageError(f"{storage.url}: no tar shards here; check the path")
-    yield from verify_folder(storage, names)
+    yield VerifyReport(shard="", rows=0, bytes=0, findings=tuple(verify_folder(storage, names)))
     for shard in shards:
-        report = verify_shard(storage, shard, names)
-        yield from report.findings
-        if progress is not None:
-            progress(report)
+        yield verify_shard(storage, shard, names)
 
 
 def verify_shard(storage: Storage, shard: str, names: Collection[str]) -> VerifyReport:
