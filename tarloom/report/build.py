@@ -6,18 +6,20 @@ same. Memory is bounded by the pictures shown: everything else is streamed, shar
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.storage import open_storage
 from tarloom.format.verify import verify
+from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.report.config import ReportConfig, ReportSummary
 from tarloom.report.facts import CREATION, Facts, gather_facts, read_rates
 from tarloom.report.nearest import Match, nearest, vectors_at
 from tarloom.report.page import Contents, draw_page
-from tarloom.report.pictures import Gallery, Shown, Spot, as_text, original_column, say_the_same
+from tarloom.report.pictures import WHOLE_SHARD, Gallery, Shown, Spot, as_text, original_column, say_the_same
 from tarloom.report.sections import Agreement, Query, count, size
 from tarloom.report.sheet import COLUMNS, draw_sheet
 
@@ -25,6 +27,8 @@ PAGE, SHEET = "report.html", "contact_sheet.png"
 THUMBNAIL = 256
 """Pixels of a thumbnail's longer side: sharp on screens of double density."""
 SHEET_PICTURES = 6 * COLUMNS
+DIFFERING = 12
+"""How many pictures are shown whose captions differ."""
 OWN_QUERIES = 4
 """How many of the dataset's own rows are searched for where no text is given."""
 
@@ -39,13 +43,13 @@ def build(config: ReportConfig) -> ReportSummary:
     dataset = open_dataset(config.path)
     facts = gather_facts(dataset, failures=config.failures)
     rates = read_rates(config.runs, facts)
-    captions, agreement = _compare(dataset, config.captions, facts)
-    gallery = Gallery(dataset, captions=captions, size=THUMBNAIL)
+    comparison = _compare(dataset, config.captions, facts)
+    gallery = Gallery(dataset, captions=config.captions if comparison else None, size=THUMBNAIL)
     contents = Contents(
         title=config.title or config.path,
         facts=facts,
         shown=[gallery.show(spot) for spot in gallery.spread(config.pictures)],
-        agreement=agreement,
+        agreement=_agreement(gallery, comparison),
         queries=_search(dataset, gallery, config, facts),
         rates=rates,
         findings=list(verify(open_storage(config.path))) if config.verify else None,
@@ -73,23 +77,41 @@ def _write(config: ReportConfig, contents: Contents, sheet: Sequence[Shown]) -> 
     )
 
 
-def _compare(dataset: Dataset, captions: str, facts: Facts) -> tuple[str | None, Agreement | None]:
-    """The column of the model's captions, if it is there and sound, and how it agrees with the original captions."""
-    original = original_column(dataset)
+@dataclass(kw_only=True)
+class _Comparison:
+    """How the model's captions compare with the original ones, where there are both."""
+
+    equal: int = 0
+    compared: int = 0
+    differing: list[Spot] = field(default_factory=list)
+
+
+def _compare(dataset: Dataset, captions: str, facts: Facts) -> _Comparison | None:
+    """Read all of the model's captions; None where there are none, or none that can be trusted."""
     if captions not in dataset.columns:
-        return None, None
-    equal = compared = 0
+        return None
+    found, original = _Comparison(), original_column(dataset)
     try:
-        for batch in dataset.select(captions, *([original] if original else [])).batches():
-            if original is not None:
-                pairs = zip(batch.column(original).to_pylist(), batch.column(captions).to_pylist(), strict=True)
-                judged = [say_the_same(as_text(theirs), as_text(ours)) for theirs, ours in pairs]
-                equal += judged.count(True)
-                compared += len(judged) - judged.count(None)
+        for number, piece in enumerate(dataset.select(captions, *([original] if original else [])).pieces(WHOLE_SHARD)):
+            for row, sample in enumerate(read_samples(piece)):
+                same = say_the_same(as_text(sample.get(original or "")), as_text(sample.get(captions)))
+                found.equal += same is True
+                found.compared += same is not None
+                if same is False and len(found.differing) < DIFFERING:
+                    found.differing.append(Spot(piece=number, row=row))
     except ShardError as error:
         facts.problems.append(f"{captions} is left out: {error}")
-        return None, None
-    return captions, Agreement(equal=equal, compared=compared) if compared else None
+        return None
+    return found
+
+
+def _agreement(gallery: Gallery, comparison: _Comparison | None) -> Agreement | None:
+    """What is shown of it. Where most captions differ, they are different in kind: then none is singled out."""
+    if comparison is None or not comparison.compared:
+        return None
+    mostly = 2 * comparison.equal > comparison.compared
+    differing = [gallery.show(spot) for spot in comparison.differing] if mostly else []
+    return Agreement(equal=comparison.equal, compared=comparison.compared, differing=differing)
 
 
 def _search(dataset: Dataset, gallery: Gallery, config: ReportConfig, facts: Facts) -> list[Query]:

@@ -79,7 +79,10 @@ def _pictures(contents: Contents) -> Html:
         lead = (
             f"{which}, with the captions they came with. No model has captioned them: there is no {contents.captions}."
         )
-    return part.section("pictures", "Pictures and captions", lead, part.picture_grid(contents.shown))
+    grids = [part.picture_grid(contents.shown)]
+    if contents.agreement is not None and contents.agreement.differing:
+        grids += [element("h3", "Where the captions differ"), part.picture_grid(contents.agreement.differing)]
+    return part.section("pictures", "Pictures and captions", lead, *grids)
 
 
 def _nearest(contents: Contents) -> Html:

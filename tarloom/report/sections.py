@@ -27,6 +27,8 @@ class Agreement:
 
     equal: int
     compared: int
+    differing: Sequence[Shown] = ()
+    """The first that differ."""
 
 
 def section(name: str, title: str, lead: Html | str, *body: Html) -> Html:
@@ -45,7 +47,7 @@ def tiles(facts: Facts, agreement: Agreement | None) -> Html:
     found += [("shards", count(facts.shards)), ("in tars", size(facts.tar_bytes))]
     for stage in facts.stages.values():
         if stage.name != CREATION:
-            found.append((f"rows with {stage.name}", count(stage.statuses["success"])))
+            found.append((f"samples with {stage.name}", count(stage.statuses["success"])))
     if agreement is not None and agreement.equal:
         found.append(("captions equal the original", share(agreement.equal, agreement.compared)))
     drawn = (_tile(value, name) for name, value in found)

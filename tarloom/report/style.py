@@ -36,14 +36,16 @@ section { margin-top: 56px; scroll-margin-top: 24px; }
 .verdict.good { background: var(--good-ground); color: var(--good); }
 .verdict.bad { background: var(--bad-ground); color: var(--bad); }
 .verdict b { font-weight: 650; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(158px, 1fr)); gap: 12px; margin-top: 16px; }
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 15px 18px 13px; }
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 16px; }
+.tile {
+  flex: 1 1 200px; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 15px 18px 13px;
+}
 .tile .value {
   font-size: 27px; line-height: 1.15; font-weight: 640; letter-spacing: -0.02em;
   font-variant-numeric: tabular-nums;
 }
 .tile .name { color: var(--soft); font-size: 13.5px; margin-top: 3px; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: 26px 20px; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 26px 20px; }
 figure { margin: 0; min-width: 0; }
 figure .frame {
   aspect-ratio: 1; border-radius: 10px; background: var(--track); overflow: hidden;
@@ -66,7 +68,8 @@ code, .key {
   font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: 0.86em;
 }
 .key { color: var(--soft); }
-.query { margin-top: 26px; }
+.query { margin-top: 34px; }
+.pictures + h3 { margin: 36px 0 14px; }
 .query h3 { margin-bottom: 11px; display: flex; align-items: center; gap: 10px; }
 .query h3 img { width: 44px; height: 44px; border-radius: 7px; box-shadow: 0 0 0 1px var(--line); }
 .score { color: var(--soft); font-variant-numeric: tabular-nums; font-size: 12.5px; }
