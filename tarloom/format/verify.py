@@ -90,7 +90,7 @@ def verify_folder(storage: Storage, names: Collection[str]) -> Iterator[Finding]
     """What is wrong beside the shards: an unreadable plan, files whose tar is gone, left-over temporaries."""
     names = frozenset(names)
     if PLAN in names:
-        yield from _plan_findings(storage)
+        yield from _plan_findings(storage, names)
     for name in sorted(names):
         yield from _stray(name, names)
     if isinstance(storage, LocalStorage):
@@ -115,13 +115,20 @@ def _check_beside(findings: Findings, contents: TarContents | None, names: Colle
             check_sidecar(findings, stage, contents, stated)
 
 
-def _plan_findings(storage: Storage) -> Iterator[Finding]:
+def _plan_findings(storage: Storage, names: frozenset[str]) -> Iterator[Finding]:
     try:
-        sound = isinstance(json.loads(storage.read(PLAN)), dict)
+        plan = json.loads(storage.read(PLAN))
     except ValueError:
-        sound = False
-    if not sound:
+        plan = None
+    if not isinstance(plan, dict):
         yield Finding(shard="", file=PLAN, problem="not a JSON object; restore it or make the dataset anew")
+        return
+    rows, rows_per_shard = plan.get("rows"), plan.get("rows_per_shard")
+    if isinstance(rows, int) and isinstance(rows_per_shard, int) and rows_per_shard > 0:
+        planned, there = -(-rows // rows_per_shard), sum(map(is_shard_file, names))
+        if there < planned:
+            problem = f"{planned - there} of {planned} planned shards are not here; run the creation to its end"
+            yield Finding(shard="", file=PLAN, problem=problem, kind="warning")
 
 
 def _stray(name: str, names: frozenset[str]) -> Iterator[Finding]:

@@ -241,6 +241,23 @@ def test_an_index_without_its_tar_is_a_warning(ours):
     assert (finding.shard, finding.kind) == ("00007", "warning")
 
 
+def test_shards_of_the_plan_that_are_not_there_are_a_warning(ours):
+    (ours / "_tarloom/plan.json").write_text('{"rows": 25, "rows_per_shard": 10}')
+    (finding,) = findings(ours)
+    assert (finding.file, finding.kind) == ("_tarloom/plan.json", "warning")
+    assert "1 of 3 planned shards" in finding.problem
+
+
+def test_a_dataset_in_an_object_store_is_checked_alike(ours, s3_folder):
+    remote = open_storage(s3_folder)
+    for entry in open_storage(ours).list():
+        remote.write(entry.name, (ours / entry.name).read_bytes())
+    assert list(verify(remote)) == []
+    flip(ours / "00001.tar", 700)
+    remote.write("00001.tar", (ours / "00001.tar").read_bytes())
+    assert {finding.file for finding in verify(remote)} == {"00001.tar"}
+
+
 def replaced_tar(folder: Path, samples: list) -> None:
     raw.write_tar(folder / "00001.tar", samples)
 
