@@ -6,9 +6,11 @@ time. Which item goes where, what counts as a failed try and when the run must e
 
 import itertools
 import logging
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Protocol
 
 from tarloom.engines.base import Item, Opener, Outcome, Result, Worker, WorkerBroken
@@ -82,9 +84,13 @@ def close_worker(worker: object) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """One line: the message of an error of ours, kind and message of any other."""
+    """One line: the message of an error of ours; kind, message and place of any other."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, TarloomError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, TarloomError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"
 
 
 @dataclass

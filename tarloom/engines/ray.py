@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ try:
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
+CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 256 << 20
 """Only items and reports pass through the object store of a cluster started here."""
 
@@ -57,7 +59,7 @@ class RayEngine:
         try:
             yield from crew.run(items, retries=retries)
         except RayError as error:
-            raise EngineError(f"Ray failed: {str(error).splitlines()[0]}; see its logs in /tmp/ray") from error
+            raise EngineError(f"Ray failed: {_first_line(error)}; see its logs in /tmp/ray") from error
 
     def close(self) -> None:
         if self._started and ray.is_initialized():
@@ -107,12 +109,14 @@ def _wait(seats: Sequence[_ActorSeat]) -> list[_ActorSeat]:
     return [seat for seat in seats if seat.owed in ready]
 
 
-def _first_line(error: RayActorError) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "cause", None) or error
+    return next((line for line in str(cause).splitlines() if line.strip()), type(error).__name__)
 
 
 def _connect(address: str | None, *, cpus: int) -> None:
+    if address:
+        _check_listens(address)
     local = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": OBJECT_STORE_BYTES}
     options = {"address": address} if address else {"address": "local", "include_dashboard": False, **local}
     try:
@@ -121,7 +125,21 @@ def _connect(address: str | None, *, cpus: int) -> None:
             ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"no Ray cluster at {address}" if address else "Ray did not start on this machine"
-        raise UsageError(f"{where}: {str(error).splitlines()[0]}; check --ray-address and RAY_ADDRESS") from error
+        raise UsageError(f"{where}: {_first_line(error)}; check --ray-address and RAY_ADDRESS") from error
+
+
+def _check_listens(address: str) -> None:
+    """Ray itself would knock for minutes where nobody listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", "local": Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"no Ray cluster at {address}: {reason}; check --ray-address and RAY_ADDRESS, or give neither"
+        ) from error
 
 
 def _check_room(cpus: float, gpus: float) -> None:

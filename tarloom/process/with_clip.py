@@ -17,11 +17,13 @@ from tarloom.process.stage import result_table
 try:
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
 except ImportError as error:
     raise missing_extra("torch", error) from error
 
-# It warns about token ids of models that are sound.
+# It warns about token ids of models that are sound, and draws bars through those of the run.
 logging.getLogger("transformers.configuration_utils").setLevel(logging.ERROR)
+transformers_logging.disable_progress_bar()
 
 
 class Embedder:

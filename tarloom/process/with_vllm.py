@@ -4,6 +4,7 @@ import contextlib
 import gc
 import hashlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,19 @@ from tarloom.process.stage import FAILED, SUCCESS, result_table
 
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """vLLM and torch announce their own deprecations, which a user of tarloom can do nothing about."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """vLLM and torch announce deprecations and what this machine lacks; errors still come through.
+
+    A user who wants to hear it all sets VLLM_LOGGING_LEVEL.
+    """
+    before = logging.root.manager.disable
+    if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":
+        logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 try:
@@ -107,8 +117,7 @@ class Captioner:
         if not conversations:
             return []
         try:
-            with _without_notices():
-                return [_answer(o) for o in self._llm.chat(list(conversations), self._sampling, use_tqdm=False)]
+            return [_answer(o) for o in self._llm.chat(list(conversations), self._sampling, use_tqdm=False)]
         except ValueError:
             if len(conversations) == 1:
                 return [Answer(ending=(FAILED, PROMPT_REFUSED))]

@@ -15,14 +15,13 @@ from tarloom.engines.base import Engine
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, UsageError
-from tests.engines.workers import CannotOpen, Sleeps, Squares, Stumbles
+from tests.engines.workers import CannotOpen, Squares, Stumbles
 
 
 class EngineSuite:
     """What holds for every engine."""
 
     workers = 2
-    survives_death = True
 
     @pytest.fixture
     def engine(self) -> Iterator[Engine]:
@@ -49,17 +48,13 @@ class EngineSuite:
         outcomes.close()
         assert len(taken) <= 5 + 3 * self.workers
 
-    @pytest.mark.parametrize("manner", ["error", "broken", "killed"])
+    @pytest.mark.parametrize("manner", ["error", "broken"])
     def test_a_failed_try_is_repeated(self, engine, tmp_path, manner):
-        if manner == "killed" and not self.survives_death:
-            pytest.skip("one inline worker is this very process")
         outcomes = list(engine.map(Stumbles(str(tmp_path), manner, times=2), range(6), retries=2))
         assert sorted((o.item, o.result, o.error) for o in outcomes) == [(i, i, None) for i in range(6)]
 
-    @pytest.mark.parametrize("manner", ["error", "broken", "killed"])
+    @pytest.mark.parametrize("manner", ["error", "broken"])
     def test_an_item_that_outlasts_its_retries_is_an_outcome_with_an_error(self, engine, tmp_path, manner):
-        if manner == "killed" and not self.survives_death:
-            pytest.skip("one inline worker is this very process")
         outcomes = {o.item: o for o in engine.map(Stumbles(str(tmp_path), manner, times=9), range(6), retries=1)}
         assert sorted(outcomes) == list(range(6))
         assert [o.item for o in outcomes.values() if o.error] == [3]
@@ -68,7 +63,7 @@ class EngineSuite:
 
     @pytest.mark.parametrize(("manner", "kind"), [("usage", UsageError), ("engine", EngineError)])
     def test_errors_that_end_a_run_come_out_as_themselves(self, engine, tmp_path, manner, kind):
-        with pytest.raises(kind, match="no such model|the disk is gone") as raised:
+        with pytest.raises(kind, match=r"no such model|the disk is gone") as raised:
             list(engine.map(Stumbles(str(tmp_path), manner, times=9), range(6)))
         assert raised.type is kind
 
@@ -77,29 +72,39 @@ class EngineSuite:
         with pytest.raises(kind):
             list(engine.map(CannotOpen(manner), range(6)))
 
+
+class MortalSuite(EngineSuite):
+    """What holds besides where workers live in processes of their own, which may die."""
+
+    def test_the_item_of_a_worker_that_dies_is_tried_by_another(self, engine, tmp_path):
+        outcomes = list(engine.map(Stumbles(str(tmp_path), "killed", times=2), range(6), retries=2))
+        assert sorted((o.item, o.result, o.error) for o in outcomes) == [(i, i, None) for i in range(6)]
+
+    def test_an_item_that_kills_its_workers_is_an_outcome_with_an_error(self, engine, tmp_path):
+        outcomes = {o.item: o for o in engine.map(Stumbles(str(tmp_path), "killed", times=9), range(6), retries=1)}
+        assert [o.item for o in outcomes.values() if o.error] == [3]
+        assert len(outcomes) == 6
+
     def test_workers_that_die_while_opening_end_the_run(self, engine):
-        if not self.survives_death:
-            pytest.skip("one inline worker is this very process")
         with pytest.raises(EngineError, match="workers in a row died"):
             list(engine.map(CannotOpen("killed"), range(6)))
 
 
 class TestInline(EngineSuite):
     workers = 1
-    survives_death = False
 
     @pytest.fixture
     def engine(self):
         return LocalEngine()
 
 
-class TestProcesses(EngineSuite):
+class TestProcesses(MortalSuite):
     @pytest.fixture
     def engine(self):
         return LocalEngine(2)
 
 
-class TestRay(EngineSuite):
+class TestRay(MortalSuite):
     @pytest.fixture
     def engine(self, ray_session):
         engine = open_engine(EngineConfig(engine="ray", num_workers=2))
