@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -40,11 +40,17 @@ def show(finished: Finished, *, as_json: bool) -> None:
     """Print the summary on stdout, with one JSON object as its last line on request."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table.grid(padding=(0, 2))
-    for name, value in finished.facts.items():
-        if value not in (None, "", {}, []):
+    told = {name: value for name, value in finished.facts.items() if value not in (None, "", {}, [], ())}
+    for name, value in told.items():
+        if not _is_long_list(value):
             table.add_row(name.replace("_", " "), _readable(value))
     console.print(finished.title, style="bold", markup=False)
     console.print(table)
+    for name, value in told.items():
+        if _is_long_list(value):
+            console.print(f"{name.replace('_', ' ')}:", markup=False)
+            for line in value:
+                console.print(f"  {line}", markup=False)
     for note in finished.notes:
         console.print(note, markup=False)
     if as_json:
@@ -88,6 +94,10 @@ def _watch_lines(
         yield step
 
 
+def _is_long_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, (list, tuple)) and any(len(str(item)) > 32 for item in value)
+
+
 def _rate(count: int, start: float) -> float:
     return count / max(time.monotonic() - start, 1e-9)
 
@@ -100,5 +110,5 @@ def _readable(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_readable(number)}" for name, number in value.items())
     if isinstance(value, (list, tuple)):
-        return "\n".join(map(str, value))
+        return ", ".join(map(str, value))
     return str(value)
