@@ -133,16 +133,14 @@ class LocalStorage(Storage):
         stack = [self._path(prefix)]
         while stack:
             try:
-                found = sorted(os.scandir(stack.pop()), key=lambda entry: entry.name)
+                folders, files = _scan(stack.pop())
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise _storage_error(error, self.describe(prefix)) from error
-            for entry in found:
-                if entry.is_dir():
-                    stack.append(Path(entry.path))
-                elif not entry.name.startswith(TEMPORARY):
-                    yield Entry(name=os.path.relpath(entry.path, self.url), size=entry.stat().st_size)
+            stack += folders
+            for path, size in files:
+                yield Entry(name=os.path.relpath(path, self.url), size=size)
 
     def head(self, name: str) -> Entry | None:
         try:
@@ -262,6 +260,19 @@ class ObjectStorage(Storage):
 @lru_cache(maxsize=64)
 def _store(url: str) -> Any:
     return from_url(url, retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)})
+
+
+def _scan(folder: Path) -> tuple[list[Path], list[tuple[str, int]]]:
+    """The folders in a folder, and its files with their sizes, by name. Links to nothing, and back up, are left out."""
+    folders, files = [], []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        with contextlib.suppress(FileNotFoundError):  # a link to nothing, or removed meanwhile
+            if not entry.is_dir():
+                if not entry.name.startswith(TEMPORARY):
+                    files.append((entry.path, entry.stat().st_size))
+            elif not (entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())):
+                folders.append(Path(entry.path))
+    return folders, files
 
 
 def _storage_error(error: OSError, where: str) -> StorageError:

@@ -71,3 +71,15 @@ def test_a_mapped_file_is_read_only_and_has_all_bytes(storage):
     assert view.readonly
     storage.write("empty", b"")
     assert bytes(storage.map("empty")) == b""
+
+
+def test_links_to_nothing_and_links_back_up_are_left_out_of_a_listing(storage, tmp_path):
+    storage.write("deep/a.jpg", b"1")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.jpg").write_bytes(b"22")
+    folder = tmp_path / "dataset"
+    (folder / "broken.jpg").symlink_to("nowhere")
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "deep" / "self").symlink_to(folder / "deep")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    assert {entry.name: entry.size for entry in storage.list()} == {"deep/a.jpg": 1, "linked/b.jpg": 2}
