@@ -24,7 +24,10 @@ LOST = 3
 class Command(Protocol):
     """What the `tarloom` command can be asked to do. A dataclass: its fields are the options."""
 
-    json: bool
+    @property
+    def json(self) -> bool:
+        """End stdout with one line of JSON."""
+        ...
 
     def execute(self) -> Finished:
         """Run to the end, showing progress on stderr. Raises TarloomError."""

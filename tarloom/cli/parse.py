@@ -45,7 +45,7 @@ def _unfilled(options: type[Options], defaults: dict[str, Any]) -> Options:
         if field.name in defaults:
             values[field.name] = defaults[field.name]
         elif dataclasses.is_dataclass(hints[field.name]):
-            values[field.name] = _unfilled(hints[field.name], defaults)  # type: ignore[arg-type]
+            values[field.name] = _unfilled(hints[field.name], defaults)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             values[field.name] = tyro.MISSING
     return options(**values)
