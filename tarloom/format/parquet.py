@@ -1,5 +1,6 @@
 """Parquet files through a storage: the same table gives the same bytes; what cannot be read is a CorruptShard.
 
+Every page has a checksum that is proven when it is read: a changed bit is an error, never another value.
 Tables are small beside their shards, so a remote file is read whole. A footer alone is read from the file's end.
 """
 
@@ -23,7 +24,7 @@ def write_table(storage: Storage, name: str, table: pa.Table, metadata: Mapping[
     """Commit a table, `metadata` (text to text) in its footer."""
     table = table.replace_schema_metadata(dict(sorted(metadata.items())) if metadata else None)
     with storage.create(name) as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
 
 
 def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -31,7 +32,7 @@ def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None
     where = storage.describe(name)
     source = storage.map(name) if isinstance(storage, LocalStorage) else storage.read(name)
     with _sound(where):
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source)))
+        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source)), page_checksum_verification=True)
         _check_columns(columns or (), file.schema_arrow, where)
         table = file.read(columns=None if columns is None else list(columns))
         return table if columns is None else table.select(list(columns))

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tarloom.errors import CorruptShard, StorageError
 from tarloom.format.parquet import read_footer, read_schema, read_table, write_table
@@ -73,3 +75,18 @@ def test_an_absent_column_is_named_with_those_there_are(storage, table):
     write_table(storage, "a.parquet", table)
     with pytest.raises(CorruptShard, match=r"a\.parquet: lacks the column x; it has key, a\.b, v"):
         read_table(storage, "a.parquet", ["key", "x"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_a_page_is_found_or_changes_nothing(storage, table, place, bit):
+    write_table(storage, "whole", table)
+    data = bytearray(storage.read("whole"))
+    pages = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[int(place * pages)] ^= 1 << bit
+    storage.write("flipped", bytes(data))
+    try:
+        found = read_table(storage, "flipped")
+    except CorruptShard:
+        return
+    assert found.equals(table)
