@@ -36,6 +36,7 @@ results="$(mktemp -d)"
 pids=()
 trap 'rm -rf "$results"' EXIT
 
+# shellcheck disable=SC2317  # called by the trap
 interrupted() {
     trap '' INT TERM HUP
     say "interrupted; stopping the workers"

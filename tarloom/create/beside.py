@@ -45,7 +45,7 @@ class FolderFetcher:
                 raise FetchError("too_large", f"too_large: the file is longer than {self._max_bytes} bytes")
             return self._storage.read(name)
         except StorageError as error:
-            raise FetchError("unreadable", "unreadable: the file cannot be read", transient=True) from error
+            raise FetchError("unreadable", "unreadable: the file cannot be read") from error
 
 
 def _fields(text: str) -> dict[str, Any]:

@@ -49,11 +49,9 @@ def is_allowed(address: str, allowed: tuple[Network, ...]) -> bool:
 
     An IPv6 address that only carries an IPv4 one (mapped, 6to4, Teredo, NAT64) is judged by what it carries.
     """
-    found = ip_address(address)
-    inner = _carried(found)
-    if inner is not None:
-        found = inner
-    if any(found.version == network.version and found in network for network in allowed):
+    outer = ip_address(address)
+    found = _carried(outer) or outer
+    if any(each in network for network in allowed for each in (outer, found) if each.version == network.version):
         return True
     local = isinstance(found, IPv6Address) and (found.is_site_local or found.is_reserved)
     return found.is_global and not found.is_multicast and not local

@@ -2,13 +2,14 @@
 
 JPEGs are decoded at the smallest scale that the result can be made from well (1/8 to 1, by the format's own
 transform), then reduced by area; everything else goes through Pillow. The pixel count is checked in the header, before
-anything is decoded. Sizes are img2dataset's for each resize mode, except that EXIF orientation is applied: they are what one
-sees.
+anything is decoded. Sizes are img2dataset's for each resize mode, except that EXIF orientation is applied: they are
+what one sees.
 """
 
 import io
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -127,12 +128,20 @@ def _decode_jpeg(data: bytes, stored: Size, options: ImageOptions) -> _Decoded:
     # Scales between 1 and 1/2 take longer to decode than the whole: min_factor leaves them out.
     scaled = partial(simplejpeg.decode_jpeg, data, min_height=height, min_width=width, min_factor=2)
     try:
-        pixels = scaled()
+        pixels = _leniently(scaled)
+    except ValueError as error:
+        raise _jpeg_error(error) from error
+    return _Decoded(pixels=_oriented(pixels, orientation), original=original, exif=exif)
+
+
+def _leniently(decode: Callable[..., Pixels]) -> Pixels:
+    """Decode strictly, but let pass what harms nothing: bytes between the segments, which many cameras leave."""
+    try:
+        return decode()
     except ValueError as error:
         if "extraneous bytes" not in str(error):
-            raise _jpeg_error(error) from error
-        pixels = scaled(strict=False)  # Bytes between the segments harm nothing; many cameras leave some.
-    return _Decoded(pixels=_oriented(pixels, orientation), original=original, exif=exif)
+            raise
+        return decode(strict=False)
 
 
 def _jpeg_error(error: ValueError) -> ImageError:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -91,7 +92,7 @@ def find_files(source: str) -> tuple[list[InputFile], bool]:
 
     Raises UsageError where there is nothing.
     """
-    if any(letter in source for letter in WILDCARDS):
+    if any(letter in source for letter in WILDCARDS) and not Path(source).exists():
         found, folder = _globbed(source), False
     else:
         storage, name = split_location(source.rstrip("/"))
@@ -157,14 +158,14 @@ def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
     return fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
 
 
-def lines(file: InputFile, *, longest: int = 16 << 20) -> Iterator[list[bytes]]:
+def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_BYTES) -> Iterator[list[bytes]]:
     """The file's lines without their ends, in lists; blank lines are left out.
 
     Raises UsageError where a line is longer than `longest` bytes (this is no list), or the compression is broken.
     """
     rest = None
     with file.open() as stream:
-        while chunk := _read(stream, file):
+        while chunk := _read(stream, chunk_bytes, file):
             start = chunk.removeprefix(b"\xef\xbb\xbf") if rest is None else rest + chunk
             *whole, rest = start.split(b"\n")
             if len(rest) > longest:
@@ -174,9 +175,9 @@ def lines(file: InputFile, *, longest: int = 16 << 20) -> Iterator[list[bytes]]:
         yield [rest.strip()]
 
 
-def _read(stream: pa.NativeFile, file: InputFile) -> bytes:
+def _read(stream: pa.NativeFile, size: int, file: InputFile) -> bytes:
     try:
-        return bytes(stream.read(CHUNK_BYTES))
+        return bytes(stream.read(size))
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{file.where}: cannot be decompressed ({_first_line(error)})") from error
 

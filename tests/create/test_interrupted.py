@@ -1,0 +1,139 @@
+"""Runs that are killed or interrupted leave nothing broken, and go on to the same bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tarloom.format.storage import open_storage
+from tarloom.format.verify import verify
+from tests.create.helpers import contents, create, write_list
+from tests.source_tree import ROOT
+
+OPTIONS = {"number_sample_per_shard": 8, "thread_count": 2, "image_size": 64, "timeout": 5.0}
+WORDS = ["--number-sample-per-shard", "8", "--thread-count", "2", "--image-size", "64", "--timeout", "5"]
+
+
+@pytest.fixture(scope="module")
+def source(photo_server, tmp_path_factory):
+    """Rows that take a while: now and then the server asks to wait."""
+    paths = [f"busy/pictures/{n:04d}.jpg" if n % 6 == 0 else f"pictures/{n:04d}.jpg" for n in range(1, 45) if n % 12]
+    urls = [f"{photo_server.url}/{path}" for path in [*paths, "trouble/missing.jpg"]]
+    return write_list(tmp_path_factory.mktemp("source") / "urls.txt", urls)
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """What an uninterrupted run makes."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    create(source, folder, **OPTIONS)
+    return contents(folder)
+
+
+def start(source, out, program: str = "create/create_webdataset.py", *more: str) -> subprocess.Popen[str]:
+    words = ["--source", str(source), "--output", str(out), *WORDS, "--allow-private", "127.0.0.0/8", *more]
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / program), *words],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished_shards(out) -> int:
+    return len(list(out.glob("*_stats.json")))
+
+
+def wait_for_shards(out, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while finished_shards(out) < count and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def assert_nothing_is_broken(out, whole) -> None:
+    found = {name: data for name, data in contents(out).items() if "/.tmp-" not in f"/{name}"}
+    assert {name: data for name, data in found.items() if whole[name] != data} == {}
+
+
+@pytest.mark.parametrize("moment", [(0, 0.0), (0, 0.5), (1, 0.0), (2, 0.2), (4, 0.1)], ids=str)
+def test_a_killed_run_continues_to_the_same_bytes(source, whole, tmp_path, moment):
+    out = tmp_path / "out"
+    shards, seconds = moment
+    process = start(source, out)
+    if shards == 0:
+        while not (out / "_tarloom" / "plan.json").exists() and process.poll() is None:
+            time.sleep(0.005)
+    wait_for_shards(out, shards, process)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert_nothing_is_broken(out, whole)
+    create(source, out, **OPTIONS)
+    assert contents(out) == whole
+    assert [finding for report in verify(open_storage(out)) for finding in report.findings] == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_promptly_and_the_run_can_go_on(source, whole, tmp_path, workers):
+    out = tmp_path / "out"
+    process = start(source, out, "create/create_webdataset.py", "--num-workers", workers)
+    wait_for_shards(out, 1, process)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 130, complaint
+    assert "Traceback" not in complaint
+    assert_nothing_is_broken(out, whole)
+    create(source, out, **OPTIONS)
+    assert contents(out) == whole
+
+
+def run_parallel(source, out, workers: str, *more: str) -> subprocess.Popen[str]:
+    words = [
+        ROOT / "scripts" / "run_parallel.sh",
+        source,
+        out,
+        workers,
+        *WORDS,
+        "--allow-private",
+        "127.0.0.0/8",
+        *more,
+    ]
+    environment = os.environ | {"PYTHON": sys.executable}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(list(map(str, words)), env=environment, **pipes)
+
+
+def test_the_shells_way_makes_the_same_bytes(source, whole, tmp_path):
+    process = run_parallel(source, tmp_path / "out", "3")
+    printed, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    assert contents(tmp_path / "out") == whole
+    assert "41 rows" in printed
+
+
+def test_the_shells_way_passes_on_what_went_wrong(source, tmp_path):
+    process = run_parallel(tmp_path / "absent.txt", tmp_path / "out", "2")
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "absent.txt: nothing there" in complaint
+
+
+def test_the_shells_way_stops_its_workers_on_ctrl_c(source, whole, tmp_path):
+    out = tmp_path / "out"
+    process = run_parallel(source, out, "2")
+    wait_for_shards(out, 1, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    before = finished_shards(out)
+    time.sleep(1.5)
+    assert finished_shards(out) == before
+    create(source, out, **OPTIONS)
+    assert contents(out) == whole
