@@ -28,3 +28,14 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=256 << 20)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def spark_session() -> Iterator[object]:
+    """One local Spark of this process for all tests that want one."""
+    pytest.importorskip("pyspark")
+    from tarloom.read.spark_session import start
+
+    spark = start(2, batch_rows=1024)
+    yield spark
+    spark.stop()

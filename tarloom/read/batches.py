@@ -19,7 +19,7 @@ from tarloom.errors import StaleIndex, TruncatedShard
 from tarloom.format.index import ShardIndex
 from tarloom.read.catalog import cached_index
 from tarloom.read.join import joined_columns
-from tarloom.read.pieces import MIB, Piece
+from tarloom.read.pieces import MIB, Array, Piece
 from tarloom.read.trust import check_members
 
 BATCH_ROWS = 1024
@@ -37,9 +37,9 @@ Ranges = tuple[np.ndarray, np.ndarray]
 class Chunk:
     """Some rows of a shard, as they lie in memory."""
 
-    keys: pa.Array
+    keys: Array
     members: Mapping[str, Sequence[memoryview | None]]
-    columns: Mapping[str, pa.Array]
+    columns: Mapping[str, Array]
 
 
 def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
@@ -109,7 +109,7 @@ def _member_ranges(index: ShardIndex, member: str, piece: Piece) -> Ranges:
     return offsets, sizes
 
 
-def _as_int64(column: pa.Array, null: int, piece: Piece) -> np.ndarray:
+def _as_int64(column: Array, null: int, piece: Piece) -> np.ndarray:
     values: np.ndarray = column.slice(piece.first, piece.rows).fill_null(null).to_numpy(zero_copy_only=False)
     return values
 
@@ -157,7 +157,7 @@ def _spread(found: Sequence[memoryview], rows: np.ndarray, *, total: int) -> lis
     return spread
 
 
-def _binary(views: Sequence[memoryview | None]) -> pa.Array:
+def _binary(views: Sequence[memoryview | None]) -> Array:
     """One copy of all bytes into an Arrow array: much faster than appending one by one."""
     present = [view for view in views if view is not None]
     sizes = np.fromiter((0 if view is None else len(view) for view in views), np.int64, len(views))
@@ -167,8 +167,9 @@ def _binary(views: Sequence[memoryview | None]) -> pa.Array:
     validity = None
     if len(present) != len(views):
         mask = np.fromiter((view is not None for view in views), np.bool_, len(views))
-        validity = pa.py_buffer(np.packbits(mask, bitorder="little"))
-    buffers = [validity, pa.py_buffer(offsets if large else offsets.astype(np.int32)), pa.py_buffer(b"".join(present))]
+        validity = pa.py_buffer(np.packbits(mask, bitorder="little").tobytes())
+    ends = pa.py_buffer(offsets.astype(np.int64 if large else np.int32).tobytes())
+    buffers = [validity, ends, pa.py_buffer(b"".join(present))]
     return pa.Array.from_buffers(pa.large_binary() if large else pa.binary(), len(views), buffers)
 
 

@@ -15,10 +15,10 @@ from tarloom.format.layout import metadata_name, sidecar_name
 from tarloom.format.metadata import successes
 from tarloom.format.parquet import read_table
 from tarloom.format.sidecar import check_fresh, read_sidecar, sidecar_info
-from tarloom.read.pieces import Column, Piece
+from tarloom.read.pieces import Array, ChunkedArray, Column, Piece
 
 
-def joined_columns(piece: Piece, index: ShardIndex) -> dict[str, pa.Array]:
+def joined_columns(piece: Piece, index: ShardIndex) -> dict[str, Array]:
     """The piece's columns by name, each with one value a row, in the order of `piece.columns`.
 
     Raises StaleSidecar where a sidecar was made for another version of the shard, ShardError where keys do not match.
@@ -26,13 +26,13 @@ def joined_columns(piece: Piece, index: ShardIndex) -> dict[str, pa.Array]:
     by_stage: dict[str | None, list[Column]] = {}
     for column in piece.columns:
         by_stage.setdefault(column.stage, []).append(column)
-    found: dict[str, pa.Array] = {}
+    found: dict[str, Array] = {}
     for stage, columns in by_stage.items():
         found |= _join(piece, index, stage, columns)
     return {column.name: found[column.name] for column in piece.columns}
 
 
-def _join(piece: Piece, index: ShardIndex, stage: str | None, columns: Sequence[Column]) -> dict[str, pa.Array]:
+def _join(piece: Piece, index: ShardIndex, stage: str | None, columns: Sequence[Column]) -> dict[str, Array]:
     name = metadata_name(piece.shard) if stage is None else sidecar_name(piece.shard, stage)
     where = piece.storage.describe(name)
     fields = [column.field for column in columns]
@@ -58,11 +58,9 @@ def _sidecar(piece: Piece, index: ShardIndex, stage: str, fields: Sequence[str],
     return read_sidecar(piece.storage, piece.shard, stage, columns=list(dict.fromkeys([KEY, *fields])))
 
 
-def _rows_of(wanted: pa.Array, keys: pa.ChunkedArray, all_keys: pa.Array, piece: Piece, where: str) -> slice | pa.Array:
+def _rows_of(wanted: Array, column: ChunkedArray, all_keys: Array, piece: Piece, where: str) -> slice | Array:
     """Which rows of the table are the piece's: a slice where the whole table is in tar order, else row numbers."""
-    keys = keys.combine_chunks()
-    if keys.type != all_keys.type:
-        keys = keys.cast(all_keys.type)
+    keys: Array = column.cast(all_keys.type).combine_chunks()
     if keys.equals(all_keys):
         return slice(piece.first, piece.last)
     rows = pc.index_in(wanted, value_set=keys)
@@ -71,15 +69,15 @@ def _rows_of(wanted: pa.Array, keys: pa.ChunkedArray, all_keys: pa.Array, piece:
         raise ShardError(f"{where}: has no row for key {key} of {piece.url}; make it again, or select without it")
     if len(pc.unique(keys)) != len(keys):
         counts = pc.value_counts(keys)
-        key = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]
+        key = counts.field("values").filter(pc.greater(counts.field("counts"), pa.scalar(1)))[0]
         raise ShardError(f"{where}: has more than one row for key {key}; make it again, or select without it")
     return rows
 
 
-def _typed(column: pa.ChunkedArray, rows: slice | pa.Array, wanted: Column, where: str) -> pa.Array:
+def _typed(column: ChunkedArray, rows: slice | Array, wanted: Column, where: str) -> Array:
     part = column.slice(rows.start, rows.stop - rows.start) if isinstance(rows, slice) else column.take(rows)
     try:
-        array: pa.Array = part.cast(wanted.type).combine_chunks()
+        array: Array = part.cast(wanted.type).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         message = f"{where}: {wanted.field} is {column.type}, elsewhere in the dataset {wanted.type}"
         raise ShardError(f"{message}; make it again, or select without it") from error

@@ -7,7 +7,7 @@ packed into one task where an engine's tasks are costly.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -18,6 +18,13 @@ ROW_BYTES = 256
 """What a row costs beside its members: its key, its offsets, its share of the parquet."""
 
 Thing = TypeVar("Thing")
+
+if TYPE_CHECKING:  # generic for the type checker only
+    Array = pa.Array[Any]
+    ChunkedArray = pa.ChunkedArray[Any]
+else:
+    Array = pa.Array
+    ChunkedArray = pa.ChunkedArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ class Piece:
 
 def batch_schema(members: Sequence[str], columns: Sequence[Column]) -> pa.Schema:
     """The schema of batches with these members and columns."""
-    fields = [pa.field("__key__", pa.string(), nullable=False)]
+    fields: list[pa.Field[Any]] = [pa.field("__key__", pa.string(), nullable=False)]
     fields += [pa.field(member, pa.binary()) for member in members]
     fields += [pa.field(column.name, column.type) for column in columns]
     return pa.schema(fields)

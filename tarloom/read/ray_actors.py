@@ -54,6 +54,8 @@ def stream_batches(
                 following = next(pieces, None)
                 if following is not None:
                     streams[_start(actor, following, batch_rows)] = actor
+                else:
+                    ray.kill(actor)  # its CPU may be what another one waits for
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, TarloomError) else _engine_error(error)) from error
     except RayError as error:

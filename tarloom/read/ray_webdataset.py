@@ -78,7 +78,7 @@ def _tally_frame(tallier: Tallier, frame: Any) -> pa.Table:
     return pa.Table.from_batches([whole.to_batch()])
 
 
-class StorageHandler(FileSystemHandler):  # type: ignore[misc]
+class StorageHandler(FileSystemHandler):
     """What Ray needs of pyarrow's file systems, over a storage: read-only, small and picklable.
 
     Paths are URLs with a scheme of our own in front: Ray would put a file system of its own in place of one that it
@@ -95,8 +95,8 @@ class StorageHandler(FileSystemHandler):  # type: ignore[misc]
     def normalize_path(self, path: str) -> str:
         return path
 
-    def get_file_info(self, paths: list[str]) -> list[FileInfo]:
-        return [self._info(path) for path in paths]
+    def get_file_info(self, paths: str | list[str]) -> FileInfo | list[FileInfo]:
+        return self._info(paths) if isinstance(paths, str) else [self._info(path) for path in paths]
 
     def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
         entries = self._storage.list(self._name(selector.base_dir))

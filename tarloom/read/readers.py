@@ -69,7 +69,7 @@ class ScanJob:
         self.config.check()
         if self.reader not in READERS:
             raise UsageError(f"no reader {self.reader!r}; use one of {', '.join(READERS)}")
-        self._module = importlib.import_module(READERS[self.reader])  # type: ignore[assignment]
+        self._module = importlib.import_module(READERS[self.reader])
         dataset = open_dataset(self.config.path)
         self._dataset = dataset.select(*self.config.select) if self.config.select else dataset
         self.total = len(self._dataset)

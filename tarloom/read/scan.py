@@ -7,7 +7,7 @@ send them where they would otherwise send the bytes.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
 from tarloom.read.digest import Digest
+from tarloom.read.pieces import Array, ChunkedArray
 
 PREVIEW_CHARACTERS = 80
 
-TALLY_SCHEMA = pa.schema(
-    [
-        pa.field("rows", pa.int64()),
-        pa.field("bytes", pa.int64()),
-        pa.field("digest", pa.string()),
-        pa.field("samples", pa.string()),
-    ]
-)
+_TALLY_TYPES: dict[str, pa.DataType] = {
+    "rows": pa.int64(),
+    "bytes": pa.int64(),
+    "digest": pa.string(),
+    "samples": pa.string(),
+}
+TALLY_SCHEMA = pa.schema(_TALLY_TYPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Tallier:
         tally = Tally(rows=batch.num_rows, digest=Digest() if self.digest else None)
         members = [member for member in self.members if member in batch.schema.names]
         for member in members:
-            tally.bytes += pc.sum(pc.binary_length(batch[member])).as_py() or 0
+            tally.bytes += pc.sum(pc.binary_length(cast(pa.BinaryArray, batch[member]))).as_py() or 0
             if tally.digest is not None:
                 _digest_column(tally.digest, batch["__key__"], member, batch[member])
         tally.samples = [_preview(row) for row in batch.slice(0, self.show).to_pylist()]
@@ -128,9 +128,9 @@ class Tallier:
         return Tally(digest=Digest() if self.digest else None)
 
 
-def _digest_column(digest: Digest, keys: pa.Array | pa.ChunkedArray, member: str, column: Any) -> None:
+def _digest_column(digest: Digest, keys: Array | ChunkedArray, member: str, column: Any) -> None:
     """Add a member of every sample; its bytes are hashed where they lie in Arrow's buffer."""
-    names = keys.to_pylist()
+    names = cast(list[str], keys.to_pylist())
     row = 0
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         offsets, data = _binary_buffers(chunk)
@@ -140,12 +140,14 @@ def _digest_column(digest: Digest, keys: pa.Array | pa.ChunkedArray, member: str
         row += len(chunk)
 
 
-def _binary_buffers(array: pa.Array) -> tuple[Sequence[int], memoryview]:
+def _binary_buffers(array: Array) -> tuple[Sequence[int], memoryview]:
     """Offsets (one more than rows) and the bytes they point into."""
     _, offsets, data = array.buffers()
     width = np.int64 if pa.types.is_large_binary(array.type) else np.int32
-    numbers = np.frombuffer(offsets, width)[array.offset : array.offset + len(array) + 1] if len(array) else np.zeros(1)
-    return numbers.tolist(), memoryview(data or b"")
+    if not len(array) or offsets is None:
+        return [0], memoryview(b"")
+    ends = np.frombuffer(memoryview(offsets), width)[array.offset : array.offset + len(array) + 1]
+    return ends.tolist(), memoryview(b"" if data is None else data)
 
 
 def _preview(sample: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@
     spark.read.format("tarloom").schema("__key__ string, jpg binary").load("s3://bucket/laion")
 
 The schema chooses members and columns; without one, all members are read. Column names with a dot want backticks in
-SQL. A session is the caller's, spark-submit's, or a local one (`spark_session`).
+SQL, and other names (toDF) before mapInArrow or mapInPandas. A session is the caller's, spark-submit's, or a local one (`spark_session`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -109,18 +109,22 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
     """Tallies of partitions, counted on the executors, after the bytes have passed through Spark's own rows."""
     spark = SparkSession.active()
     rows = to_spark(dataset, spark, batch_rows=config.batch_size)
-    schema = from_arrow_schema(TALLY_SCHEMA)
+    # mapInArrow cannot resolve names with dots: they travel as numbers.
+    numbered = rows.toDF(*(f"column{i}" for i in range(len(rows.columns))))
+    count = partial(_tally_partition, tallier, rows.columns)
     try:
-        for row in rows.mapInArrow(partial(_tally_partition, tallier), schema).collect():
+        for row in numbered.mapInArrow(count, from_arrow_schema(TALLY_SCHEMA)).collect():
             yield Tally.from_row(row.asDict())
     except PySparkException as error:
         raise _our_error(error) from error
 
 
-def _tally_partition(tallier: Tallier, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _tally_partition(
+    tallier: Tallier, names: Sequence[str], batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
     whole = tallier.empty()
     for batch in batches:
-        whole.merge(tallier.of_batch(batch), show=tallier.show)
+        whole.merge(tallier.of_batch(batch.rename_columns(list(names))), show=tallier.show)
     yield whole.to_batch()
 
 

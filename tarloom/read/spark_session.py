@@ -38,7 +38,6 @@ def start(workers: int, *, batch_rows: int) -> SparkSession:
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
-        "spark.log.level": "ERROR",
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         # Rows are pictures: Spark's default of 10,000 a batch would be some hundred megabytes.
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(batch_rows),

@@ -29,7 +29,7 @@ FEED_PIECE_BYTES = 16 * MIB
 Batch = dict[str, list[Any]]
 
 
-class TorchFeed(IterableDataset[Any]):
+class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
     """An iterable of batches; each sample once an epoch over all ranks and workers.
 
     seed: order of pieces and of the samples in them, a function of (seed, epoch); None for the dataset's order.

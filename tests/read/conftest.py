@@ -1,0 +1,30 @@
+"""Datasets that all tests of reading share, written by tarfile and pyarrow alone. No test changes them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.format.raw import packed_dataset, some_samples, write_stats, write_tar
+from tests.read.samples import FAILED, ROWS
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory) -> Path:
+    """Two shards as creation and two stages leave them, an empty one, and one that is not committed yet."""
+    folder = tmp_path_factory.mktemp("packed")
+    packed_dataset(folder, shards=2, rows=ROWS, failed=FAILED)
+    write_tar(folder / "00002.tar", [])
+    write_stats(folder, "00002", 0, 0, None)
+    write_tar(folder / "00003.tar", some_samples(5, first=900))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def foreign(packed, tmp_path_factory) -> Path:
+    """The same tars under other names at other depths, without anything of ours."""
+    folder = tmp_path_factory.mktemp("foreign")
+    for number, place in enumerate(("b/part one#1.tar", "train/deep/x.y.tar", "a.tar")):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(packed / f"{number:05d}.tar", folder / place)
+    return folder

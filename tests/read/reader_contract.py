@@ -1,0 +1,72 @@
+"""What every reader must do: a suite that each inherits. Its datasets are written by tarfile and pyarrow alone."""
+
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from tarloom.errors import ShardError, UsageError
+from tarloom.read.readers import ScanSummary, scan
+from tarloom.read.scan import ScanConfig
+from tests.format.raw import write_tar
+from tests.read.samples import digest_of, odd_samples, packed_samples
+
+
+class ReaderContract:
+    """Inherit, and set `reader`."""
+
+    reader: ClassVar[str]
+    joins: ClassVar[bool] = True
+    """Whether it can read columns of metadata and sidecars."""
+
+    def read(self, path: Path, **options) -> ScanSummary:
+        job = scan(self.reader, ScanConfig(path=str(path), digest=True, **options))
+        job.prepare()
+        seen = sum(tally.rows for tally in job)
+        summary = job.summary()
+        assert summary.rows == seen == job.total
+        return summary
+
+    def test_every_committed_sample_is_read_once_with_more_workers_than_shards(self, packed):
+        summary = self.read(packed, num_workers=4, batch_size=7)
+        samples = packed_samples(2)
+        assert summary.rows == len(samples)
+        assert summary.bytes == sum(len(data) for _, members in samples for data in members.values())
+        assert summary.digest == digest_of(samples)
+
+    def test_the_same_tars_in_a_foreign_folder_give_the_same_digest(self, foreign):
+        summary = self.read(foreign)
+        assert summary.digest == digest_of(packed_samples(2))
+        assert "a caption" in summary.samples[0]
+        assert not (foreign / "_tarloom" / "plan.json").exists()
+
+    def test_odd_names_and_missing_members_are_read_as_webdataset_reads_them(self, tmp_path):
+        write_tar(tmp_path / "odd.tar", [*odd_samples(), ("dir/.hidden", {"jpg": b"belongs to no sample"})])
+        summary = self.read(tmp_path, show=10)
+        assert summary.rows == len(odd_samples())
+        assert summary.digest == digest_of(odd_samples())
+
+    def test_selected_members_alone_are_read_and_counted(self, packed):
+        summary = self.read(packed, select=("txt",))
+        assert summary.rows == len(packed_samples(2))
+        assert summary.digest == digest_of((key, {"txt": members["txt"]}) for key, members in packed_samples(2))
+
+    def test_columns_are_joined_or_refused(self, packed):
+        names = ("txt", "url", "caption.text", "clip.embedding")
+        if not self.joins:
+            with pytest.raises(UsageError, match="members"):
+                self.read(packed, select=names)
+            return
+        summary = self.read(packed, select=names, show=1)
+        key = packed_samples(1)[0][0]
+        assert summary.samples == [
+            f"__key__: {key}, txt: a caption, url: http://127.0.0.1/{key}.jpg, "
+            "caption.text: hello, clip.embedding: <4 values>"
+        ]
+
+    def test_a_tar_that_ends_early_is_named_before_or_while_it_is_read(self, packed, tmp_path):
+        shutil.copy(packed / "00000.tar", tmp_path / "good.tar")
+        (tmp_path / "short.tar").write_bytes((packed / "00001.tar").read_bytes()[:20_000])
+        with pytest.raises(ShardError, match=r"short\.tar"):
+            self.read(tmp_path)

@@ -1,0 +1,63 @@
+"""Every reader keeps the contract of readers."""
+
+import pytest
+
+from tarloom.errors import UsageError
+from tarloom.read.readers import READERS, scan
+from tarloom.read.scan import ScanConfig
+from tests.read.reader_contract import ReaderContract
+
+RAY_COPIES_ITS_SETTINGS = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context")
+
+
+class TestPlain(ReaderContract):
+    reader = "plain"
+
+
+class TestWebdataset(ReaderContract):
+    reader = "webdataset"
+    joins = False
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes:UserWarning")
+class TestTorch(ReaderContract):
+    reader = "torch"
+
+
+@pytest.mark.usefixtures("ray_session")
+class TestRayActor(ReaderContract):
+    reader = "ray_actor"
+
+
+@RAY_COPIES_ITS_SETTINGS
+@pytest.mark.usefixtures("ray_session")
+class TestRayData(ReaderContract):
+    reader = "ray_data"
+
+
+@RAY_COPIES_ITS_SETTINGS
+@pytest.mark.usefixtures("ray_session")
+class TestRayDataWebdataset(ReaderContract):
+    reader = "ray_data_webdataset"
+    joins = False
+
+
+@pytest.mark.usefixtures("spark_session")
+class TestSpark(ReaderContract):
+    reader = "spark"
+
+
+def test_every_reader_keeps_the_contract():
+    tested = {kind.reader for kind in ReaderContract.__subclasses__()}
+    assert tested == set(READERS)
+
+
+def test_an_unknown_reader_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(UsageError, match="no reader 'fast'; use one of plain, webdataset"):
+        scan("fast", ScanConfig(path=str(tmp_path))).prepare()
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_workers", 0), ("batch_size", 0), ("show", -1)])
+def test_values_that_cannot_be_are_refused(tmp_path, name, value):
+    with pytest.raises(UsageError, match=f"{name} must be at least"):
+        scan("plain", ScanConfig(path=str(tmp_path), **{name: value})).prepare()
