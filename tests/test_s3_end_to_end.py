@@ -1,22 +1,24 @@
 """The whole street on a real object store: create, read with every engine, embed, verify, as on local disk."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 import tarloom
 from tarloom.format.storage import open_storage
 from tests.peers import run_python
+from tests.s3_server import environment_set
 from tests.source_tree import ROOT
+from tests.stalling_proxy import StallingProxy
 
 PICTURES = 60
+MODEL = ROOT / "source_data" / "models" / "clip"
 OPTIONS = ["--number-sample-per-shard", "15", "--image-size", "128", "--resize-mode", "keep_ratio"]
 READERS = {
     "read_webdataset.py": [],
@@ -82,19 +84,46 @@ def test_it_is_proved_sound_over_the_wire(remote):
     assert verified["samples"] == PICTURES
 
 
-@pytest.mark.parametrize("after", [0, 1, 3], ids=["no shard", "one shard", "three shards"])
-def test_a_killed_creation_shows_only_whole_shards_and_goes_on_to_the_same_bytes(s3, source, local, after):
-    folder = s3.folder(f"killed-{after}/set")
-    with running(["create/create_webdataset.py", "--source", source, "--output", folder, *OPTIONS]) as process:
-        wait_until(lambda: len(stats(folder)) >= after and "_tarloom/plan.json" in names(folder), process)
-        process.send_signal(signal.SIGKILL)
-    committed = len(stats(folder))
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
+def test_a_killed_creation_shows_only_whole_shards_and_goes_on_to_the_same_bytes(s3, source, local, share):
+    """The connection holds still when a share of the bytes is through; there the creation is killed."""
+    expected = {name: data for name, data in contents(local).items() if ".clip." not in name}
+    folder = s3.folder(f"killed-{share}/set")
+    command = ["create/create_webdataset.py", "--source", source, "--output", folder, *OPTIONS]
+    kill_when_uploaded(s3, command, bytes_through=int(share * total_size(local, sidecars=False)))
+    left = contents(folder)
+    assert left.keys() < expected.keys()
+    assert left == {name: expected[name] for name in left}
+    committed = [name for name in left if name.endswith("_stats.json")]
     if committed:
-        assert len(tarloom.open(folder)) == 15 * committed
-        assert contents(folder).items() <= contents(local).items()
+        assert len(tarloom.open(folder)) == 15 * len(committed)
     create(source, folder)
-    sidecars = {name for name in contents(local) if ".clip." in name}
-    assert contents(folder) == {name: data for name, data in contents(local).items() if name not in sidecars}
+    assert contents(folder) == expected
+
+
+def test_a_killed_embedding_goes_on_to_the_same_bytes(s3, source, local):
+    folder = s3.folder("killed-embedding/set")
+    create(source, folder)
+    command = ["process/embed_with_clip.py", "--path", folder, "--model", MODEL]
+    kill_when_uploaded(s3, command, bytes_through=total_size(local, sidecars=True) * 6 // 10)
+    left, expected = contents(folder), contents(local)
+    assert 0 < sum(".clip." in name for name in left) < 4
+    assert left == {name: expected[name] for name in left}
+    embed(folder)
+    assert contents(folder) == expected
+
+
+def kill_when_uploaded(s3, command, *, bytes_through: int) -> None:
+    """Run a program whose connection holds still after so many bytes, and kill it there."""
+    server = urlsplit(s3.environment["AWS_ENDPOINT_URL"])
+    with StallingProxy(server.hostname, server.port, limit=bytes_through) as proxy:
+        with environment_set({"AWS_ENDPOINT_URL": proxy.url}):
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            process = subprocess.Popen([sys.executable, *command], cwd=ROOT, **quiet)
+        with process:
+            assert proxy.stalled.wait(120)
+            process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
 
 
 def create(source: Path, folder: str) -> None:
@@ -102,8 +131,7 @@ def create(source: Path, folder: str) -> None:
 
 
 def embed(folder: str) -> None:
-    model = ROOT / "source_data" / "models" / "clip"
-    run_python(sys.executable, "process/embed_with_clip.py", "--path", folder, "--model", model)
+    run_python(sys.executable, "process/embed_with_clip.py", "--path", folder, "--model", MODEL)
 
 
 def summary(*command: str | Path) -> dict:
@@ -123,25 +151,10 @@ def timeless(name: str, data: bytes) -> object:
     return {key: value for key, value in json.loads(data).items() if "time" not in key and key != "duration"}
 
 
-def names(folder: str) -> set[str]:
-    return {entry.name for entry in open_storage(folder).list()}
-
-
-def stats(folder: str) -> list[str]:
-    return [name for name in names(folder) if name.endswith("_stats.json")]
+def total_size(folder: str, *, sidecars: bool) -> int:
+    """Bytes of all sidecars, or of all other files."""
+    return sum(entry.size for entry in open_storage(folder).list() if (".clip." in entry.name) == sidecars)
 
 
 def without_url(samples) -> list[dict]:
     return [{name: value for name, value in sample.items() if not name.endswith("_url__")} for sample in samples]
-
-
-def running(words: list) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, *words], cwd=ROOT, env=dict(os.environ), stderr=subprocess.DEVNULL)
-
-
-def wait_until(condition, process) -> None:
-    """Poll until the condition holds; a process that ends first has been too quick for us, which is no failure."""
-    end = time.monotonic() + 60
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.01)
