@@ -171,7 +171,8 @@ class ProcessJob:
 
     @property
     def name(self) -> str:
-        return self.config.name or self.stage.name
+        """Of the sidecars."""
+        return self.stage.name if self.config.name is None else self.config.name
 
     def prepare(self) -> None:
         """Find what is to be done. Raises UsageError, StageMismatch among them, before any work is started."""

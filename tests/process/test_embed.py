@@ -1,0 +1,168 @@
+"""Embeddings by the shipped CLIP model, and by a SigLIP made here: unit vectors that find pictures by their texts."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.errors import UsageError
+from tarloom.process.embed import EmbedStage, text_vectors
+from tarloom.process.run import ProcessConfig, ProcessJob
+from tests.process.shards import CLIP, ROOT, scene_shards, sidecars
+
+SHARDS, ROWS = 3, 40
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Shards without sidecars; not to be written to."""
+    return scene_shards(tmp_path_factory.mktemp("scenes") / "shards", shards=SHARDS, rows=ROWS)
+
+
+@pytest.fixture(scope="module")
+def embedded(shards, tmp_path_factory):
+    """The same shards with sidecars, made in this process."""
+    return embed(shutil.copytree(shards, tmp_path_factory.mktemp("embedded") / "shards"))
+
+
+def embed(folder, model=CLIP, engine="local", workers=1, **options):
+    runner = open_engine(EngineConfig(engine=engine, num_workers=workers))
+    job = ProcessJob(EmbedStage(model=str(model), **options), ProcessConfig(path=str(folder)), runner)
+    job.prepare()
+    list(job)
+    runner.close()
+    assert job.summary().failed_shards == {}
+    return folder
+
+
+def rows_of(folder, name="clip"):
+    return [row for path in sorted(folder.glob(f"*.{name}.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def vectors_of(rows):
+    return np.array([row["embedding"] for row in rows if row["status"] == "success"], np.float32)
+
+
+def test_every_row_has_a_unit_vector_or_a_named_error(embedded):
+    rows = rows_of(embedded)
+    assert [row["__key__"] for row in rows] == [f"{number:09d}" for number in range(SHARDS * ROWS)]
+    named = {row["__key__"]: (row["status"], row["error"]) for row in rows if row["status"] != "success"}
+    assert named["000000003"] == ("skipped", "no_picture")
+    assert [named[f"00000000{i}"][0] for i in (1, 2)] == ["failed", "failed"]
+    assert named["000000002"][1] == "truncated_image"
+    assert len(named) == 3
+    assert all((row["embedding"] is None) == (row["status"] != "success") for row in rows)
+    assert np.allclose(np.linalg.norm(vectors_of(rows), axis=1), 1, atol=1e-3)
+    assert str(pq.read_table(embedded / "00000.clip.parquet").schema.field("embedding").type) == (
+        "fixed_size_list<element: halffloat>[96]"
+    )
+
+
+def test_texts_find_their_pictures(embedded):
+    rows = [row for row in rows_of(embedded) if row["status"] == "success"]
+    texts = [caption(row["__key__"]) for row in rows]
+    queries = text_vectors(str(CLIP), texts)
+    assert queries.dtype == np.float32
+    assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
+    found = (queries @ vectors_of(rows).T).argmax(axis=1)
+    assert np.mean([texts[i] == text for i, text in zip(found, texts, strict=True)]) >= 0.9
+
+
+def test_vectors_are_those_of_transformers_itself(embedded, shards):
+    import io
+    import tarfile
+
+    import torch
+    from PIL import Image
+    from transformers import CLIPModel, CLIPProcessor
+
+    with tarfile.open(shards / "00001.tar") as tar:
+        data = [tar.extractfile(f"{number:09d}.jpg").read() for number in range(ROWS, 2 * ROWS)]
+    pictures = [Image.open(io.BytesIO(one)).convert("RGB") for one in data]
+    model = CLIPModel.from_pretrained(CLIP, dtype=torch.float32)
+    pixels = CLIPProcessor.from_pretrained(CLIP)(images=pictures, return_tensors="pt")
+    with torch.inference_mode():
+        wanted = model.get_image_features(**pixels).pooler_output.numpy()
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    ours = vectors_of([row for row in rows_of(embedded) if ROWS <= int(row["__key__"]) < 2 * ROWS])
+    assert np.abs(ours - wanted).max() < 0.01
+
+
+@pytest.mark.parametrize(("engine", "workers"), [("local", 2), ("ray", 2)])
+def test_neither_engine_nor_workers_change_a_byte(shards, embedded, tmp_path, engine, workers, request):
+    if engine == "ray":
+        request.getfixturevalue("ray_session")
+    other = embed(shutil.copytree(shards, tmp_path / "other"), engine=engine, workers=workers)
+    assert sidecars(other, "clip") == sidecars(embedded, "clip")
+
+
+def test_the_program_does_the_same_and_says_so(shards, embedded, tmp_path):
+    other = shutil.copytree(shards, tmp_path / "other")
+    program = [sys.executable, str(ROOT / "process/embed_with_clip.py")]
+    run = subprocess.run(
+        [*program, "--path", str(other), "--model", str(CLIP), "--json"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout.splitlines()[-1])
+    assert (said["rows"], said["successes"], said["shards"]) == (SHARDS * ROWS, SHARDS * ROWS - 3, SHARDS)
+    assert sidecars(other, "clip") == sidecars(embedded, "clip")
+
+
+def test_siglip_models_embed_too(shards, tmp_path):
+    model = siglip(tmp_path / "siglip")
+    folder = embed(shutil.copytree(shards, tmp_path / "shards"), model=model)
+    vectors = vectors_of(rows_of(folder))
+    assert vectors.shape == (SHARDS * ROWS - 3, 32)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    assert text_vectors(str(model), ["a red star", "a blue cross"]).shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("/no/such/model", "no such folder"),
+        ("no such model", "no such folder"),
+        (str(ROOT / "tests"), "no config.json"),
+        (str(ROOT / "source_data/models/captioner"), "takes CLIP and SigLIP models"),
+    ],
+)
+def test_a_model_that_cannot_embed_is_a_usage_error(shards, model, message):
+    with pytest.raises(UsageError, match=message):
+        embed(shards, model=model)
+    assert sidecars(shards, "clip") == {}
+
+
+def test_weights_that_are_missing_are_a_usage_error(shards, tmp_path):
+    broken = shutil.copytree(CLIP, tmp_path / "clip")
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        embed(shards, model=broken)
+
+
+def caption(key: str) -> str:
+    from source_data.scenes import HELD_OUT_SEEDS, scene
+
+    return scene(HELD_OUT_SEEDS + int(key))[1]
+
+
+def siglip(folder):
+    """A tiny SigLIP with random weights, with the shipped model's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, SiglipConfig, SiglipImageProcessor, SiglipModel
+
+    tokenizer = AutoTokenizer.from_pretrained(CLIP)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = SiglipConfig(
+        text_config={**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 32, "projection_size": 32},
+        vision_config={**sizes, "image_size": 32, "patch_size": 8},
+    )
+    SiglipModel(config).save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
