@@ -82,7 +82,7 @@ class StorageHandler(FileSystemHandler):
     """What Ray needs of pyarrow's file systems, over a storage: read-only, small and picklable.
 
     Paths are URLs with a scheme of our own in front: Ray would put a file system of its own in place of one that it
-    does not know for s3:// or for no scheme.
+    does not know for s3:// or for no scheme. Ray takes schemes off before it asks for files.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -118,7 +118,7 @@ class StorageHandler(FileSystemHandler):
     move = open_append_stream = open_output_stream = _refuse
 
     def _name(self, path: str) -> str:
-        return path.removeprefix(f"{_SCHEME}{self._storage.url}").strip("/")
+        return path.rpartition("://")[2].removeprefix(self._storage.url.partition("://")[2]).strip("/")
 
     def _path(self, entry: Entry) -> str:
         return f"{_SCHEME}{self._storage.describe(entry.name)}"
