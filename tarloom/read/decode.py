@@ -18,6 +18,8 @@ _EXIF = b"Exif\0\0"
 _EXIF_WITHIN = 1 << 16
 _WHITE = (255, 255, 255)
 
+Image.init()  # Once, before threads open pictures: Pillow knows a format only when its reader is loaded.
+
 Pixels = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3)."""
 
