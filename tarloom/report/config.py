@@ -30,7 +30,8 @@ class ReportConfig:
     failures: int = 200
     """At most this many failed rows are listed; all are counted."""
     runs: str | None = None
-    """A JSON file with a list of {"name", "rows", "seconds"}: the stages whose rates are drawn as bars."""
+    """A JSON file with a list of {"name", "rows", "seconds", "whole_seconds"}: stages whose rates are drawn as bars.
+    "whole_seconds", with the time to start, may be left out."""
     verify: bool = True
     """Also read every byte of the dataset to prove that it is sound."""
 

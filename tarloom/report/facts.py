@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,9 @@ class Rate:
     name: str
     rows: int
     seconds: float
+    """While it worked."""
+    whole_seconds: float | None = None
+    """With the start of the program, its engine and its model, where that is known."""
 
     @property
     def per_second(self) -> float:
@@ -107,9 +110,19 @@ def read_rates(runs: str | None, facts: Facts) -> list[Rate]:
         return [Rate(name=CREATION, rows=facts.creation.rows, seconds=facts.ended - facts.started)]
     try:
         listed = json.loads(Path(runs).read_text(encoding="utf-8"))
-        return [Rate(name=str(run["name"]), rows=int(run["rows"]), seconds=float(run["seconds"])) for run in listed]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return list(map(_rate, listed))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{runs}: not a JSON list of runs with name, rows and seconds ({error})") from error
+
+
+def _rate(run: Mapping[str, Any]) -> Rate:
+    whole = run.get("whole_seconds")
+    return Rate(
+        name=str(run["name"]),
+        rows=int(run["rows"]),
+        seconds=float(run["seconds"]),
+        whole_seconds=None if whole is None else float(whole),
+    )
 
 
 def _failures_of(storage: Storage, shard: ShardFiles, facts: Facts) -> Iterator[Failure]:

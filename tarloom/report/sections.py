@@ -1,6 +1,7 @@
 """The parts of the page, each a pure function from what was gathered to markup."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,8 +101,11 @@ def failure_table(failures: Sequence[Failure]) -> Html:
 
 
 def rate_bars(rates: Sequence[Rate]) -> Html:
-    most = max((rate.per_second for rate in rates), default=0) or 1
-    lines = (_bar(text(rate.name), rate.per_second / most, _rate_figure(rate)) for rate in rates)
+    """Bars of logarithmic length, from a third of the slowest to the fastest."""
+    known = [rate.per_second for rate in rates if rate.per_second > 0] or [1.0]
+    least, most = math.log(min(known) / 3), math.log(max(known))
+    parts = ((math.log(rate.per_second) - least) / (most - least) if rate.per_second > 0 else 0 for rate in rates)
+    lines = (_bar(text(rate.name), part, _rate_figure(rate)) for rate, part in zip(rates, parts, strict=True))
     return element("div", element("div", *lines, class_="bars"), class_="panel")
 
 
@@ -130,6 +134,12 @@ def finding_table(findings: Sequence[Finding]) -> Html:
         )
         rows.append(element("tr", *cells))
     return _table(["", "File", "Problem"], rows_=rows)
+
+
+def checks(sentences: Sequence[str]) -> Html:
+    return element(
+        "div", element("ul", *(element("li", words) for words in sentences), class_="checks"), class_="panel"
+    )
 
 
 def empty(words: str | Html) -> Html:
@@ -245,4 +255,5 @@ def _bar(name: Html, part: float, figure: Html, *, bad: bool = False) -> Html:
 
 def _rate_figure(rate: Rate) -> Html:
     speed = f"{rate.per_second:,.0f}" if rate.per_second >= 10 else f"{rate.per_second:.1f}"
-    return join(element("b", f"{speed} rows/s"), f" · {count(rate.rows)} in {rate.seconds:,.1f} s")
+    whole = "" if rate.whole_seconds is None else f" · {rate.whole_seconds:,.1f} s with its start"
+    return join(element("b", f"{speed} rows/s"), f" · {count(rate.rows)} in {rate.seconds:,.2f} s{whole}")

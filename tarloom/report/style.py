@@ -38,7 +38,7 @@ section { margin-top: 56px; scroll-margin-top: 24px; }
 .verdict b { font-weight: 650; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 16px; }
 .tile {
-  flex: 1 1 200px; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 15px 18px 13px;
+  flex: 1 1 240px; background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 15px 18px 13px;
 }
 .tile .value {
   font-size: 27px; line-height: 1.15; font-weight: 640; letter-spacing: -0.02em;
@@ -90,6 +90,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .bars .figure { color: var(--soft); font-variant-numeric: tabular-nums; white-space: nowrap; text-align: right; }
 .bars .figure b { color: var(--ink); font-weight: 600; }
 .panel { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 20px 22px; }
+ul.checks { list-style: none; margin: 0; padding: 0; display: grid; gap: 7px; font-size: 14.5px; }
+ul.checks li::before { content: "✓"; color: var(--good); margin-right: 11px; font-weight: 600; }
 .panel + .panel, .panel + .wide, .wide + .panel { margin-top: 16px; }
 .empty {
   color: var(--soft); background: var(--card); border: 1px dashed var(--line); border-radius: 12px;
