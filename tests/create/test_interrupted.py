@@ -115,7 +115,7 @@ def test_the_shells_way_makes_the_same_bytes(source, whole, tmp_path):
     printed, complaint = process.communicate(timeout=120)
     assert process.returncode == 0, complaint
     assert contents(tmp_path / "out") == whole
-    assert "41 rows" in printed
+    assert "42 rows, 41 pictures, 6 shards" in printed
 
 
 def test_the_shells_way_passes_on_what_went_wrong(source, tmp_path):

@@ -33,8 +33,17 @@ def test_shards_cover_all_rows_once(rows, per_shard):
 
 @pytest.mark.parametrize(
     ("chosen", "expected"),
-    [(None, [0, 1, 2]), ("0:2", [0, 1]), ("1:", [1, 2]), (":1", [0]), (":", [0, 1, 2]), ("2:9", [2]), ("3:9", []), ("2:1", [])],
-)  # fmt: skip
+    [
+        (None, [0, 1, 2]),
+        (":", [0, 1, 2]),
+        ("0:2", [0, 1]),
+        ("1:", [1, 2]),
+        (":1", [0]),
+        ("2:9", [2]),
+        ("3:9", []),
+        ("2:1", []),
+    ],
+)
 def test_a_slice_chooses_shards(chosen, expected):
     assert list(selected_shards(plan(), chosen)) == expected
 
