@@ -32,7 +32,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["tarloom", "tarloom.*"]),
-    package_data={"tarloom": ["py.typed"]},
+    package_data={"tarloom": ["py.typed"], "tarloom.read": ["log4j2.properties"]},
     install_requires=[
         "aiohttp>=3.11",
         "duckdb>=1.2",

@@ -4,7 +4,7 @@
     spark.read.format("tarloom").schema("__key__ string, jpg binary").load("s3://bucket/laion")
 
 The schema chooses members and columns; without one, all members are read. Column names with a dot want backticks in
-SQL, and other names (toDF) before mapInArrow or mapInPandas. A session is the caller's, spark-submit's, or a local one (`spark_session`).
+SQL, and other names (toDF) before mapInArrow or mapInPandas.
 """
 
 from collections.abc import Iterator, Sequence

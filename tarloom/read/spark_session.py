@@ -10,12 +10,14 @@ from tarloom.errors import EngineError, missing_extra
 from tarloom.read.scan import ScanConfig
 
 try:
-    from pyspark.errors import PySparkException, PySparkRuntimeError
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 except ImportError as error:
     raise missing_extra("spark", error) from error
 
-_NEEDS_JAVA = "Spark did not start; it needs Java 17 or newer: check JAVA_HOME, or run scripts/install.sh"
+_SUBMITTED = "PYSPARK_GATEWAY_PORT"
+"""Set where spark-submit runs this process: the JVM and its settings are there already."""
 
 
 @contextlib.contextmanager
@@ -32,35 +34,49 @@ def session(config: ScanConfig) -> Iterator[None]:
 
 
 def start(workers: int, *, batch_rows: int) -> SparkSession:
-    """A new session: spark-submit's master and settings where it runs us, else this machine with `workers` tasks.
+    """A new session: with spark-submit's master and settings where it runs us, else here with `workers` tasks at once.
 
-    Executors run this interpreter unless PYSPARK_PYTHON names another.
+    Executors run this interpreter unless PYSPARK_PYTHON names another; tarloom must be installed there.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        given = _given_settings()
+        master = given.get("spark.master", f"local[{workers}]")
+        builder = SparkSession.builder.appName("tarloom").master(master)
+        for name, value in _defaults(master, batch_rows).items():
+            if name not in given:
+                builder = builder.config(name, value)
+        return builder.getOrCreate()
+    except (PySparkException, OSError) as error:
+        message = "Spark did not start; it needs Java 17 or newer: check JAVA_HOME, or run scripts/install.sh"
+        raise EngineError(message) from error
+
+
+def _given_settings() -> dict[str, str]:
+    """What spark-submit was told, or nothing."""
+    if _SUBMITTED not in os.environ:
+        return {}
+    SparkContext._ensure_initialized()  # connects to spark-submit's JVM, from which SparkConf then reads
+    return dict(SparkConf().getAll())
+
+
+def _defaults(master: str, batch_rows: int) -> dict[str, str]:
+    """Settings where the user has none: quiet, and on one machine reachable from that machine only."""
     settings = {
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         # Rows are pictures: Spark's default of 10,000 a batch would be some hundred megabytes.
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(batch_rows),
     }
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # plain python, not spark-submit
-        settings |= _on_this_machine(workers)
-    builder = SparkSession.builder.appName("tarloom")
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    try:
-        return builder.getOrCreate()
-    except (PySparkException, PySparkRuntimeError, OSError) as error:
-        raise EngineError(_NEEDS_JAVA) from error
-
-
-def _on_this_machine(workers: int) -> dict[str, str]:
-    """A local master that only this machine can reach, whatever its host name leads to, with quiet logs and no UI."""
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    logs = Path(__file__).with_name("log4j2.properties").as_uri()
-    return {
-        "spark.master": f"local[{workers}]",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logs}",
-        "spark.ui.enabled": "false",
-    }
+    if _SUBMITTED in os.environ:
+        settings["spark.log.level"] = "ERROR"
+    else:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        logs = Path(__file__).with_name("log4j2.properties").as_uri()
+        settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={logs}"
+    if master.startswith("local"):
+        settings |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.ui.enabled": "false",
+        }
+    return settings
