@@ -1,0 +1,130 @@
+"""What a user sees who types something wrong: one clear line, the right exit code, no traceback, nothing started."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PICTURES = str(REPOSITORY / "source_data" / "pictures")
+MODELS = REPOSITORY / "source_data" / "models"
+
+
+def run(program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, str(REPOSITORY / program), *options]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad") / "shards"
+    made = run("create/create_webdataset.py", "--source", PICTURES, "--output", str(folder))
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def assert_one_clear_line(ended: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    for word in words:
+        assert word in ended.stderr
+    assert ended.returncode == code
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("{tmp}/absent", [], ["absent"]),
+        ("{tmp}/empty", [], ["empty"]),
+        ("{tmp}/empty.csv", [], ["empty.csv"]),
+        ("{tmp}/list.csv", ["--url-col", "link"], ["link", "url"]),
+        ("{tmp}/list.csv", ["--caption-col", "caption"], ["caption", "url"]),
+        ("{tmp}/list.csv", ["--save-additional-columns", "licence"], ["licence"]),
+        ("{tmp}/list.csv", ["--number-sample-per-shard", "0"], ["number"]),
+        ("{tmp}/list.csv", ["--image-size", "-3"], ["image"]),
+        ("{tmp}/list.csv", ["--image-size", "big"], ["--image-size", "big"]),
+        ("{tmp}/list.csv", ["--imagesize", "64"], ["--imagesize"]),
+        ("{tmp}/list.csv", ["--resize-mode", "stretch"], ["--resize-mode", "stretch"]),
+        ("{tmp}/list.csv", ["--encode-quality", "101"], ["quality"]),
+        ("{tmp}/list.csv", ["--shards", "5:2"], ["5:2"]),
+        ("{tmp}/list.csv", ["--allow-private", "my-network"], ["my-network"]),
+        ("{tmp}/list.csv", ["--num-workers", "0"], ["0"]),
+        ("ftp://example.com/list.csv", [], ["ftp"]),
+    ],
+)
+def test_creation_refuses_what_cannot_work_before_it_starts(tmp_path, source, options, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "list.csv").write_text("url\nhttp://127.0.0.1:9/a.jpg\n")
+    output = tmp_path / "out"
+    ended = run(
+        "create/create_webdataset.py", "--source", source.format(tmp=tmp_path), "--output", str(output), *options
+    )
+    assert_one_clear_line(ended, 2, *words)
+    assert not output.exists()
+
+
+def test_creation_refuses_an_output_that_cannot_be_written():
+    ended = run("create/create_webdataset.py", "--source", PICTURES, "--output", "/proc/no/shards")
+    assert_one_clear_line(ended, 2, "/proc/no/shards")
+
+
+def test_creation_refuses_other_options_over_a_finished_output_and_names_them(shards):
+    options = ["--source", PICTURES, "--output", str(shards), "--image-size", "64"]
+    assert_one_clear_line(run("create/create_webdataset.py", *options), 2, "image_size", "256", "64")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "read/read_webdataset.py",
+        "read/read_with_ray_actor.py",
+        "read/read_with_ray_data.py",
+        "read/read_with_ray_data_webdataset.py",
+        "read/read_with_spark.py",
+        "read/read_with_torch.py",
+    ],
+)
+def test_every_reader_refuses_a_folder_without_shards(program, tmp_path):
+    assert_one_clear_line(run(program, "--path", str(tmp_path / "absent")), 2, "absent")
+
+
+@pytest.mark.parametrize("program", ["process/caption_with_vllm.py", "process/embed_with_clip.py"])
+@pytest.mark.parametrize("model", ["absent/model", "."])
+def test_stages_refuse_a_model_that_is_none_before_they_start(program, model, shards):
+    assert_one_clear_line(run(program, "--path", str(shards), "--model", model), 2, "model", model)
+    assert not list(shards.glob("*.*.parquet"))
+
+
+@pytest.mark.parametrize("program", ["process/caption_with_vllm.py", "process/embed_with_clip.py"])
+def test_stages_refuse_a_folder_without_shards(program, tmp_path):
+    model = MODELS / ("captioner" if "caption" in program else "clip")
+    ended = run(program, "--path", str(tmp_path / "absent"), "--model", str(model))
+    assert_one_clear_line(ended, 2, "absent")
+
+
+def test_an_unknown_command_is_named_with_those_there_are():
+    ended = subprocess.run([sys.executable, "-m", "tarloom.cli", "craete"], capture_output=True, text=True)
+    assert_one_clear_line(ended, 2, "craete", "create")
+
+
+def test_damage_is_found_named_and_gives_exit_code_3(shards, tmp_path):
+    tar = (tmp_path / "damaged" / "00000.tar").absolute()
+    tar.parent.mkdir()
+    whole = (shards / "00000.tar").read_bytes()
+    tar.write_bytes(whole[: len(whole) // 2])
+    ended = subprocess.run(
+        [sys.executable, "-m", "tarloom.cli", "verify", "--path", str(tar.parent)], capture_output=True, text=True
+    )
+    assert ended.returncode == 3
+    assert "00000.tar" in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_reading_a_cut_shard_stops_with_one_line_that_names_it(shards, tmp_path):
+    whole = (shards / "00000.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    ended = run("read/read_webdataset.py", "--path", str(tmp_path))
+    assert_one_clear_line(ended, 1, "cut.tar")

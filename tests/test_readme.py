@@ -1,0 +1,42 @@
+"""The README's commands run as typed, one after another, as a newcomer would run them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = ("create", "read", "process", "scripts", "source_data")
+
+
+def typed(readme: str) -> str:
+    """The commands of the README's section on use, as one shell script."""
+    use = readme[readme.index("## Use") :]
+    blocks = (
+        f"python - <<'EOF'\n{text}EOF\n" if language == "python" else text
+        for language, text in FENCE.findall(use)
+        if language in ("", "python")
+    )
+    return "set -eux\n" + "\n".join(blocks)
+
+
+@pytest.mark.timeout(600)
+def test_every_command_of_the_readme_runs_as_typed(tmp_path):
+    for name in PROGRAMS:
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with open(tmp_path / "log", "w") as log:
+        script = typed((REPOSITORY / "README.md").read_text())
+        ended = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, stdout=log, stderr=log, timeout=590
+        )
+    said = (tmp_path / "log").read_text()
+    assert ended.returncode == 0, said[-4000:]
+    assert "Traceback" not in said
+    digests = re.findall(r"^digest +(\w+)", said, re.MULTILINE)
+    assert len(digests) == 6
+    assert len(set(digests)) == 1
