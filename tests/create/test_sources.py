@@ -16,6 +16,7 @@ from tarloom.create.config import CreateConfig, ListOptions
 from tarloom.create.inputs import find_files, lines
 from tarloom.create.sources import cut, open_source
 from tarloom.errors import UsageError
+from tarloom.format.storage import open_storage
 
 ROWS = [
     {"link": f"http://example.org/{i}.jpg?a=1,2", "text": f'caption "{i}",\nsecond line', "score": i / 4, "n": i}
@@ -236,3 +237,17 @@ def test_cutting_gives_each_range_its_rows(data, sizes):
 def test_a_source_that_has_shrunk_is_noticed():
     with pytest.raises(UsageError, match="changed meanwhile"):
         list(cut(iter([pa.table({"n": [1, 2]})]), 0, [(0, 3)]))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_remote_lists_are_read_as_local_ones(s3_folder, tmp_path, kind):
+    storage = open_storage(s3_folder)
+    for name in ("a/1", "a/2", "b/3"):
+        write(tmp_path / f"list.{kind}", kind)
+        storage.write(f"{name}.{kind}", (tmp_path / f"list.{kind}").read_bytes())
+    local = read(source_of(tmp_path / f"list.{kind}", **WANTED))
+    assert read(source_of(f"{s3_folder}/a/1.{kind}", **WANTED)).equals(local)
+    assert read(source_of(s3_folder, **WANTED)).num_rows == 3 * len(ROWS)
+    assert read(source_of(f"{s3_folder}/a/*.{kind}", **WANTED)).num_rows == 2 * len(ROWS)
+    with pytest.raises(UsageError, match="nothing there"):
+        source_of(f"{s3_folder}/absent.{kind}")
