@@ -186,7 +186,7 @@ def _sum_up(runner: Runner, output: Path, problems: Sequence[str], seconds: floa
     for name in ("step", "rows", "rows/s at work", "seconds in all"):
         table.add_column(name, justify="left" if name == "step" else "right")
     for done in runner.done.values():
-        speed = f"{done.rows / done.facts['seconds']:,.0f}" if done.rows else ""
+        speed = f"{done.rows / max(done.facts['seconds'], 0.001):,.0f}" if done.rows else ""
         table.add_row(done.step.name, f"{done.rows:,}" if done.rows else "", speed, f"{done.seconds:.1f}")
     page = Console(highlight=False, soft_wrap=True)
     page.print(table)

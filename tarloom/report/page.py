@@ -133,7 +133,8 @@ def _verification(contents: Contents) -> Html:
     if contents.findings is None:
         lead = "Not asked for. “tarloom verify” reads every byte and proves that all files agree."
     elif not contents.findings:
-        lead = f"{part.count(contents.facts.shards)} shards, {part.count(contents.facts.samples)} samples: nothing is wrong."
+        shards, samples = part.count(contents.facts.shards), part.count(contents.facts.samples)
+        lead = f"{shards} shards, {samples} samples: nothing is wrong."
         body.append(part.checks(CHECKED))
     else:
         lead = f"{part.count(len(contents.findings))} findings; the first {LISTED_FINDINGS} at most are listed."

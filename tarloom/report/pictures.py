@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+from tarloom.errors import ShardError
 from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import Piece
@@ -56,6 +57,7 @@ class Gallery:
         self._original, self._captions, self._size = original_column(dataset), captions, size
         columns = [name for name in (self._original, captions) if name is not None]
         self._pieces = dataset.select(*self._images, *columns).pieces(WHOLE_SHARD)
+        self._bare = dataset.select(*self._images).pieces(WHOLE_SHARD)
 
     def spread(self, count: int) -> list[Spot]:
         """At most `count` rows, evenly spread over the dataset, in order."""
@@ -64,9 +66,11 @@ class Gallery:
         return list(_spots(self._pieces, [(2 * i + 1) * total // (2 * count) for i in range(count)]))
 
     def show(self, spot: Spot) -> Shown:
-        """The sample there. Raises ShardError where it cannot be read."""
-        piece = dataclasses.replace(self._pieces[spot.piece], first=spot.row, last=spot.row + 1)
-        sample = next(read_samples(piece))
+        """The sample there, without captions where they cannot be joined. Raises ShardError if it cannot be read."""
+        try:
+            sample = _sample_at(self._pieces, spot)
+        except ShardError:
+            sample = _sample_at(self._bare, spot)
         data = next((sample[name] for name in self._images if name in sample), None)
         return Shown(
             key=str(sample["__key__"]),
@@ -74,6 +78,10 @@ class Gallery:
             original=as_text(sample.get(self._original or "")),
             model=as_text(sample.get(self._captions or "")),
         )
+
+
+def _sample_at(pieces: Sequence[Piece], spot: Spot) -> dict[str, object]:
+    return next(read_samples(dataclasses.replace(pieces[spot.piece], first=spot.row, last=spot.row + 1)))
 
 
 def original_column(dataset: Dataset) -> str | None:

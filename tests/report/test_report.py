@@ -1,0 +1,199 @@
+"""The report of a dataset: complete in itself, safe against what strangers wrote, right in its numbers."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+import tarloom
+from tarloom.errors import UsageError
+from tarloom.format.storage import open_storage
+from tarloom.report import ReportConfig, build_report
+from tarloom.report.nearest import nearest, vectors_at
+from tarloom.report.pictures import Gallery
+from tests.report.conftest import HOSTILE, add_sidecar, vectors_of
+from tests.report.test_markup import Seen
+
+
+def draw(path: Path, **options) -> tuple[str, Seen]:
+    """The page of a dataset, and what a browser would make of it."""
+    summary = build_report(ReportConfig(path=str(path), output=str(path.parent / "out"), **options))
+    page = Path(summary.report).read_text()
+    return page, Seen(page)
+
+
+def test_the_page_loads_nothing_and_runs_nothing(dataset):
+    page, seen = draw(dataset)
+    assert not {"script", "link", "iframe", "object", "form", "base"} & set(seen.elements)
+    assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
+    sources = [value for _, name, value in seen.attributes if name == "src"]
+    assert len(sources) > 9
+    assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
+    assert {value[0] for _, name, value in seen.attributes if name == "href"} == {"#"}
+    assert "url(" not in page
+    assert "@import" not in page
+    assert ("meta", "http-equiv", "Content-Security-Policy") in seen.attributes
+
+
+def test_hostile_captions_are_shown_as_text(dataset):
+    _, seen = draw(dataset)
+    assert HOSTILE[:33] in seen.text
+    assert HOSTILE[:33].upper() in seen.text
+    assert "\u202e" not in seen.text
+
+
+def test_every_number_is_right(dataset):
+    page, seen = draw(dataset)
+    tiles = dict(re.findall(r'class="value">([^<]+)</div><div class="name">([^<]+)', page))
+    assert tiles["10"] == "input rows"
+    assert {"input rows", "samples in shards", "failed rows", "shards"} <= set(tiles.values())
+    assert "6 of 8 captions equal the original (75.0 %)" in seen.text
+    assert "Where the captions differ" in seen.text
+    assert "3 failed, each with a named error" in seen.text
+    for error in ("not_an_image", "not_decodable"):
+        assert error in seen.text
+    assert "Everything agrees." in seen.text
+
+
+def test_two_reports_of_one_dataset_are_equal(dataset):
+    first, _ = draw(dataset)
+    sheet = (dataset.parent / "out" / "contact_sheet.png").read_bytes()
+    second, _ = draw(dataset)
+    assert first == second
+    assert sheet == (dataset.parent / "out" / "contact_sheet.png").read_bytes()
+
+
+def test_no_more_pictures_are_shown_than_asked_for(dataset):
+    page, _ = draw(dataset, pictures=3, captions="none.text", embeddings="none.embedding")
+    assert page.count("<figure>") == 3
+
+
+def test_the_contact_sheet_shows_the_pictures_large(dataset):
+    draw(dataset)
+    with Image.open(dataset.parent / "out" / "contact_sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.width > 1500
+        seen = np.asarray(sheet)
+    blue = (abs(seen.astype(int) - (41, 78, 220)) < 12).all(axis=2)
+    assert blue.sum() > 20_000, "the first scene's blue ground"
+
+
+def test_without_metadata_and_sidecars_the_sections_say_so(foreign):
+    page, seen = draw(foreign)
+    assert "No model has captioned them" in seen.text
+    assert "there is no readable clip.embedding" in seen.text
+    assert "The dataset has no metadata" in seen.text
+    assert "No times are known" in seen.text
+    assert "a yellow triangle above a green triangle on a blue background" in seen.text
+    assert "not decodable" in seen.text
+    assert page.count("<figure>") == 5
+
+
+def test_the_report_lies_beside_the_shards_unless_told_otherwise(foreign):
+    summary = build_report(ReportConfig(path=str(foreign), verify=False))
+    assert Path(summary.report) == foreign / "report.html"
+    assert summary.findings is None
+    assert "Not asked for" in Path(summary.report).read_text()
+
+
+def test_a_stale_sidecar_is_left_out_and_named(dataset):
+    with open(dataset / "00001.tar", "r+b") as tar:
+        tar.seek(600)
+        tar.write(b"!")
+    (dataset / "_tarloom" / "index" / "00001.parquet").unlink()
+    (dataset / "00001_stats.json").write_text((dataset / "00001_stats.json").read_text().replace("sha256:", "sha256:0"))
+    _, seen = draw(dataset)
+    assert "caption.text is left out" in seen.text
+    assert "clip.embedding is left out" in seen.text
+    assert "00001.caption.parquet" in seen.text
+
+
+def test_damage_is_the_first_thing_one_sees(dataset):
+    tar = dataset / "00000.tar"
+    data = bytearray(tar.read_bytes())
+    data[2000] ^= 1
+    tar.write_bytes(data)
+    page, seen = draw(dataset)
+    assert 'class="verdict bad"' in page
+    assert "found. See Verification." in seen.text
+    assert "00000.tar" in seen.text
+
+
+def test_a_metadata_file_that_is_none_is_named_and_the_rest_is_drawn(dataset):
+    (dataset / "00001.parquet").write_bytes(b"PAR1 nonsense PAR1")
+    page, seen = draw(dataset, captions="none.text", embeddings="none.embedding")
+    assert "00001.parquet" in seen.text
+    assert 'class="verdict bad"' in page
+
+
+def test_rates_come_from_the_runs_given(dataset, tmp_path):
+    runs = [
+        {"name": "a <run>", "rows": 100, "seconds": 2},
+        {"name": "none", "rows": 0, "seconds": 0, "whole_seconds": 7},
+    ]
+    (tmp_path / "runs.json").write_text(json.dumps(runs))
+    _, seen = draw(dataset, runs=str(tmp_path / "runs.json"))
+    assert "a <run>" in seen.text
+    assert "50 rows/s" in seen.text
+    assert "7.0 s with its start" in seen.text
+
+
+def test_nearest_finds_what_comparing_all_with_all_finds(dataset):
+    every = np.concatenate([np.array(rows.drop_null().to_pylist(), np.float32) for rows in _all_vectors()])
+    opened = tarloom.open(dataset)
+    spots, vectors = vectors_at(opened, "clip.embedding", _spots(opened))
+    assert np.array_equal(vectors, every)
+    for query, matches in zip(every, nearest(opened, "clip.embedding", every, count=4), strict=True):
+        scores = every @ query
+        assert [spots.index(match.spot) for match in matches] == np.argsort(-scores, kind="stable")[:4].tolist()
+        assert [match.score for match in matches] == pytest.approx(sorted(scores, reverse=True)[:4], abs=1e-5)
+
+
+def test_without_a_model_pictures_are_the_queries_and_never_find_themselves(dataset):
+    page, _ = draw(dataset, neighbours=3)
+    rows = re.findall(r'<div class="query"><h3>.*?class="text">(\w+)</span></h3>(.*?)</div></div>', page)
+    queries = re.findall(r'class="query"', page)
+    assert len(queries) == 4
+    assert all(f">{key}<" not in found for key, found in rows)
+
+
+def test_vectors_of_another_size_than_the_models_are_refused(dataset):
+    pytest.importorskip("transformers")
+    with pytest.raises(UsageError, match=r"makes vectors of 96 numbers, clip\.embedding has 8"):
+        draw(dataset, clip_model="source_data/models/clip", queries=("a star",))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"pictures": 0}, "pictures must be between 1 and 1000"),
+        ({"neighbours": 5000}, "neighbours must be between 1 and 1000"),
+        ({"failures": -1}, "failures must be at least 0"),
+        ({"queries": ("a star",)}, "give --clip-model"),
+        ({"runs": "/nowhere/runs.json"}, "/nowhere/runs.json: not a JSON list of runs"),
+    ],
+)
+def test_a_bad_option_is_named_and_nothing_is_written(dataset, options, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        draw(dataset, **options)
+    assert not (dataset.parent / "out").exists()
+
+
+def test_a_sidecar_of_another_shape_is_no_embedding(dataset):
+    storage = open_storage(dataset)
+    for shard, rows in (("00000", 6), ("00001", 3)):
+        add_sidecar(storage, shard, "words", {"embedding": pa.array(["x"] * rows)})
+    _, seen = draw(dataset, embeddings="words.embedding")
+    assert "there is no readable words.embedding" in seen.text
+
+
+def _all_vectors():
+    return [vectors_of("00000", 6), vectors_of("00001", 3)]
+
+
+def _spots(opened):
+    return Gallery(opened, captions=None, size=8).spread(100)
