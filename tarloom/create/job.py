@@ -184,8 +184,15 @@ class _NotKept(Exception):
 
 
 def _check_writable(storage: Storage) -> None:
+    """Try to write, and leave no trace: the run may still turn out to be impossible."""
+    place = storage.local_path(PLAN)
+    missing = [folder for folder in place.parents if not folder.exists()] if place else []
     try:
         with contextlib.suppress(_NotKept), storage.create(PLAN):
             raise _NotKept
     except StorageError as error:
         raise UsageError(f"output cannot be written: {error}") from error
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()

@@ -54,6 +54,8 @@ def selected_shards(plan: Plan, chosen: str | None) -> range:
     first, colon, last = chosen.partition(":")
     if not colon or not all(part == "" or part.isdecimal() for part in (first, last)):
         raise UsageError(f"shards {chosen!r}: write A:B, such as 0:10, 10: or :10")
+    if last and int(last) < int(first or 0):
+        raise UsageError(f"shards {chosen!r}: ends before it begins; write A:B with A at most B")
     return range(min(int(first or 0), plan.shards), min(int(last or plan.shards), plan.shards))
 
 
