@@ -13,7 +13,7 @@ from tarloom.create.config import CreateConfig, check_options, shaping_options
 from tarloom.create.folder import PictureFolder
 from tarloom.create.guard import parse_networks
 from tarloom.create.pack import PackerDescription, ShardTask
-from tarloom.create.plan import PLAN_VERSION, Plan, check_same, read_plan, selected_shards, write_plan
+from tarloom.create.plan import PLAN_VERSION, Plan, check_same, parse_slice, read_plan, selected_shards, write_plan
 from tarloom.create.sources import Source, cut, open_source
 from tarloom.engines.base import Engine, Report
 from tarloom.errors import CorruptShard, StorageError, UsageError
@@ -62,6 +62,7 @@ class CreateJob:
         """
         check_options(self._config)
         parse_networks(self._config.web.allow_private)
+        parse_slice(self._config.sharding.shards)
         self._source = open_source(self._config)
         self._storage = open_storage(self._config.output)
         _check_writable(self._storage)

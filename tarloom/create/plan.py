@@ -47,16 +47,19 @@ class Plan:
         return first, min(self.rows, first + self.rows_per_shard)
 
 
-def selected_shards(plan: Plan, chosen: str | None) -> range:
-    """The numbers of the shards that "A:B" names: from A up to, but without, B. Raises UsageError."""
-    if chosen is None:
-        return range(plan.shards)
-    first, colon, last = chosen.partition(":")
+def parse_slice(chosen: str | None) -> slice:
+    """What "A:B" means: from shard A up to, but without, B; each end optional. Raises UsageError."""
+    first, colon, last = (":" if chosen is None else chosen).partition(":")
     if not colon or not all(part == "" or part.isdecimal() for part in (first, last)):
         raise UsageError(f"shards {chosen!r}: write A:B, such as 0:10, 10: or :10")
     if last and int(last) < int(first or 0):
         raise UsageError(f"shards {chosen!r}: ends before it begins; write A:B with A at most B")
-    return range(min(int(first or 0), plan.shards), min(int(last or plan.shards), plan.shards))
+    return slice(int(first) if first else None, int(last) if last else None)
+
+
+def selected_shards(plan: Plan, chosen: str | None) -> range:
+    """The numbers of the plan's shards that "A:B" names. Raises UsageError."""
+    return range(plan.shards)[parse_slice(chosen)]
 
 
 def read_plan(storage: Storage) -> Plan | None:
