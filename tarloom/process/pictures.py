@@ -12,7 +12,6 @@ from PIL import Image
 
 from tarloom.errors import ImageError
 from tarloom.process.stage import FAILED, SKIPPED, SUCCESS
-from tarloom.read.decode import decode_rgb
 
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 """Extensions that hold a picture. Of a sample with several, the first in this order is taken."""
@@ -38,6 +37,9 @@ class Decoder:
     """
 
     def __init__(self, *, max_pixels: int | None = None, at_least: int = 0) -> None:
+        from tarloom.read.decode import decode_rgb  # loads the codecs: only where pictures are decoded
+
+        self._decode_rgb = decode_rgb
         self._max_pixels = max_pixels
         self._at_least = at_least if max_pixels is None else math.ceil(math.sqrt(max_pixels))
         self._threads = ThreadPoolExecutor(cpus_given(), thread_name_prefix="tarloom-decode")
@@ -53,7 +55,7 @@ class Decoder:
         if data is None:
             return Picture(ending=(SKIPPED, NO_PICTURE))
         try:
-            rgb = decode_rgb(data, at_least=self._at_least)
+            rgb = self._decode_rgb(data, at_least=self._at_least)
         except ImageError as error:
             return Picture(data=data, ending=(FAILED, error.name))
         return Picture(data=data, rgb=rgb if self._max_pixels is None else shrink(rgb, self._max_pixels))
