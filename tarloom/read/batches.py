@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import StaleIndex, TruncatedShard
+from tarloom.errors import StaleIndex
 from tarloom.format.index import ShardIndex
 from tarloom.read.catalog import cached_index
 from tarloom.read.join import joined_columns
@@ -46,7 +46,7 @@ def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS) -> Iterator[pa.Rec
     """The piece's rows in tar order, as batches of `piece.schema`.
 
     A member is null where a sample lacks it. A batch has at most `batch_rows` rows and about 64 MiB; a member of 2 GiB
-    or more comes alone, as large_binary. Raises StaleIndex, TruncatedShard or another ShardError that names the shard.
+    or more comes alone, as large_binary. Raises ShardError or StorageError that names the shard.
     """
     for chunk in read_chunks(piece, batch_rows=batch_rows):
         arrays = [chunk.keys, *(_binary(views) for views in chunk.members.values()), *chunk.columns.values()]
@@ -136,8 +136,6 @@ def _views(piece: Piece, ranges: Mapping[str, Ranges]) -> dict[str, list[memoryv
     offsets = [offset for member, rows in present.items() for offset in ranges[member][0][rows].tolist()]
     sizes = [size for member, rows in present.items() for size in ranges[member][1][rows].tolist()]
     found = piece.storage.read_ranges(piece.tar.name, offsets, sizes)
-    if sum(map(len, found)) != sum(sizes):
-        raise TruncatedShard(f"{piece.url}: ends before its members do; copy it again or make it anew")
     views: dict[str, list[memoryview | None]] = {}
     start = 0
     for member, rows in present.items():

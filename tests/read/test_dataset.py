@@ -1,0 +1,131 @@
+"""Opening folders, and what a dataset yields."""
+
+import pickle
+import shutil
+
+import pyarrow as pa
+import pytest
+
+import tarloom
+from tarloom.errors import UsageError
+from tests.format.raw import some_samples, write_parquet, write_tar
+from tests.read.samples import FAILED, ROWS, odd_samples, packed_samples
+
+
+def test_columns_and_length_come_without_reading_a_tar(packed, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    for tar in folder.glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    (folder / "00002.tar").write_bytes((packed / "00002.tar").read_bytes())
+    dataset = tarloom.open(folder)
+    assert len(dataset) == 2 * (ROWS - len(FAILED))
+    assert dataset.columns == (
+        *("jpg", "json", "txt"),
+        *("url", "key", "status", "error_message", "width", "error"),
+        *("caption.text", "caption.status", "caption.error"),
+        *("clip.embedding", "clip.status", "clip.error"),
+    )
+
+
+def test_only_committed_shards_of_a_planned_folder_are_seen(packed):
+    assert [shard.shard for shard in tarloom.open(packed).shards] == ["00000", "00001", "00002"]
+
+
+def test_samples_come_in_order_with_all_members_and_nothing_joined(packed):
+    samples = list(tarloom.open(packed))
+    assert [(s.pop("__key__"), s) for s in samples if s.pop("__url__")] == packed_samples(2)
+    assert next(iter(tarloom.open(packed)))["__url__"] == str(packed / "00000.tar")
+
+
+def test_a_selection_yields_its_members_and_columns_in_its_order(packed):
+    dataset = tarloom.open(packed).select("clip.embedding", "txt", "width", "caption.text")
+    sample = next(iter(dataset))
+    assert sample.pop("__url__")
+    key = sample["__key__"]
+    assert sample == {
+        "__key__": key,
+        "txt": b"a caption",
+        "clip.embedding": [0.5] * 4,
+        "width": 256,
+        "caption.text": "hello",
+    }
+    (batch, *_) = dataset.batches()
+    assert batch.schema == dataset.schema
+    assert batch.schema.field("clip.embedding").type == pa.list_(pa.float16(), 4)
+
+
+def test_an_empty_selection_yields_keys_alone(packed):
+    assert [set(sample) for sample in tarloom.open(packed).select()] == [{"__key__", "__url__"}] * len(
+        packed_samples(2)
+    )
+
+
+def test_a_name_that_is_not_there_is_refused_with_those_that_are(packed):
+    with pytest.raises(UsageError, match=r"has no 'caption\.score'; select from jpg, json, txt, url"):
+        tarloom.open(packed).select("jpg", "caption.score")
+
+
+def test_batches_hold_at_most_so_many_rows_and_lose_none(packed):
+    batches = list(tarloom.open(packed).batches(15))
+    assert [batch.num_rows for batch in batches] == [15, 15, 8] * 2
+    assert pa.Table.from_batches(batches)["__key__"].to_pylist() == [key for key, _ in packed_samples(2)]
+
+
+def test_one_sample_is_found_by_its_key(packed):
+    key, members = packed_samples(2)[50]
+    assert tarloom.open(packed)[key] == {"__key__": key, "__url__": str(packed / "00001.tar"), **members}
+    with pytest.raises(KeyError, match="nobody"):
+        tarloom.open(packed)["nobody"]
+
+
+def test_one_tar_opens_alone_with_what_belongs_to_it(packed):
+    dataset = tarloom.open(packed / "00001.tar").select("txt", "caption.text")
+    assert [sample["__key__"] for sample in dataset] == [key for key, _ in packed_samples(2)[ROWS - len(FAILED) :]]
+
+
+def test_members_that_a_sample_lacks_are_absent_from_it_and_null_in_batches(tmp_path):
+    write_tar(tmp_path / "odd.tar", odd_samples())
+    dataset = tarloom.open(tmp_path)
+    assert dataset.members == ("jpg", "json", "seg.png", "txt")
+    (batch,) = dataset.batches()
+    rows = [{name: value for name, value in row.items() if value is not None} for row in batch.to_pylist()]
+    assert rows == [{k: v for k, v in sample.items() if k != "__url__"} for sample in dataset]
+
+
+def test_metadata_in_another_order_than_the_tar_is_joined_by_key(tmp_path):
+    samples = some_samples(20)
+    write_tar(tmp_path / "00000.tar", samples)
+    keys = [key for key, _ in reversed(samples)]
+    write_parquet(tmp_path / "00000.parquet", {"key": keys, "status": ["success"] * 20, "copy": keys})
+    assert all(sample["copy"] == sample["__key__"] for sample in tarloom.open(tmp_path).select("copy"))
+
+
+def test_a_parquet_that_is_not_metadata_adds_no_columns(tmp_path):
+    write_tar(tmp_path / "00000.tar", some_samples(2))
+    write_parquet(tmp_path / "00000.parquet", {"something": [1]})
+    write_parquet(tmp_path / "00000.else.parquet", {"something": [1]})
+    assert tarloom.open(tmp_path).columns == ("jpg", "json", "txt")
+
+
+def test_a_dataset_travels_between_processes(packed):
+    dataset = tarloom.open(packed).select("txt")
+    assert len(pickle.loads(pickle.dumps(dataset))) == len(dataset)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert list(copy) == list(dataset)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere/00000.tar"])
+def test_a_path_that_does_not_exist_is_named(tmp_path, name):
+    with pytest.raises(UsageError, match=r"nowhere.*: no such folder; check the path"):
+        tarloom.open(tmp_path / name)
+
+
+def test_a_folder_without_a_finished_tar_is_named(tmp_path):
+    write_tar(tmp_path / "_private" / "00000.tar", some_samples(1))
+    with pytest.raises(UsageError, match="no shard"):
+        tarloom.open(tmp_path)
+
+
+def test_webdatasets_own_methods_go_on_from_its_pipeline(packed):
+    samples = list(tarloom.open(packed).select("txt", "json").to_webdataset().decode().to_tuple("__key__", "txt"))
+    assert samples == [(key, "a caption") for key, _ in packed_samples(2)]
