@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
 from tarloom.engines.base import Item, Opener, Outcome, Result
@@ -78,6 +78,7 @@ class _ProcessSeat:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, opener), daemon=True)
+        resource_tracker.ensure_running()  # it unblocks SIGINT as it starts
         # The child inherits the mask: Ctrl-C reaches this process alone, which then stops its workers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

@@ -52,9 +52,9 @@ def model_identity(model: str, *, revision: str | None = None) -> str:
 
 
 def cannot_load(model: str, error: Exception) -> UsageError:
-    """The error to raise where a framework cannot load the model."""
+    """The error to raise where a framework cannot load or use the model."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UsageError(f"{model}: the model cannot be loaded: {reason}; check its name or folder")
+    return UsageError(f"{model}: the model cannot be used here: {reason}; check its name or folder")
 
 
 def _check_hub(model: str, revision: str | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -49,6 +50,7 @@ try:
 except ImportError as error:
     raise missing_extra("vllm", error) from error
 
+PROBE_SIDE = 224
 PROMPT_REFUSED = "prompt_refused"
 """The engine does not take this picture with this prompt: too long for the model, or of a shape it cannot see."""
 
@@ -87,6 +89,7 @@ class Captioner:
         self._sampling = vllm.SamplingParams(
             temperature=stage.temperature, max_tokens=stage.max_tokens, seed=stage.seed
         )
+        self._probe()
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Table:
         pictures = self._decoder(batch)
@@ -125,6 +128,18 @@ class Captioner:
         except (EngineDeadError, RuntimeError) as error:
             raise WorkerBroken(f"the engine of {self._stage.model} failed: {error}") from error
 
+    def _probe(self) -> None:
+        """Ask about one grey picture: a model that cannot answer that answers nothing, and fails here, not row by row.
+
+        Raises UsageError.
+        """
+        grey = Picture(rgb=np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8))
+        try:
+            self._llm.chat([_conversation(self._stage, grey)], vllm.SamplingParams(max_tokens=1), use_tqdm=False)
+        except ValueError as error:
+            self.close()
+            raise cannot_load(self._stage.model, error) from error
+
     def _forget(self) -> None:
         """Empty the engine's caches, so that a batch's captions do not depend on the batches before it."""
         self._llm.reset_prefix_cache()
@@ -137,6 +152,7 @@ def _load(stage: CaptionStage) -> Any:
         with _without_notices():
             return vllm.LLM(
                 location,
+                runner="generate",
                 revision=stage.revision,
                 dtype=stage.dtype,
                 seed=stage.seed,

@@ -54,12 +54,12 @@ def test_every_row_has_a_caption_or_a_named_error(captioned):
     rows = rows_of(captioned[0], "0*.caption.parquet")
     assert [row["__key__"] for row in rows] == [f"{number:09d}" for number in range(SHARDS * ROWS)]
     lost = {row["__key__"]: row for row in rows if row["status"] != "success"}
-    assert [(key, row["status"], row["text"]) for key, row in lost.items()] == [
-        ("000000001", "failed", None),
-        ("000000002", "failed", None),
-        ("000000003", "skipped", None),
+    assert [(key, row["status"], row["error"]) for key, row in lost.items()] == [
+        ("000000001", "failed", "not_an_image"),
+        ("000000002", "failed", "truncated_image"),
+        ("000000003", "skipped", "no_picture"),
     ]
-    assert all(row["error"] for row in lost.values())
+    assert all(row["text"] is None for row in lost.values())
     kept = [row for row in rows if row["status"] == "success"]
     assert all(row["finish_reason"] == "stop" and row["prompt_tokens"] > 0 for row in kept)
     assert all(row["output_tokens"] >= len(row["text"].split()) for row in kept)

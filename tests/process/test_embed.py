@@ -140,7 +140,7 @@ def test_a_model_that_cannot_embed_is_a_usage_error(shards, model, message):
 def test_weights_that_are_missing_are_a_usage_error(shards, tmp_path):
     broken = shutil.copytree(CLIP, tmp_path / "clip")
     (broken / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match="cannot be loaded"):
+    with pytest.raises(UsageError, match="cannot be used here"):
         embed(shards, model=broken)
 
 
