@@ -113,6 +113,17 @@ def test_a_killed_embedding_goes_on_to_the_same_bytes(s3, source, local):
     assert contents(folder) == expected
 
 
+@pytest.mark.parametrize("words", [["info"], ["verify"], ["read"], ["embed", "--model", MODEL], ["create"]], ids=str)
+def test_wrong_credentials_end_every_command_with_one_clear_line(remote, source, words):
+    place = ["--source", source, "--output", remote, *OPTIONS] if words == ["create"] else ["--path", remote]
+    with environment_set({"AWS_SECRET_ACCESS_KEY": "wrong"}):
+        command = [sys.executable, "-m", "tarloom.cli", *words, *place]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "check the credentials" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def kill_when_uploaded(s3, command, *, bytes_through: int) -> None:
     """Run a program whose connection holds still after so many bytes, and kill it there."""
     server = urlsplit(s3.environment["AWS_ENDPOINT_URL"])
