@@ -26,6 +26,7 @@ class LocalEngine:
         if workers < 1:
             raise UsageError(f"the number of workers must be at least 1, not {workers}")
         self.workers = workers
+        self._threads = max(1, (os.cpu_count() or 1) // workers)
 
     def map(
         self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
@@ -33,9 +34,8 @@ class LocalEngine:
         if self.workers == 1:
             yield from _run_inline(opener, items, retries)
         else:
-            yield from Crew[Item](hire=lambda: _ProcessSeat(opener), wait=_wait, size=self.workers).run(
-                items, retries=retries
-            )
+            crew = Crew[Item](hire=lambda: _ProcessSeat(opener, self._threads), wait=_wait, size=self.workers)
+            yield from crew.run(items, retries=retries)
 
     def close(self) -> None:
         """Nothing to stop: the worker processes of a `map` end with it."""
@@ -74,10 +74,10 @@ def _raise_fatal(reply: Reply) -> None:
 class _ProcessSeat:
     """A spawned process with one worker, at the other end of a pipe."""
 
-    def __init__(self, opener: Opener[Any, Any]) -> None:
+    def __init__(self, opener: Opener[Any, Any], threads: int) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, opener), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, opener, threads), daemon=True)
         resource_tracker.ensure_running()  # it unblocks SIGINT as it starts
         # The child inherits the mask: Ctrl-C reaches this process alone, which then stops its workers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -120,8 +120,12 @@ def _wait(seats: Sequence[_ProcessSeat]) -> list[_ProcessSeat]:
     return [seat for seat in seats if seat.pipe in ready]
 
 
-def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any]) -> None:
-    """The life of a worker process: open, then try items until the pipe closes."""
+def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], threads: int) -> None:
+    """The life of a worker process: open, then try items until the pipe closes.
+
+    threads: this worker's share of the CPUs, told to the numeric libraries unless the user has told them otherwise.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     worker, opened = open_worker(opener)
     pipe.send(opened)
