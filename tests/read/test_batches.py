@@ -6,7 +6,7 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tarloom
@@ -17,6 +17,7 @@ from tests.format.raw import some_samples, write_parquet, write_sidecar, write_t
 from tests.read.samples import packed_samples
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20_000), st.integers(1, 50))
 def test_however_a_dataset_is_cut_its_rows_are_the_same(packed, target_bytes, rows):
     dataset = tarloom.open(packed)

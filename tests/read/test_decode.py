@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -93,6 +93,7 @@ def test_too_many_pixels_are_refused_before_decoding(kind):
         decode_rgb(encoded(picture(), kind), max_pixels=1000)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damaged_bytes_decode_or_raise_a_named_error_and_nothing_else(data):
     whole = data.draw(st.sampled_from([encoded(picture(), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF")]))

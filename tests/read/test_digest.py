@@ -2,7 +2,7 @@
 
 import hashlib
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarloom.read.digest import Digest
@@ -24,12 +24,14 @@ def test_it_is_the_sum_of_the_hashes_of_length_prefixed_key_and_member_and_the_b
     assert digest_of([("k", "jpg", b"bytes")] * 3) == f"{3 * one % 2**128:032x}"
 
 
+@settings(deadline=None)
 @given(SAMPLES, st.randoms(use_true_random=False))
 def test_order_does_not_matter(samples, random):
     shuffled = random.sample(samples, len(samples))
     assert digest_of(shuffled) == digest_of(samples)
 
 
+@settings(deadline=None)
 @given(SAMPLES, st.integers(0, 8))
 def test_the_digests_of_two_parts_add_up_to_that_of_the_whole(samples, cut):
     part, rest = Digest.from_hex(digest_of(samples[:cut])), Digest.from_hex(digest_of(samples[cut:]))
@@ -37,6 +39,7 @@ def test_the_digests_of_two_parts_add_up_to_that_of_the_whole(samples, cut):
     assert part.hex == digest_of(samples)
 
 
+@settings(deadline=None)
 @given(SAMPLES.filter(bool))
 def test_a_lost_doubled_or_changed_sample_shows(samples):
     key, member, data = samples[0]

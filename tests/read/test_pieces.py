@@ -1,7 +1,7 @@
 """Planning pieces: pure functions of counts and sizes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarloom.format.storage import Entry, LocalStorage
@@ -22,12 +22,14 @@ def piece(number: int, size: int) -> Piece:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500), st.integers(0, 10_000), st.integers(1, 2_000))
 def test_ranges_cover_every_row_once_in_order(rows, total, target):
     ranges = row_ranges(rows, total, target_bytes=target)
     assert [row for first, last in ranges for row in range(first, last)] == list(range(rows))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(0, 10_000), st.integers(1, 2_000))
 def test_ranges_are_equal_within_one_row_and_no_larger_than_asked_for(rows, total, target):
     sizes = [last - first for first, last in row_ranges(rows, total, target_bytes=target)]
@@ -35,6 +37,7 @@ def test_ranges_are_equal_within_one_row_and_no_larger_than_asked_for(rows, tota
     assert max(sizes) == 1 or (min(sizes) * total / rows) <= target
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 100), max_size=30), st.integers(1, 200))
 def test_packing_keeps_all_pieces_in_order_and_within_the_target(sizes, target):
     pieces = [piece(number, size) for number, size in enumerate(sizes)]
@@ -43,6 +46,7 @@ def test_packing_keeps_all_pieces_in_order_and_within_the_target(sizes, target):
     assert all(len(group) == 1 or sum(p.bytes for p in group) <= target for group in groups)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers()), st.integers(1, 9))
 def test_shares_are_disjoint_together_complete_and_even(things, parts):
     shares = [share(things, part=part, parts=parts) for part in range(parts)]

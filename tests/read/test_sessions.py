@@ -1,0 +1,47 @@
+"""Readers run as users run them: they start what they need, stop it again, and say nothing beside their summary."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.read.samples import digest_of, packed_samples
+from tests.source_tree import ROOT
+
+SCAN = """
+import json, sys
+from tarloom.read.readers import scan
+from tarloom.read.scan import ScanConfig
+if __name__ == "__main__":
+    job = scan(sys.argv[1], ScanConfig(path=sys.argv[2], num_workers=2, digest=True))
+    assert sum(tally.rows for tally in job) == job.total
+    import ray
+    print(json.dumps([job.summary().digest, ray.is_initialized()]))
+"""
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """As from a shell in the repository, with this interpreter's programs first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=240)
+
+
+def test_ray_is_started_for_a_scan_and_stopped_after_it(packed, tmp_path):
+    (tmp_path / "scan.py").write_text(SCAN)
+    finished = run(sys.executable, tmp_path / "scan.py", "ray_data", packed)
+    assert json.loads(finished.stdout) == [digest_of(packed_samples(2)), False]
+    assert finished.stderr == ""
+
+
+@pytest.mark.parametrize("launcher", ["spark-submit", sys.executable], ids=["spark-submit", "python"])
+def test_spark_reads_through_either_launcher(packed, launcher):
+    finished = run(launcher, "read/read_with_spark.py", "--path", packed, "--digest", "--json")
+    assert json.loads(finished.stdout.splitlines()[-1])["digest"] == digest_of(packed_samples(2))
+    if launcher == sys.executable:
+        ours = [line for line in finished.stderr.splitlines() if not line.startswith("reading with spark: ")]
+        assert ours == ["WARNING: Using incubator modules: jdk.incubator.vector"]
+    assert "Traceback" not in finished.stderr
