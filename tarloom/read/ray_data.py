@@ -90,10 +90,21 @@ def tallies(
         for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from map(Tally.from_row, batch.to_pylist())
     except RayError as error:
-        cause = _root_cause(error)
+        cause = root_cause(error)
         if isinstance(cause, TarloomError):
             raise cause from error
-        raise EngineError(f"Ray Data failed while reading: {type(cause).__name__}: {_last_line(cause)}") from error
+        raise EngineError(f"Ray Data failed while reading: {type(cause).__name__}: {first_line(cause)}") from error
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What a task raised, under the layers of Ray's errors."""
+    cause = getattr(error, "cause", None) or error.__cause__
+    return root_cause(cause) if isinstance(cause, BaseException) else error
+
+
+def first_line(error: BaseException) -> str:
+    """Of the message: Ray adds its advice behind it."""
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _task_bytes(total: int) -> int:
@@ -110,12 +121,3 @@ def _read_tables(pieces: Sequence[Piece], batch_rows: int) -> Iterator[pa.Table]
 
 def _tally_table(tallier: Tallier, table: pa.Table) -> pa.Table:
     return pa.Table.from_batches([tallier.of_batch(table).to_batch()])
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    cause = getattr(error, "cause", None) or error.__cause__
-    return _root_cause(cause) if isinstance(cause, BaseException) else error
-
-
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[-1]

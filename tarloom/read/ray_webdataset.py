@@ -5,6 +5,7 @@ lower-case and files that belong to no sample left out, as webdataset and all re
 so more workers than shards are of no use. Object stores are read through our storage.
 """
 
+import tarfile
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NoReturn
@@ -12,11 +13,11 @@ from typing import Any, NoReturn
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
 
-from tarloom.errors import UsageError, missing_extra
+from tarloom.errors import CorruptShard, EngineError, UsageError, missing_extra
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.tar import split_name
 from tarloom.read.dataset import Dataset
-from tarloom.read.ray_data import tallies
+from tarloom.read.ray_data import first_line, root_cause, tallies
 from tarloom.read.ray_session import session
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 from tarloom.read.streams import open_stream
@@ -56,7 +57,14 @@ def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
 def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
     """Tallies of blocks, counted in the tasks that read them."""
     rows = read_webdataset(dataset)
-    yield from tallies(rows, partial(_tally_frame, tallier), batch_format="pandas", workers=config.num_workers)
+    try:
+        yield from tallies(rows, partial(_tally_frame, tallier), batch_format="pandas", workers=config.num_workers)
+    except EngineError as error:
+        cause = root_cause(error)
+        if not isinstance(cause, (tarfile.TarError, ValueError, EOFError)):
+            raise
+        message = f"{config.path}: read_webdataset cannot read one of its shards ({first_line(cause)})"
+        raise CorruptShard(f"{message}; find it with: tarloom verify {config.path}") from error
 
 
 def _lower_extension(name: str) -> str:

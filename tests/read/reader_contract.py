@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from tarloom.errors import ShardError, UsageError
+from tarloom.errors import ShardError, StorageError, UsageError
 from tarloom.read.readers import ScanSummary, scan
 from tarloom.read.scan import ScanConfig
 from tests.format.raw import write_tar
@@ -19,6 +19,8 @@ class ReaderContract:
     reader: ClassVar[str]
     joins: ClassVar[bool] = True
     """Whether it can read columns of metadata and sidecars."""
+    names_damage: ClassVar[str] = r"cut\.tar"
+    """What the error says that comes while it reads."""
 
     def read(self, path: Path, **options) -> ScanSummary:
         job = scan(self.reader, ScanConfig(path=str(path), digest=True, **options))
@@ -70,3 +72,11 @@ class ReaderContract:
         (tmp_path / "short.tar").write_bytes((packed / "00001.tar").read_bytes()[:20_000])
         with pytest.raises(ShardError, match=r"short\.tar"):
             self.read(tmp_path)
+
+    def test_a_tar_that_is_damaged_while_it_is_read_ends_the_scan_with_an_error_that_names_it(self, packed, tmp_path):
+        (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes())
+        job = scan(self.reader, ScanConfig(path=str(tmp_path)))
+        job.prepare()
+        (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes()[:20_000])
+        with pytest.raises((ShardError, StorageError), match=self.names_damage):
+            list(job)
