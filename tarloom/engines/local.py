@@ -78,7 +78,7 @@ class _ProcessSeat:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, opener, threads), daemon=True)
-        resource_tracker.ensure_running()  # it unblocks SIGINT as it starts
+        _start_tracker()
         # The child inherits the mask: Ctrl-C reaches this process alone, which then stops its workers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -113,6 +113,18 @@ class _ProcessSeat:
         if code is not None and code < 0:
             return f"the worker process was killed by {signal.Signals(-code).name}"
         return f"the worker process ended with exit code {code}"
+
+
+def _start_tracker() -> None:
+    """Start what cleans up after killed workers: before SIGINT is blocked, as it unblocks it, and told to be quiet."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _wait(seats: Sequence[_ProcessSeat]) -> list[_ProcessSeat]:

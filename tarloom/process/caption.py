@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tarloom.errors import UsageError
-from tarloom.process.models import check_model, is_folder, model_identity
+from tarloom.process.models import check_model, model_identity
 from tarloom.process.pictures import IMAGE_MEMBERS, cpus_given
 from tarloom.process.stage import StageWorker
 
@@ -76,13 +76,13 @@ class CaptionStage:
         }
 
     def open(self) -> StageWorker:
-        _prepare_environment(offline=is_folder(self.model))
+        _prepare_environment()
         from tarloom.process.with_vllm import Captioner
 
         return Captioner(self)
 
 
-def _prepare_environment(*, offline: bool) -> None:
+def _prepare_environment() -> None:
     """Variables that vLLM reads as it is imported. Whatever the user has set stays."""
     wanted = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: loads faster, schedules repeatably
@@ -92,8 +92,6 @@ def _prepare_environment(*, offline: bool) -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
-    if offline:
-        wanted["HF_HUB_OFFLINE"] = "1"
     if cpus_given() < (os.cpu_count() or 1):
         # vLLM would bind its threads to all CPUs, and several workers would share the first few of them.
         wanted |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(cpus_given())}

@@ -44,9 +44,9 @@ try:
         import torch
         import transformers
         import vllm
+        import vllm.exceptions
         from vllm.distributed import cleanup_dist_env_and_memory
         from vllm.platforms import current_platform
-        from vllm.v1.engine.exceptions import EngineDeadError
 except ImportError as error:
     raise missing_extra("vllm", error) from error
 
@@ -60,6 +60,9 @@ _COLUMNS: dict[str, pa.DataType] = {
     "prompt_tokens": pa.int32(),
     "output_tokens": pa.int32(),
 }
+
+REFUSALS = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
+"""What vLLM raises for a request that it cannot take; of its own kind in newer versions."""
 
 # On CPU this logger repeats for every request that torch's thread count stays as it is.
 logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
@@ -121,12 +124,18 @@ class Captioner:
             return []
         try:
             return [_answer(o) for o in self._llm.chat(list(conversations), self._sampling, use_tqdm=False)]
-        except ValueError:
+        except REFUSALS as error:
+            if self._llm.llm_engine.has_unfinished_requests():
+                raise self._broken(error) from error
             if len(conversations) == 1:
                 return [Answer(ending=(FAILED, PROMPT_REFUSED))]
             return [answer for conversation in conversations for answer in self._ask([conversation])]
-        except (EngineDeadError, RuntimeError) as error:
-            raise WorkerBroken(f"the engine of {self._stage.model} failed: {error}") from error
+        except Exception as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> WorkerBroken:
+        """Requests may be left in the engine: their answers would be taken for those of the next batch."""
+        return WorkerBroken(f"the engine of {self._stage.model} failed: {type(error).__name__}: {error}")
 
     def _probe(self) -> None:
         """Ask about one grey picture: a model that cannot answer that answers nothing, and fails here, not row by row.
@@ -136,7 +145,7 @@ class Captioner:
         grey = Picture(rgb=np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8))
         try:
             self._llm.chat([_conversation(self._stage, grey)], vllm.SamplingParams(max_tokens=1), use_tqdm=False)
-        except ValueError as error:
+        except REFUSALS as error:
             self.close()
             raise cannot_load(self._stage.model, error) from error
 
