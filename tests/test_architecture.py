@@ -15,7 +15,7 @@ FLOORS = ("errors", "format", "engines", "read create", "process", "report", "cl
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 FRAMEWORKS = {
-    "ray": "engines/ray.py read/ray_session.py read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
+    "ray": "engines/ray.py engines/ray_session.py read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
     "pyspark": "read/spark_session.py read/spark.py",
     "torch": "read/torch_feed.py process/with_clip.py process/with_vllm.py",
     "transformers": "process/with_clip.py process/with_vllm.py",

@@ -1,14 +1,13 @@
 """Work on Ray: one actor a worker, on a cluster that is there or on one started here for the run."""
 
 import math
-import os
-import socket
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from tarloom.engines.base import Item, Opener, Outcome, Result, Worker
 from tarloom.engines.crew import Crew, Reply, open_worker, try_item
+from tarloom.engines.ray_session import first_line, ray_session
 from tarloom.errors import EngineError, UsageError, missing_extra
 
 try:
@@ -17,7 +16,6 @@ try:
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
-CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 256 << 20
 """Only items and reports pass through the object store of a cluster started here."""
 
@@ -42,14 +40,11 @@ class RayEngine:
             raise UsageError(f"the number of workers must be at least 1, not {workers}")
         self.workers = workers
         self._resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
-        self._started = not ray.is_initialized()
-        if self._started:
-            _connect(address or os.environ.get("RAY_ADDRESS"), cpus=math.ceil(workers * cpus_per_worker))
-        try:
+        with ExitStack() as session:
+            cpus = math.ceil(workers * cpus_per_worker)
+            session.enter_context(ray_session(cpus=cpus, store_bytes=OBJECT_STORE_BYTES, address=address))
             _check_room(cpus_per_worker, gpus_per_worker)
-        except UsageError:
-            self.close()
-            raise
+            self._session = session.pop_all()
 
     def map(
         self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
@@ -59,12 +54,11 @@ class RayEngine:
         try:
             yield from crew.run(items, retries=retries)
         except RayError as error:
-            raise EngineError(f"Ray failed: {_first_line(error)}; see its logs in /tmp/ray") from error
+            raise EngineError(f"Ray failed: {first_line(error)}; see its logs in /tmp/ray") from error
 
     def close(self) -> None:
-        if self._started and ray.is_initialized():
-            ray.shutdown()
-            self._started = False
+        """Leave the cluster, and stop it if it was started here."""
+        self._session.close()
 
 
 class _Actor:
@@ -96,7 +90,7 @@ class _ActorSeat:
         try:
             reply: Reply = ray.get(self.owed)
         except RayActorError as error:
-            return Reply(error=f"the worker's actor died: {_first_line(error)}", lost=True)
+            return Reply(error=f"the worker's actor died: {first_line(error)}", lost=True)
         return reply
 
     def dismiss(self, *, at_once: bool) -> None:
@@ -107,39 +101,6 @@ class _ActorSeat:
 def _wait(seats: Sequence[_ActorSeat]) -> list[_ActorSeat]:
     ready, _ = ray.wait([seat.owed for seat in seats], num_returns=1)
     return [seat for seat in seats if seat.owed in ready]
-
-
-def _first_line(error: Exception) -> str:
-    cause = getattr(error, "cause", None) or error
-    return next((line for line in str(cause).splitlines() if line.strip()), type(error).__name__)
-
-
-def _connect(address: str | None, *, cpus: int) -> None:
-    if address:
-        _check_listens(address)
-    local = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": OBJECT_STORE_BYTES}
-    options = {"address": address} if address else {"address": "local", "include_dashboard": False, **local}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's own notices about its future defaults
-            ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"no Ray cluster at {address}" if address else "Ray did not start on this machine"
-        raise UsageError(f"{where}: {_first_line(error)}; check --ray-address and RAY_ADDRESS") from error
-
-
-def _check_listens(address: str) -> None:
-    """Ray itself would knock for minutes where nobody listens."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto", "local": Ray knows
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(
-            f"no Ray cluster at {address}: {reason}; check --ray-address and RAY_ADDRESS, or give neither"
-        ) from error
 
 
 def _check_room(cpus: float, gpus: float) -> None:

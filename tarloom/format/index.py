@@ -1,8 +1,9 @@
 """Where every member of every sample lies in its tar: built while packing, or by one walk over the headers.
 
-An index is a cache beside the truth. It is believed only while its tar has the size (and ETag, where both are known)
-that its footer names; otherwise the tar is walked again and the new index kept: in the dataset's folder, or in the
-user's cache directory (TARLOOM_CACHE) where the dataset cannot be written.
+An index is a cache beside the truth. It is believed only while its tar has the size that its footer names and, where
+we walked the tar, the same ETag or time of last change; otherwise the tar is walked again and the new index kept: in
+the dataset's folder, or in the user's cache directory (TARLOOM_CACHE) where the dataset cannot be written. (An index
+made while packing holds no time: the same input must give the same bytes. Nobody but us writes those tars.)
 
 The table has one row per sample, in tar order: `__key__`, then for every extension EXT of the shard `EXT:offset` and
 `EXT:size` (int64, null where the sample has no such member).
@@ -44,7 +45,7 @@ class ShardIndex:
     """sha256:HEX of the tar's bytes where we packed it, else headers:HEX of all names, places, sizes and times."""
     table: pa.Table
     etag: str | None = None
-    """The tar's ETag when it was walked, where its storage has one."""
+    """The tar's ETag, or time of last change, when it was walked; None in an index made while packing."""
 
     @property
     def rows(self) -> int:
@@ -179,6 +180,7 @@ def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardI
 
 def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
     """The stored index if it was made for this tar, else a new one, kept for the next time."""
+    tar = _versioned(storage, tar)
     for place in (storage, cache_storage(storage)):
         with contextlib.suppress(CorruptShard):  # a cache that cannot be read is made anew
             index = read_index(place, shard)
@@ -210,6 +212,14 @@ def tar_reader(storage: Storage, tar: Entry) -> ReadAt:
         view = storage.map(tar.name)
         return lambda offset, size: view[offset : offset + size]
     return _Window(storage, tar)
+
+
+def _versioned(storage: Storage, tar: Entry) -> Entry:
+    """The entry with what tells this version of a tar from another one of its size, in a local folder too."""
+    path = storage.local_path(tar.name)
+    if path is None or tar.etag is not None or not path.exists():
+        return tar
+    return dataclasses.replace(tar, etag=f"mtime:{path.stat().st_mtime_ns}")
 
 
 class _Window:

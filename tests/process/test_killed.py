@@ -67,26 +67,29 @@ def test_a_killed_embedding_run_continues_to_the_same_bytes(tmp_path, options):
     assert not list(shards.rglob(".tmp-*"))
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path):
+@pytest.mark.parametrize(("stage", "options"), [("clip", ["--num-workers", "2"]), ("caption", [])])
+def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, stage, options):
     shards = scene_shards(tmp_path / "shards", shards=12, rows=60)
-    process = start("clip", shards, "--num-workers", "2")
-    while not sidecars(shards, "clip"):
+    process = start(stage, shards, *options)
+    while not sidecars(shards, stage):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "run the same command again" in said
     assert "Traceback" not in said
-    finish("clip", shards)
-    assert len(sidecars(shards, "clip")) == 12
+    assert_whole(shards, stage, rows=60)
+    finish(stage, shards)
+    assert len(sidecars(shards, stage)) == 12
 
 
 def test_a_killed_captioning_run_continues_to_the_same_bytes_on_another_engine(tmp_path):
-    shards = scene_shards(tmp_path / "shards", shards=5, rows=40)
+    shards = scene_shards(tmp_path / "shards", shards=8, rows=40)
     whole = shutil.copytree(shards, tmp_path / "whole")
     finish("caption", whole)
-    stop_at(start("caption", shards), shards, "caption", done=1, delay=0.1, how=signal.SIGKILL)
-    assert len(sidecars(shards, "caption")) >= 1
-    assert_whole(shards, "caption", rows=40)
+    for done, delay in ((0, 6.0), (1, 0.1), (3, 0.0)):  # while the model loads, and between and in the midst of shards
+        stop_at(start("caption", shards), shards, "caption", done=done, delay=delay, how=signal.SIGKILL)
+        assert_whole(shards, "caption", rows=40)
+    assert len(sidecars(shards, "caption")) >= 3
     finish("caption", shards, "--engine", "ray")
     assert sidecars(shards, "caption") == sidecars(whole, "caption")

@@ -1,0 +1,67 @@
+"""The Ray session of a run: one that is there is used and left alone, else one is started and stopped again."""
+
+import contextlib
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+
+from tarloom.errors import UsageError, missing_extra
+
+try:
+    import ray
+except ImportError as error:
+    raise missing_extra("ray", error) from error
+
+CONNECT_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def ray_session(*, cpus: int, store_bytes: int, address: str | None = None) -> Iterator[None]:
+    """Ray for as long as the block lasts: the caller's session, else a cluster's, else one of this machine.
+
+    address: of a running cluster ("auto", "host:port", "ray://host:port"); else RAY_ADDRESS. cpus and store_bytes (of
+    the object store) are for a session that is started here. Raises UsageError where no cluster answers.
+    """
+    started = not ray.is_initialized()
+    if started:
+        _connect(address or os.environ.get("RAY_ADDRESS"), cpus=cpus, store_bytes=store_bytes)
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without the remote traceback that Ray puts into its messages."""
+    cause = getattr(error, "cause", None) or error
+    return next((line for line in str(cause).splitlines() if line.strip()), type(error).__name__)
+
+
+def _connect(address: str | None, *, cpus: int, store_bytes: int) -> None:
+    if address:
+        _check_listens(address)
+    here = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": store_bytes, "include_dashboard": False}
+    options = {"address": address} if address else {"address": "local", **here}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own notices about its future defaults
+            ray.init(**options, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"no Ray cluster at {address}" if address else "Ray did not start on this machine"
+        raise UsageError(f"{where}: {first_line(error)}; check --ray-address and RAY_ADDRESS") from error
+
+
+def _check_listens(address: str) -> None:
+    """Ray itself would knock for minutes where nobody listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", "local": Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"no Ray cluster at {address}: {reason}; check --ray-address and RAY_ADDRESS, or give neither"
+        ) from error
