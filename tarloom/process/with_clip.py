@@ -1,7 +1,12 @@
-"""The embedder's worker: CLIP or SigLIP in transformers, one pass of the vision tower per batch."""
+"""The embedder's worker: CLIP or SigLIP in transformers.
+
+On a GPU a batch is one pass through the vision tower. On a CPU it is several small ones side by side, each in a single
+thread: torch's own threads would change the order of its sums, and so the last bits of the vectors, with their number.
+"""
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +30,9 @@ except ImportError as error:
 logging.getLogger("transformers.configuration_utils").setLevel(logging.ERROR)
 transformers_logging.disable_progress_bar()
 
+CPU_PICTURES = 16
+"""In one pass on a CPU. Fixed, like all that could change the last bits."""
+
 
 class Embedder:
     """Answers batches with unit vectors. Raises UsageError where the model cannot be loaded."""
@@ -34,6 +42,7 @@ class Embedder:
         self._processor = _load(AutoImageProcessor, stage)
         # Twice the model's own size: no detail is lost that it could see, and a batch of large photos fits in memory.
         self._decoder = Decoder(at_least=2 * self._model.config.vision_config.image_size)
+        self._passes = ThreadPoolExecutor(cpus_given(), thread_name_prefix="tarloom-embed")
         self.columns = pa.schema([("embedding", pa.list_(pa.float16(), self._width()))])
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Table:
@@ -53,20 +62,26 @@ class Embedder:
     def close(self) -> None:
         """Free the model's memory."""
         self._decoder.close()
+        self._passes.shutdown()
         del self._model
 
     def _embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Unit vectors, float16 of shape (pictures, dim)."""
-        pixels = self._processor(list(pictures), return_tensors="pt")["pixel_values"]
+        size = CPU_PICTURES if self._model.device.type == "cpu" else len(pictures)
+        parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
         try:
-            with torch.inference_mode():
-                features = self._model.get_image_features(pixels.to(self._model.device, self._model.dtype))
-                vectors: np.ndarray = _unit(features).to(torch.float16).cpu().numpy()
-                return vectors
+            return np.concatenate(list(self._passes.map(self._pass, parts)))
         except torch.OutOfMemoryError as error:
             raise UsageError(f"{error}; the batch does not fit this GPU: give a smaller --batch-size") from error
         except RuntimeError as error:
             raise WorkerBroken(f"the model failed: {error}") from error
+
+    def _pass(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        pixels = self._processor(list(pictures), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            features = self._model.get_image_features(pixels.to(self._model.device, self._model.dtype))
+            vectors: np.ndarray = _unit(features).to(torch.float16).cpu().numpy()
+            return vectors
 
     def _width(self) -> int:
         config = self._model.config
@@ -89,8 +104,7 @@ def embed_texts(stage: EmbedStage, texts: Sequence[str]) -> np.ndarray:
 
 
 def _load_model(stage: EmbedStage) -> Any:
-    if torch.get_num_threads() != cpus_given():
-        torch.set_num_threads(cpus_given())
+    torch.set_num_threads(1)
     kind = str(getattr(_load(AutoConfig, stage), "model_type", ""))
     if not kind.startswith(("clip", "siglip")):
         raise UsageError(f"{stage.model}: a model of type {kind!r}; embedding takes CLIP and SigLIP models")

@@ -1,6 +1,7 @@
 """Embeddings by the shipped CLIP model, and by a SigLIP made here: unit vectors that find pictures by their texts."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -101,11 +102,22 @@ def test_neither_engine_nor_workers_change_a_byte(shards, embedded, tmp_path, en
     assert sidecars(other, "clip") == sidecars(embedded, "clip")
 
 
-def test_the_program_does_the_same_and_says_so(shards, embedded, tmp_path):
+def test_the_program_does_the_same_with_any_number_of_threads_and_says_so(shards, embedded, tmp_path):
     other = shutil.copytree(shards, tmp_path / "other")
-    program = [sys.executable, str(ROOT / "process/embed_with_clip.py")]
     run = subprocess.run(
-        [*program, "--path", str(other), "--model", str(CLIP), "--json"], capture_output=True, text=True, cwd=tmp_path
+        [
+            sys.executable,
+            str(ROOT / "process/embed_with_clip.py"),
+            "--path",
+            str(other),
+            "--model",
+            str(CLIP),
+            "--json",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "3"},
     )
     assert run.returncode == 0, run.stderr
     said = json.loads(run.stdout.splitlines()[-1])
