@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import CorruptShard, StorageError
+from tarloom.errors import CorruptShard, StaleIndex, StorageError
 from tarloom.format.layout import index_name, tar_name
 from tarloom.format.metadata import read_stats
 from tarloom.format.parquet import FORMAT_VERSION, read_table, write_table
@@ -215,11 +215,18 @@ def tar_reader(storage: Storage, tar: Entry) -> ReadAt:
 
 
 def _versioned(storage: Storage, tar: Entry) -> Entry:
-    """The entry with what tells this version of a tar from another one of its size, in a local folder too."""
+    """The entry with what tells this version of a tar from another one of its size, in a local folder too.
+
+    Raises StaleIndex where the tar is of another size by now.
+    """
     path = storage.local_path(tar.name)
-    if path is None or tar.etag is not None or not path.exists():
+    if path is None or not path.exists():
         return tar
-    return dataclasses.replace(tar, etag=f"mtime:{path.stat().st_mtime_ns}")
+    found = path.stat()
+    if found.st_size != tar.size:
+        now = f"is {found.st_size} bytes long now, was {tar.size} when it was listed"
+        raise StaleIndex(f"{storage.describe(tar.name)}: {now}; open the dataset again")
+    return tar if tar.etag is not None else dataclasses.replace(tar, etag=f"mtime:{found.st_mtime_ns}")
 
 
 class _Window:
