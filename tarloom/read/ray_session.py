@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from tarloom.engines.ray_session import ray_session
 from tarloom.read.scan import ScanConfig
 
 STORE_BYTES_PER_WORKER = 512 << 20
@@ -17,6 +16,8 @@ def session(config: ScanConfig) -> Iterator[None]:
 
     Raises UsageError where no cluster answers at RAY_ADDRESS.
     """
+    from tarloom.engines.ray_session import ray_session
+
     workers = config.num_workers
     logger = logging.getLogger("ray.data")
     level = logger.level
