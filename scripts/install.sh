@@ -22,12 +22,12 @@ find_python() {
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
-java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
+java_major() { { java -version 2>&1 || true; } | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
 
 install_java() {
     local major=0
-    command -v java >/dev/null && major=$(java_major)
-    [ "${major:-0}" -ge 17 ] && return
+    if command -v java >/dev/null; then major=$(java_major); fi
+    if [ "${major:-0}" -ge 17 ]; then return; fi
     say "Spark needs Java 17 or newer; this machine has ${major:-0}"
     if command -v apt-get >/dev/null && as_root true 2>/dev/null; then
         say "installing openjdk-17-jre-headless"
@@ -49,10 +49,14 @@ vllm_build() {
     fi
 }
 
-use_pips_index() { # uv does not read pip's configuration
-    local index
-    index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
-    if [ -n "$index" ] && [ -z "${UV_DEFAULT_INDEX:-}" ]; then export UV_DEFAULT_INDEX="$index"; fi
+pip_setting() { .venv/bin/python -m pip config get "global.$1" 2>/dev/null || true; }
+
+use_pips_settings() { # uv does not read pip's configuration: the registry to use, and whose certificates to trust
+    local index cert
+    index=${PIP_INDEX_URL:-$(pip_setting index-url)}
+    cert=${PIP_CERT:-$(pip_setting cert)}
+    if [ -n "$index" ]; then export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"; fi
+    if [ -n "$cert" ]; then export SSL_CERT_FILE="${SSL_CERT_FILE:-$cert}"; fi
 }
 
 main() {
@@ -65,7 +69,7 @@ main() {
     say "installing into .venv with $("$python" --version) and $build (some minutes, about 7 GB)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
-    use_pips_index
+    use_pips_settings
     UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180} .venv/bin/uv pip install --quiet --python .venv/bin/python \
         --constraints constraints.txt --overrides scripts/overrides.txt --editable ".[all,$build,dev]"
     echo "$stamp" >.venv/tarloom-installed
