@@ -49,7 +49,7 @@ vllm_build() {
     fi
 }
 
-pip_setting() { .venv/bin/python -m pip config get "global.$1" 2>/dev/null || true; }
+pip_setting() { .venv/bin/python -m pip config list | sed -n "s/^global\.$1='\(.*\)'\$/\1/p" | tail -n 1; }
 
 use_pips_settings() { # uv does not read pip's configuration: the registry to use, and whose certificates to trust
     local index cert
