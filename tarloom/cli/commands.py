@@ -147,9 +147,9 @@ class Verify:
 
     def execute(self) -> Finished:
         from tarloom.format.storage import open_storage
-        from tarloom.format.verify import verify_reports
+        from tarloom.format.verify import verify
 
-        steps = verify_reports(open_storage(self.path))
+        steps = verify(open_storage(self.path))
         reports = list(watch(steps, title="verifying", total=None, done=lambda report: report.rows))
         found = [finding for report in reports for finding in report.findings]
         findings = [f"{f.file}: {f.problem}" for f in found if f.kind == "damage"]

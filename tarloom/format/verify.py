@@ -8,7 +8,7 @@ metadata may be in any order (img2dataset writes it as downloads end).
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from tarloom.format.storage import TEMPORARY, LocalStorage, Storage
 from tarloom.format.verify_tables import check_index, check_metadata, check_sidecar, check_stats
 from tarloom.format.verify_tar import TarContents, read_tar
 
-__all__ = ["Finding", "VerifyReport", "verify", "verify_folder", "verify_reports", "verify_shard"]
+__all__ = ["Finding", "VerifyReport", "verify", "verify_folder", "verify_shard"]
 
 _INDEXES = index_name("").removesuffix(".parquet")
 _STATS = stats_name("")
@@ -48,19 +48,11 @@ class VerifyReport:
     findings: tuple[Finding, ...]
 
 
-def verify(storage: Storage, progress: Callable[[VerifyReport], None] | None = None) -> Iterator[Finding]:
-    """All that is wrong with a dataset, one shard after another; `progress` is called when a report is complete.
+def verify(storage: Storage) -> Iterator[VerifyReport]:
+    """What is wrong with a dataset: one report about the folder itself (shard ""), then one a shard, as they are done.
 
     Raises UsageError where there is no shard.
     """
-    for report in verify_reports(storage):
-        yield from report.findings
-        if progress is not None:
-            progress(report)
-
-
-def verify_reports(storage: Storage) -> Iterator[VerifyReport]:
-    """First one report about the folder itself (shard ""), then one a shard. Raises UsageError where there is none."""
     names = frozenset(entry.name for entry in storage.list())
     shards = sorted(shard_of(name) for name in names if is_shard_file(name))
     if not shards:

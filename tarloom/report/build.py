@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.storage import open_storage
-from tarloom.format.verify import verify
+from tarloom.format.verify import Finding, verify
 from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.report.config import ReportConfig, ReportSummary
@@ -52,7 +52,7 @@ def build(config: ReportConfig) -> ReportSummary:
         agreement=_agreement(gallery, comparison),
         queries=_search(dataset, gallery, config, facts),
         rates=rates,
-        findings=list(verify(open_storage(config.path))) if config.verify else None,
+        findings=_findings(config.path) if config.verify else None,
         captions=config.captions,
         embeddings=config.embeddings,
     )
@@ -75,6 +75,10 @@ def _write(config: ReportConfig, contents: Contents, sheet: Sequence[Shown]) -> 
         failed_rows=facts.stages[CREATION].errors.total() if CREATION in facts.stages else 0,
         findings=None if contents.findings is None else len(contents.findings),
     )
+
+
+def _findings(path: str) -> list[Finding]:
+    return [finding for report in verify(open_storage(path)) for finding in report.findings]
 
 
 @dataclass(kw_only=True)
