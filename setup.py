@@ -18,6 +18,7 @@ EXTRAS = {
         "pytest",
         "pytest-timeout",
         "ruff",
+        "zstandard",
     ],
 }
 # vLLM comes in two builds for two kinds of machine and img2dataset pins old majors: none of them is in [all].
@@ -35,7 +36,7 @@ setup(
     package_data={"tarloom": ["py.typed"], "tarloom.read": ["log4j2.properties"]},
     install_requires=[
         "aiohttp>=3.11",
-        "duckdb>=1.2",
+        "docstring_parser>=0.16",
         "numpy>=2.0",
         "obstore>=0.9",
         "opencv-python-headless>=4.10",
@@ -43,10 +44,9 @@ setup(
         "pyarrow>=18",
         "rich>=13",
         "simplejpeg>=1.8",
-        "tyro>=0.9",
+        "tyro>=1.0",
         "uvloop>=0.21; platform_system != 'Windows'",
         "webdataset>=0.2.100",
-        "zstandard>=0.22",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["tarloom = tarloom.cli:main"]},

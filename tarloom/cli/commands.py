@@ -15,6 +15,7 @@ from tarloom.process.caption import CaptionStage
 from tarloom.process.embed import EmbedStage
 from tarloom.process.run import ProcessConfig
 from tarloom.process.stage import Stage
+from tarloom.read.readers import ReaderName, ScanJob
 from tarloom.read.scan import ScanConfig
 from tarloom.report import ReportConfig
 
@@ -71,15 +72,13 @@ class Read:
     """Stream all samples through one of the readers; print counts, rates, some samples, and a digest on request."""
 
     scan: ScanConfig
-    reader: str = "plain"
-    """plain, webdataset, ray_actor, ray_data, ray_data_webdataset, spark or torch."""
+    reader: ReaderName = "plain"
+    """What reads the shards; all yield the same samples."""
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        from tarloom.read.readers import scan
-
-        job = scan(self.reader, self.scan)
+        job = ScanJob(self.reader, self.scan)
         job.prepare()
         for _ in watch(job, title=f"reading with {self.reader}", total=job.total, done=lambda tally: tally.rows):
             pass

@@ -5,10 +5,13 @@ import dataclasses
 import io
 import re
 import sys
-from collections.abc import Sequence
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, TypeVar, get_type_hints
 
+import docstring_parser
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from tarloom.errors import UsageError
 
@@ -16,16 +19,18 @@ Options = TypeVar("Options")
 _MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
 
-def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: dict[str, Any]) -> Options:
+def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: Mapping[str, Any]) -> Options:
     """Fill `options` from the command line. Option names may be written with "-" or "_".
 
     defaults: values of a program's own, by field name, at any depth of nesting. Raises UsageError with one line that
     names the wrong option; leaves with SystemExit(0) after --help.
     """
+    registry = ConstructorRegistry()
+    registry.struct_rule(partial(_describe, defaults=defaults))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, prog=prog, args=argv, default=_unfilled(options, defaults), config=_MARKERS)
+            return tyro.cli(options, prog=prog, args=argv, config=_MARKERS, registry=registry)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -38,17 +43,40 @@ def program_name(command: str) -> str:
     return typed if typed.endswith(".py") and typed != "__main__.py" else f"tarloom {command}"
 
 
-def _unfilled(options: type[Options], defaults: dict[str, Any]) -> Options:
-    """An instance with its defaults, the program's own among them, and tyro's mark where a value must be given."""
-    hints, values = get_type_hints(options), {}
-    for field in dataclasses.fields(options):  # type: ignore[arg-type]
-        if field.name in defaults:
-            values[field.name] = defaults[field.name]
-        elif dataclasses.is_dataclass(hints[field.name]):
-            values[field.name] = _unfilled(hints[field.name], defaults)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            values[field.name] = tyro.MISSING
-    return options(**values)
+def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructConstructorSpec | None:
+    """How tyro makes one of our dataclasses from options, and what the help says about them."""
+    if not dataclasses.is_dataclass(info.type):
+        return None
+    hints = get_type_hints(info.type)
+    told = {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(info.type).params}
+    described = []
+    for field in dataclasses.fields(info.type):
+        default = defaults.get(field.name, _default(field))
+        described.append(
+            StructFieldSpec(
+                name=field.name,
+                type=Annotated[hints[field.name], _appearance(hints[field.name], default)],  # type: ignore[arg-type]
+                default=default,
+                helptext=" ".join(told.get(field.name, "").split()) or None,
+            )
+        )
+    return StructConstructorSpec(instantiate=info.type, fields=tuple(described))
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    """The field's default. Nested options have their own, field by field: a program may differ in some of them."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return tyro.MISSING_NONPROP
+
+
+def _appearance(hint: Any, default: Any) -> Any:
+    """In the help: groups are called by their classes (ImageOptions: "image options"); None and False are no defaults."""
+    if dataclasses.is_dataclass(hint):
+        kind = re.sub(r"(Options|Config|Stage)$", "", hint.__name__)  # type: ignore[union-attr]
+        return tyro.conf.arg(name=kind.lower(), prefix_name=False)
+    bare = default is None or default == () or isinstance(default, bool)
+    return tyro.conf.arg(metavar="STR" if hint == (str | None) else None, help_behavior_hint="" if bare else None)
 
 
 def _one_line(boxes: str) -> str:

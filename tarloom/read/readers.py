@@ -5,14 +5,15 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from tarloom.errors import ShardError, UsageError
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.digest import Digest
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 
-READERS: Final[dict[str, str]] = {
+ReaderName = Literal["plain", "webdataset", "ray_actor", "ray_data", "ray_data_webdataset", "spark", "torch"]
+READERS: Final[dict[ReaderName, str]] = {
     "plain": "tarloom.read.plain",
     "webdataset": "tarloom.read.with_webdataset",
     "ray_actor": "tarloom.read.ray_actors",
@@ -55,7 +56,7 @@ class ScanSummary:
 class ScanJob:
     """One reader over one dataset: prepare, iterate to the end, then ask for the summary."""
 
-    def __init__(self, reader: str, config: ScanConfig) -> None:
+    def __init__(self, reader: ReaderName, config: ScanConfig) -> None:
         self.reader = reader
         self.config = config
         self.total = 0
@@ -103,8 +104,3 @@ class ScanJob:
             digest=None if tally.digest is None else tally.digest.hex,
             samples=[", ".join(f"{name}: {value}" for name, value in sample.items()) for sample in tally.samples],
         )
-
-
-def scan(reader: str, config: ScanConfig) -> ScanJob:
-    """A job that reads a whole dataset with the reader of this name."""
-    return ScanJob(reader, config)

@@ -33,7 +33,7 @@ class ReportConfig:
     """A JSON file with a list of {"name", "rows", "seconds", "whole_seconds"}: stages whose rates are drawn as bars.
     "whole_seconds", with the time to start, may be left out."""
     verify: bool = True
-    """Also read every byte of the dataset to prove that it is sound."""
+    """Also read every byte of the dataset to prove that it is sound; --no-verify leaves that out."""
 
     def check(self) -> None:
         """Raise UsageError for a value that cannot be."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from tarloom.errors import ShardError, StorageError, UsageError
-from tarloom.read.readers import ScanSummary, scan
+from tarloom.read.readers import ScanJob, ScanSummary
 from tarloom.read.scan import ScanConfig
 from tests.format.raw import write_tar
 from tests.read.samples import digest_of, odd_samples, packed_samples
@@ -23,7 +23,7 @@ class ReaderContract:
     """What the error says that comes while it reads."""
 
     def read(self, path: Path, **options) -> ScanSummary:
-        job = scan(self.reader, ScanConfig(path=str(path), digest=True, **options))
+        job = ScanJob(self.reader, ScanConfig(path=str(path), digest=True, **options))
         job.prepare()
         seen = sum(tally.rows for tally in job)
         summary = job.summary()
@@ -75,7 +75,7 @@ class ReaderContract:
 
     def test_a_tar_that_is_damaged_while_it_is_read_ends_the_scan_with_an_error_that_names_it(self, packed, tmp_path):
         (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes())
-        job = scan(self.reader, ScanConfig(path=str(tmp_path)))
+        job = ScanJob(self.reader, ScanConfig(path=str(tmp_path)))
         job.prepare()
         (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes()[:20_000])
         with pytest.raises((ShardError, StorageError), match=self.names_damage):

@@ -3,7 +3,7 @@
 import pytest
 
 from tarloom.errors import UsageError
-from tarloom.read.readers import READERS, scan
+from tarloom.read.readers import READERS, ScanJob
 from tarloom.read.scan import ScanConfig
 from tests.read.reader_contract import ReaderContract
 
@@ -55,10 +55,10 @@ def test_every_reader_keeps_the_contract():
 
 def test_an_unknown_reader_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(UsageError, match="no reader 'fast'; use one of plain, webdataset"):
-        scan("fast", ScanConfig(path=str(tmp_path))).prepare()
+        ScanJob("fast", ScanConfig(path=str(tmp_path))).prepare()
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_workers", 0), ("batch_size", 0), ("show", -1)])
 def test_values_that_cannot_be_are_refused(tmp_path, name, value):
     with pytest.raises(UsageError, match=f"{name} must be at least"):
-        scan("plain", ScanConfig(path=str(tmp_path), **{name: value})).prepare()
+        ScanJob("plain", ScanConfig(path=str(tmp_path), **{name: value})).prepare()

@@ -6,7 +6,7 @@ import tarloom
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import open_storage
 from tarloom.read import streams
-from tarloom.read.readers import scan
+from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
 from tests.read.samples import digest_of, packed_samples
 
@@ -22,7 +22,7 @@ def remote(packed, s3_folder) -> str:
 
 def test_readers_of_this_process_read_the_same(remote):
     for reader in ("plain", "webdataset", "torch"):
-        job = scan(reader, ScanConfig(path=remote, digest=True, batch_size=9))
+        job = ScanJob(reader, ScanConfig(path=remote, digest=True, batch_size=9))
         assert sum(tally.rows for tally in job) == len(packed_samples(2))
         assert job.summary().digest == digest_of(packed_samples(2))
 

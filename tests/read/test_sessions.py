@@ -13,10 +13,10 @@ from tests.source_tree import ROOT
 
 SCAN = """
 import json, sys
-from tarloom.read.readers import scan
+from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
 if __name__ == "__main__":
-    job = scan(sys.argv[1], ScanConfig(path=sys.argv[2], num_workers=2, digest=True))
+    job = ScanJob(sys.argv[1], ScanConfig(path=sys.argv[2], num_workers=2, digest=True))
     assert sum(tally.rows for tally in job) == job.total
     import ray
     print(json.dumps([job.summary().digest, ray.is_initialized()]))
