@@ -9,7 +9,6 @@ from typing import Any, TypeGuard, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 Step = TypeVar("Step")
 PLAIN_SECONDS = 10.0
@@ -39,18 +38,17 @@ def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callabl
 def show(finished: Finished, *, as_json: bool) -> None:
     """Print the summary on stdout, with one JSON object as its last line on request."""
     console = Console(highlight=False, soft_wrap=True)
-    table = Table.grid(padding=(0, 2))
-    told = {name: value for name, value in finished.facts.items() if value not in (None, "", {}, [], ())}
-    for name, value in told.items():
-        if not _is_long_list(value):
-            table.add_row(name.replace("_", " "), _readable(value))
     console.print(finished.title, style="bold", markup=False)
-    console.print(table)
+    told = {
+        name.replace("_", " "): value for name, value in finished.facts.items() if value not in (None, "", {}, [], ())
+    }
+    short = {name: _readable(value) for name, value in told.items() if not _is_long_list(value)}
+    width = max(map(len, short), default=0)
+    for name, words in short.items():
+        console.print(f"{name:{width}}  {words}", markup=False)
     for name, value in told.items():
         if _is_long_list(value):
-            console.print(f"{name.replace('_', ' ')}:", markup=False)
-            for line in value:
-                console.print(f"  {line}", markup=False)
+            console.print(f"{name}:", *(f"  {line}" for line in value), sep="\n", markup=False)
     for note in finished.notes:
         console.print(note, markup=False)
     if as_json:

@@ -30,6 +30,8 @@ from tarloom.format.storage import Entry, LocalStorage, Storage
 from tarloom.format.tar import Member, ReadAt, split_name, walk
 
 KEY = "__key__"
+_RESERVED = {KEY, "__url__", "__bad__"}
+"""What webdataset and all readers here keep in a sample beside its members."""
 _REPACK = "; pack the shard anew, the members of a sample side by side"
 _WINDOW_BYTES = 4 << 20
 
@@ -81,9 +83,11 @@ class IndexBuilder:
         self._members: dict[str, tuple[list[int], list[int], list[int]]] = {}
 
     def add(self, key: str, extension: str, offset: int, size: int) -> None:
-        """Raises CorruptShard where a sample's members are not together, or one comes twice."""
+        """Raises CorruptShard where a sample's members are not together, one comes twice, or none can be called so."""
         if not self._keys or self._keys[-1] != key:
             self._start(key, offset)
+        if extension not in self._members:
+            self._check_extension(extension, offset)
         rows, offsets, sizes = self._members.setdefault(extension, ([], [], []))
         row = len(self._keys) - 1
         if rows and rows[-1] == row:
@@ -103,10 +107,19 @@ class IndexBuilder:
     def _start(self, key: str, offset: int) -> None:
         if key in self._seen:
             raise CorruptShard(f"{self._where}: sample {key!r} goes on at byte {offset}, behind other samples{_REPACK}")
-        if not _is_text(key):
-            raise CorruptShard(f"{self._where}: the name {key!r} at byte {offset} is not UTF-8{_REPACK}")
+        self._check_text(key, offset)
         self._keys.append(key)
         self._seen.add(key)
+
+    def _check_extension(self, extension: str, offset: int) -> None:
+        self._check_text(extension, offset)
+        if extension in _RESERVED:
+            what = f"an extension {extension!r} at byte {offset}, a name that readers use themselves"
+            raise CorruptShard(f"{self._where}: {what}; pack the shard anew under another")
+
+    def _check_text(self, name: str, offset: int) -> None:
+        if not _is_text(name):
+            raise CorruptShard(f"{self._where}: the name {name!r} at byte {offset} is not UTF-8; pack the shard anew")
 
 
 class HeadersHash:

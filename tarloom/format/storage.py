@@ -263,16 +263,24 @@ def _store(url: str) -> Any:
 
 
 def _scan(folder: Path) -> tuple[list[Path], list[tuple[str, int]]]:
-    """The folders in a folder, and its files with their sizes, by name. Links to nothing, and back up, are left out."""
+    """The folders in a folder, and its files with their sizes, by name.
+
+    Links to nothing, and back up, are left out; so are pipes and devices: to open one may take forever.
+    """
     folders, files = [], []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         with contextlib.suppress(FileNotFoundError):  # a link to nothing, or removed meanwhile
-            if not entry.is_dir():
+            if entry.is_file():
                 if not entry.name.startswith(TEMPORARY):
                     files.append((entry.path, entry.stat().st_size))
-            elif not (entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())):
+            elif entry.is_dir() and not _leads_back(entry, folder):
                 folders.append(Path(entry.path))
     return folders, files
+
+
+def _leads_back(entry: os.DirEntry[str], folder: Path) -> bool:
+    """Whether an entry of a folder is a link to that folder or one above it."""
+    return entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
 
 
 def _storage_error(error: OSError, where: str) -> StorageError:

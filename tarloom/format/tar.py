@@ -269,7 +269,7 @@ class _Headers:
             return int.from_bytes(field, signed=True) if field[0] & 0x40 else int.from_bytes(field[1:])
         digits = field.partition(b"\0")[0].strip() or b"0"
         if not digits.isdigit() or b"8" in digits or b"9" in digits:
-            raise self._corrupt(f"number {digits!r} in a header", offset)
+            raise self._corrupt(f"no tar header, or one with the number {digits!r},", offset)
         return int(digits, 8)
 
     def _decimal(self, digits: str, offset: int) -> int:

@@ -229,14 +229,22 @@ def test_a_sample_in_two_places_or_with_a_member_twice_is_corrupt(tmp_path, name
         scan_index(open_storage(tmp_path), "bad")
 
 
-def test_a_name_that_is_not_utf8_is_corrupt(tmp_path):
+@pytest.mark.parametrize("place", [0, 2], ids=["key", "extension"])
+def test_a_name_that_is_not_utf8_is_corrupt(tmp_path, place):
     raw.write_tar(tmp_path / "bad.tar", [("a", {"jpg": b"x"})])
     data = bytearray((tmp_path / "bad.tar").read_bytes())
-    data[0] = 0xE9
+    data[place] = 0xE9
     data[148:156] = b" " * 8
     data[148:156] = b"%06o\0 " % sum(data[:512])
     (tmp_path / "bad.tar").write_bytes(data)
-    with pytest.raises(CorruptShard, match="not UTF-8"):
+    with pytest.raises(CorruptShard, match=r"bad\.tar.*not UTF-8"):
+        scan_index(open_storage(tmp_path), "bad")
+
+
+@pytest.mark.parametrize("extension", ["__key__", "__URL__", "__bad__"])
+def test_an_extension_that_readers_use_themselves_is_corrupt(tmp_path, extension):
+    raw.write_tar(tmp_path / "bad.tar", [("a", {"jpg": b"x", extension: b"y"})])
+    with pytest.raises(CorruptShard, match=rf"bad\.tar: an extension '{extension.lower()}' at byte 1536"):
         scan_index(open_storage(tmp_path), "bad")
 
 

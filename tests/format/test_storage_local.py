@@ -1,5 +1,6 @@
 """Storage in a local folder keeps the storages' promises, and some of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -83,3 +84,9 @@ def test_links_to_nothing_and_links_back_up_are_left_out_of_a_listing(storage, t
     (folder / "deep" / "self").symlink_to(folder / "deep")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     assert {entry.name: entry.size for entry in storage.list()} == {"deep/a.jpg": 1, "linked/b.jpg": 2}
+
+
+def test_pipes_are_left_out_of_a_listing_for_to_open_one_may_take_forever(storage, tmp_path):
+    storage.write("a.tar", b"1")
+    os.mkfifo(tmp_path / "dataset" / "b.tar")
+    assert [entry.name for entry in storage.list()] == ["a.tar"]
