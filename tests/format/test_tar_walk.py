@@ -23,6 +23,7 @@ KINDS = {
     "device": tarfile.CHRTYPE,
     "pipe": tarfile.FIFOTYPE,
 }
+MODERN = tuple(sorted(KINDS.keys() - {"old file"}))
 REGULAR = ("file", "old file", "contiguous")
 letters = st.characters(exclude_categories=("Cs",), exclude_characters="\0/")
 short = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=3).map("/".join)
@@ -31,8 +32,8 @@ times = st.one_of(st.integers(0, 2**33 - 1), st.floats(0, 2**32))
 
 
 @st.composite
-def entries(draw, names):
-    kind = draw(st.sampled_from(sorted(KINDS)))
+def entries(draw, names, kinds=tuple(sorted(KINDS))):
+    kind = draw(st.sampled_from(kinds))
     info = tarfile.TarInfo(draw(names))
     info.type = KINDS[kind]
     info.mtime = draw(times)
@@ -89,8 +90,9 @@ def test_it_finds_the_regular_files_that_tarfile_finds(content, format):
     assert [m[:3] for m in walked(raw, strict=True)] == by_tarfile(raw)
 
 
+# tarfile takes an old file for a folder where its long name happens to be cut behind a slash (CVE-2025-13462).
 @settings(deadline=None)
-@given(st.lists(entries(any_length), max_size=6), st.sampled_from(["gnu", "pax"]))
+@given(st.lists(entries(any_length, MODERN), max_size=6), st.sampled_from(["gnu", "pax"]))
 def test_it_finds_members_with_long_names_and_links(content, format):
     raw = packed(content, FORMATS[format])
     assert [m[:3] for m in walked(raw, strict=True)] == by_tarfile(raw)
