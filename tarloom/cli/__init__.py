@@ -26,7 +26,7 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
         options = parse(COMMANDS[command], argv or sys.argv[1:], prog=prog, defaults=defaults)
         finished = options.execute()
     except KeyboardInterrupt:
-        complain(prog, "interrupted; run the same command again to go on where it stopped")
+        complain(prog, "interrupted; nothing is left half-done: run the same command again")
         return INTERRUPTED
     except TarloomError as error:
         complain(prog, f"error: {error}")

@@ -17,13 +17,11 @@ PLAIN_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How a command ended: what people read, what machines read, and the exit code."""
+    """How a command ended."""
 
     title: str
     facts: Mapping[str, object] = field(default_factory=dict)
     """Shown line by line and given whole as JSON."""
-    notes: Sequence[str] = ()
-    """Lines for people only: what to look at, what to do next."""
     exit_code: int = 0
 
 
@@ -39,9 +37,8 @@ def show(finished: Finished, *, as_json: bool) -> None:
     """Print the summary on stdout, with one JSON object as its last line on request."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(finished.title, style="bold", markup=False)
-    told = {
-        name.replace("_", " "): value for name, value in finished.facts.items() if value not in (None, "", {}, [], ())
-    }
+    known = {name: value for name, value in finished.facts.items() if value not in (None, "", {}, [], ())}
+    told = {name.replace("_", " "): value for name, value in known.items()}
     short = {name: _readable(value) for name, value in told.items() if not _is_long_list(value)}
     width = max(map(len, short), default=0)
     for name, words in short.items():
@@ -49,8 +46,6 @@ def show(finished: Finished, *, as_json: bool) -> None:
     for name, value in told.items():
         if _is_long_list(value):
             console.print(f"{name}:", *(f"  {line}" for line in value), sep="\n", markup=False)
-    for note in finished.notes:
-        console.print(note, markup=False)
     if as_json:
         sys.stdout.write(json.dumps({"exit_code": finished.exit_code, **finished.facts}) + "\n")
     sys.stdout.flush()
