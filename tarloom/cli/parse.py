@@ -71,7 +71,7 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
 
 
 def _appearance(hint: Any, default: Any) -> Any:
-    """In the help: a group is called by its class (ImageOptions: "image options"), and None is not shown as a default."""
+    """In the help: a group is called by its class (ImageOptions: "image options"); None is not shown as a default."""
     if dataclasses.is_dataclass(hint):
         kind = re.sub(r"(Options|Config|Stage)$", "", hint.__name__)  # type: ignore[union-attr]
         return tyro.conf.arg(name=kind.lower(), prefix_name=False)

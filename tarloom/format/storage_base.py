@@ -1,0 +1,77 @@
+"""What every storage offers, wherever its files lie: list, read, byte ranges, commit."""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tarloom.errors import StorageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file in a storage. `etag` is None where the storage has none (local files)."""
+
+    name: str
+    size: int
+    etag: str | None = None
+
+
+class Storage(ABC):
+    """A folder of files, wherever it lies."""
+
+    url: str
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """All files below the folder `prefix` ("" for all), at any depth, in no particular order, temporaries left out.
+
+        An absent folder lists as empty.
+        """
+
+    @abstractmethod
+    def head(self, name: str) -> Entry | None:
+        """The file's entry, None where there is no such file."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The whole file."""
+
+    @abstractmethod
+    def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
+        """Byte ranges of a file, in the order asked for; near ones are read together.
+
+        Raises StorageError if the file ends before a range does.
+        """
+
+    @abstractmethod
+    def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """Write a file: it appears under its name, whole, when the block ends without an exception, else not at all."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove a file; none to remove is no error."""
+
+    @abstractmethod
+    def sweep(self) -> int:
+        """Remove temporaries whose writer is dead; how many there were."""
+
+    def local_path(self, name: str) -> Path | None:
+        """Where the file lies on this machine; None in an object store."""
+        return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Commit a small file at once."""
+        with self.create(name) as file:
+            file.write(data)
+
+    def describe(self, name: str) -> str:
+        """The file's full address, for messages."""
+        return f"{self.url}/{name}"
+
+
+def cut_short(where: str) -> StorageError:
+    """The error to raise where a range reaches behind the end of its file."""
+    return StorageError(f"{where}: ends before a range that was asked for; it was cut short or replaced meanwhile")
