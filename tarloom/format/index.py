@@ -118,7 +118,7 @@ class IndexBuilder:
             raise CorruptShard(f"{self._where}: {what}; pack the shard anew under another")
 
     def _check_text(self, name: str, offset: int) -> None:
-        if not _is_text(name):
+        if not is_text(name):
             raise CorruptShard(f"{self._where}: the name {name!r} at byte {offset} is not UTF-8; pack the shard anew")
 
 
@@ -286,7 +286,8 @@ def _flat(table: pa.Table, name: str) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _is_text(key: str) -> bool:
+def is_text(key: str) -> bool:
+    """Whether it can stand in a table: names that were no UTF-8 hold surrogates."""
     return key.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in key)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
-from tarloom.format.index import KEY, ShardIndex, load_index
+from tarloom.format.index import KEY, ShardIndex, is_text, load_index
 from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
@@ -132,9 +132,12 @@ def open_catalog(path: str | Path) -> Catalog:
 
 
 def _shards(storage: Storage) -> list[ShardFiles]:
-    """From one listing, in the order of their names."""
+    """From one listing, in the order of their names. Raises UsageError for a name that no table can hold."""
     entries = {entry.name: entry for entry in storage.list()}
     tars = {shard_of(name): entry for name, entry in entries.items() if is_shard_file(name)}
+    unnameable = next((shard for shard in tars if not is_text(shard)), None)
+    if unnameable is not None:
+        raise UsageError(f"{storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
     sidecars = _sidecars(entries, tars)
     return [
         ShardFiles(

@@ -76,10 +76,9 @@ class Dataset:
     @property
     def joined(self) -> tuple[Column, ...]:
         """The columns that are joined to the members."""
-        if self.selected is None:
-            return ()
-        members, columns = self.catalog.members(), self.catalog.columns()
-        return tuple(columns[name] for name in self.selected if name not in members)
+        members = self.catalog.members()
+        names = [name for name in self.selected or () if name not in members]
+        return tuple(self.catalog.columns()[name] for name in names)
 
     @property
     def schema(self) -> pa.Schema:

@@ -7,6 +7,7 @@ The schema chooses members and columns; without one, all members are read. Colum
 SQL, and other names (toDF) before mapInArrow or mapInPandas.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -29,6 +30,7 @@ from tarloom.read.pieces import MIB, Piece, pack
 from tarloom.read.scan import TALLY_SCHEMA, ScanConfig, Tallier, Tally
 
 try:
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
@@ -47,6 +49,8 @@ LEAST_PARTITION_BYTES = 4 * MIB
 _NAMED_ERRORS = {
     kind.__name__: kind for kind in (StorageError, ShardError, CorruptShard, TruncatedShard, StaleIndex, StaleSidecar)
 }
+
+_REASON = re.compile(r"(Error|Exception): ")
 
 
 class TarloomSource(DataSource):  # type: ignore[misc]
@@ -115,7 +119,7 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
     try:
         for row in numbered.mapInArrow(count, from_arrow_schema(TALLY_SCHEMA)).collect():
             yield Tally.from_row(row.asDict())
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         raise _our_error(error) from error
 
 
@@ -147,7 +151,7 @@ def _spark_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _our_error(error: PySparkException) -> TarloomError:
+def _our_error(error: Exception) -> TarloomError:
     """The error of ours that ended a task, found in Spark's report of the Python traceback; else an EngineError."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in lines:
@@ -155,4 +159,5 @@ def _our_error(error: PySparkException) -> TarloomError:
         kind = _NAMED_ERRORS.get(name.rpartition(".")[2]) if name.startswith("tarloom.errors.") else None
         if kind is not None:
             return kind(message)
-    return EngineError(f"Spark failed while reading: {lines[0] if lines else type(error).__name__}")
+    reason = next(filter(_REASON.search, lines), lines[0] if lines else type(error).__name__)
+    return EngineError(f"Spark failed while reading: {reason.removeprefix(': ')}")

@@ -1,5 +1,6 @@
 """Opening folders, and what a dataset yields."""
 
+import os
 import pickle
 import shutil
 
@@ -129,3 +130,15 @@ def test_a_folder_without_a_finished_tar_is_named(tmp_path):
 def test_webdatasets_own_methods_go_on_from_its_pipeline(packed):
     samples = list(tarloom.open(packed).select("txt", "json").to_webdataset().decode().to_tuple("__key__", "txt"))
     assert samples == [(key, "a caption") for key, _ in packed_samples(2)]
+
+
+def test_a_shard_whose_name_is_not_utf8_is_refused_by_its_name(packed, tmp_path):
+    shutil.copy(packed / "00000.tar", os.fsencode(tmp_path) + b"/\xff.tar")
+    with pytest.raises(UsageError, match=r"'\\udcff' is not UTF-8; rename"):
+        tarloom.open(tmp_path)
+
+
+def test_members_are_read_whatever_became_of_the_columns(packed, tmp_path):
+    shutil.copy(packed / "00000.tar", tmp_path)
+    (tmp_path / "00000.parquet").write_bytes(b"no parquet")
+    assert len(list(tarloom.open(tmp_path).select("jpg", "txt"))) == ROWS - len(FAILED)

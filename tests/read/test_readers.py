@@ -1,10 +1,13 @@
 """Every reader keeps the contract of readers."""
 
+import os
+
 import pytest
 
-from tarloom.errors import UsageError
+from tarloom.errors import EngineError, UsageError
+from tarloom.read.dataset import open_dataset
 from tarloom.read.readers import READERS, ScanJob
-from tarloom.read.scan import ScanConfig
+from tarloom.read.scan import ScanConfig, Tallier
 from tests.read.reader_contract import ReaderContract
 
 RAY_COPIES_ITS_SETTINGS = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context")
@@ -46,6 +49,24 @@ class TestRayDataWebdataset(ReaderContract):
 @pytest.mark.usefixtures("spark_session")
 class TestSpark(ReaderContract):
     reader = "spark"
+
+
+class DyingTallier(Tallier):
+    """Its process ends where it counts."""
+
+    def of_batch(self, batch):
+        os._exit(1)
+
+
+@pytest.mark.usefixtures("spark_session")
+def test_a_spark_worker_that_dies_ends_the_scan_with_one_clear_error(packed):
+    from tarloom.read import spark
+
+    tallies = spark.scan(
+        open_dataset(packed), ScanConfig(path=str(packed)), DyingTallier(members=(), digest=False, show=0)
+    )
+    with pytest.raises(EngineError, match=r"Spark failed while reading: .*Python worker exited unexpectedly"):
+        list(tallies)
 
 
 def test_every_reader_keeps_the_contract():
