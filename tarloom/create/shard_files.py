@@ -16,7 +16,7 @@ from tarloom.format.layout import metadata_name
 from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, SUCCESS, Stats, write_stats
 from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage
-from tarloom.format.tar import TarWriter
+from tarloom.format.tar_writer import TarWriter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,17 @@
-"""Tar shards: a writer whose bytes depend on its input alone, and a fast walk over the headers of any sound tar.
+"""Tar shards as they are read: a fast walk over the headers of any sound tar, and how names become samples.
 
-The writer makes plain ustar archives with fixed owner, mode and time; a PAX header comes only before a member whose
-name is too long or not ASCII, or whose size is above 8 GiB. The walk reads headers only. It follows PAX and GNU
-extensions, and it never ends early in silence: what is not sound raises.
+The walk follows PAX and GNU extensions, and it never ends early in silence: what is not sound raises.
 
 Where a tar ends: at its first all-zero block, as every reader has it. A tar without that block which ends exactly
 behind a member is read by tarfile and webdataset alike, so `walk` takes it too unless `strict` is set.
 """
 
-import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-from tarloom.errors import CorruptShard, TruncatedShard, UsageError
+from tarloom.errors import CorruptShard, TruncatedShard
 
 BLOCK = 512
 RECORD = 20 * BLOCK
@@ -25,9 +22,9 @@ MAX_EXTENSION_BYTES = 16 << 20
 ReadAt = Callable[[int, int], bytes | memoryview]
 """Bytes from (offset, size); fewer only where the file ends."""
 
+LARGEST_OCTAL = 8**11 - 1
+"""A larger size does not fit a plain header: it stands in a PAX record, or in binary."""
 _ZEROS = bytes(BLOCK)
-_SPACES = 8 * ord(" ")
-"""What the checksum field counts as while a checksum is taken."""
 _SPLIT = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)
 _SKIPPED = re.compile(r"__[^/]*__(?:/|\Z)|(?:.*/)?__MACOSX/|(?:.*/)?\.[^/]*\Z", re.DOTALL)
 _REGULAR = b"0\x007"
@@ -35,8 +32,6 @@ _WITHOUT_DATA = b"123456"
 """Links, devices, folders and pipes: a size in their header does not mean that data follows."""
 _EXTENSIONS = b"xgXLK"
 """PAX headers for the next member, for all that follow, Solaris's; GNU's long names and long link targets."""
-_LARGEST_OCTAL = 8**11 - 1
-_ADLER = 65521
 _REPAIR = "copy the shard again or make it anew"
 
 
@@ -61,98 +56,6 @@ def split_name(name: str) -> tuple[str, str] | None:
     if match is None or _SKIPPED.match(name):
         return None
     return match[1], match[2].lower()
-
-
-class TarWriter:
-    """Appends members to a tar; the same members in the same order give the same bytes.
-
-    The file is only written to, never sought or closed. `size` and `sha256` are of all that was written so far.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def sha256(self) -> str:
-        """Hexadecimal digest of everything written."""
-        return self._hash.hexdigest()
-
-    def add(self, name: str, data: bytes | memoryview) -> int:
-        """Append a member and return the offset of its data. Raises UsageError for a name that no tar can hold."""
-        size = len(data) if isinstance(data, bytes) else data.nbytes
-        self._write(_headers(name, size))
-        offset = self.size
-        self._write(data)
-        self._write(_ZEROS[: -size % BLOCK])
-        return offset
-
-    def close(self) -> None:
-        """Write the end of the archive: two zero blocks, padded to a whole record."""
-        self._write(bytes(2 * BLOCK + -(self.size + 2 * BLOCK) % RECORD))
-
-    def _write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data) if isinstance(data, bytes) else data.nbytes
-
-
-def _headers(name: str, size: int) -> bytes:
-    """The header block of a member, with a PAX header in front where the plain one cannot hold name or size."""
-    encoded = _encoded(name)
-    place = _ustar_place(encoded)
-    if place is not None and size <= _LARGEST_OCTAL:
-        return _header(*place, size, b"0")
-    records = b"" if place else _pax_record(b"path", encoded)
-    records += b"" if size <= _LARGEST_OCTAL else _pax_record(b"size", b"%d" % size)
-    stand_in = (b"", name.encode("ascii", "replace")[:100])
-    extension = _header(b"", b"././@PaxHeader", len(records), b"x") + records + _ZEROS[: -len(records) % BLOCK]
-    return extension + _header(*(place or stand_in), size if size <= _LARGEST_OCTAL else 0, b"0")
-
-
-def _encoded(name: str) -> bytes:
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"member name {name!r} is not Unicode text; rename the file") from error
-    if not name or "\0" in name or name.endswith("/"):
-        raise UsageError(f"member name {name!r} is empty, holds a NUL or ends with a slash; rename the file")
-    return encoded
-
-
-def _ustar_place(name: bytes) -> tuple[bytes, bytes] | None:
-    """(prefix, name) as a ustar header holds them; None where it cannot."""
-    if not name.isascii():
-        return None
-    if len(name) <= 100:
-        return b"", name
-    slash = name.find(b"/", len(name) - 101)
-    if slash < 1 or slash > 155 or slash == len(name) - 1:
-        return None
-    return name[:slash], name[slash + 1 :]
-
-
-def _header(prefix: bytes, name: bytes, size: int, kind: bytes) -> bytes:
-    """One block: mode 0644, owner 0, time 0."""
-    start = name.ljust(100, b"\0") + b"0000644\x000000000\x000000000\x00%011o\x0000000000000\x00" % size
-    end = kind.ljust(101, b"\0") + b"ustar\x0000" + bytes(80) + prefix.ljust(167, b"\0")
-    checksum = _byte_sum(start) + _byte_sum(end) + _SPACES
-    return start + b"%06o\x00 " % checksum + end
-
-
-def _pax_record(keyword: bytes, value: bytes) -> bytes:
-    """A record: "LENGTH keyword=value\\n", where LENGTH counts itself."""
-    rest = b" %s=%s\n" % (keyword, value)
-    length = len(rest)
-    while len(rest) + len(b"%d" % length) != length:
-        length = len(rest) + len(b"%d" % length)
-    return b"%d%s" % (length, rest)
-
-
-def _byte_sum(data: bytes) -> int:
-    """The sum of all bytes modulo _ADLER: Adler-32 keeps it in its low half, ten times faster than sum() does."""
-    return zlib.adler32(data, 0) & 0xFFFF
 
 
 def walk(read_at: ReadAt, size: int, where: str, *, strict: bool = False) -> Iterator[Member]:
@@ -194,9 +97,8 @@ class _Headers:
             raise self._truncated(offset)
         if block == _ZEROS:
             return None
-        field = block[148:156]
-        wrong = _byte_sum(block) - _byte_sum(field) + _SPACES - self._number(field, offset)
-        if wrong % _ADLER and (wrong - 256 * sum(byte > 127 for byte in block[:148] + block[156:])) % _ADLER:
+        stated, found = _number(block[148:156]), header_checksum(block)
+        if stated != found and stated != found - _signed_difference(block):
             raise self._corrupt("no tar header, or a damaged one,", offset)
         return block
 
@@ -283,6 +185,41 @@ class _Headers:
 
     def _corrupt(self, what: str, offset: int) -> CorruptShard:
         return CorruptShard(f"{self._where}: {what} at byte {offset}; {_REPAIR}")
+
+
+def header_checksum(block: bytes) -> int:
+    """The sum of a header's bytes, with its checksum field (bytes 148 to 155) counted as spaces."""
+    return _byte_sum(block[:256]) + _byte_sum(block[256:]) - _byte_sum(block[148:156]) + 8 * ord(" ")
+
+
+def _byte_sum(data: bytes) -> int:
+    """The sum of at most 256 bytes: the low half of their Adler-32, ten times faster than sum().
+
+    That half is the sum modulo 65521, which 256 bytes cannot reach.
+    """
+    return zlib.adler32(data, 0) & 0xFFFF
+
+
+def _signed_difference(block: bytes) -> int:
+    """How much less the checksum is to old programs, which take bytes above 127 for negative numbers."""
+    return 256 * sum(byte > 127 for byte in block[:148] + block[156:])
+
+
+def header_is_of(block: bytes, *, name: str, size: int) -> bool:
+    """Whether a header block can be that of this member. A name too long for it, or not ASCII, is not compared."""
+    if len(block) != BLOCK or block[156:157] not in _REGULAR:
+        return False
+    if size <= LARGEST_OCTAL and _number(block[124:136]) != size:
+        return False
+    return len(name) > 99 or not name.isascii() or _plain_name(block).lower() == name.lower()
+
+
+def _number(field: bytes) -> int | None:
+    """A numeric field: octal digits, or binary where its first bit is set; None where it is neither."""
+    if field[0] & 0x80:
+        return int.from_bytes(field, signed=True) if field[0] & 0x40 else int.from_bytes(field[1:])
+    digits = field.partition(b"\0")[0].strip() or b"0"
+    return int(digits, 8) if digits.isdigit() and b"8" not in digits and b"9" not in digits else None
 
 
 def _plain_name(block: bytes) -> str:

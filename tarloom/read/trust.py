@@ -7,11 +7,8 @@ import numpy as np
 from tarloom.errors import StaleIndex, TruncatedShard
 from tarloom.format.index import ShardIndex, scan_index
 from tarloom.format.layout import index_name
-from tarloom.format.tar import BLOCK
+from tarloom.format.tar import BLOCK, header_is_of
 from tarloom.read.pieces import Piece
-
-_REGULAR = b"0\x007"
-_LARGEST_OCTAL = 8**11 - 1
 
 
 def check_members(piece: Piece, index: ShardIndex, member: str, *, offsets: np.ndarray, sizes: np.ndarray) -> None:
@@ -36,26 +33,6 @@ def check_members(piece: Piece, index: ShardIndex, member: str, *, offsets: np.n
 
 def _are_of(headers: Sequence[memoryview], names: Sequence[str], sizes: Sequence[int]) -> bool:
     return all(header_is_of(bytes(h), name=n, size=s) for h, n, s in zip(headers, names, sizes, strict=True))
-
-
-def header_is_of(header: bytes, *, name: str, size: int) -> bool:
-    """Whether a header block can be that of this member. A name too long for it, or not ASCII, is not compared."""
-    if len(header) != BLOCK or header[156:157] not in _REGULAR:
-        return False
-    if size <= _LARGEST_OCTAL and _octal(header[124:136]) != size:
-        return False
-    encoded = name.encode(errors="surrogateescape")
-    return len(encoded) > 99 or not encoded.isascii() or _plain_name(header).lower() == encoded.lower()
-
-
-def _plain_name(header: bytes) -> bytes:
-    name, prefix = header[:100].partition(b"\0")[0], header[345:500].partition(b"\0")[0]
-    return prefix + b"/" + name if prefix and header[257:263] == b"ustar\0" else name
-
-
-def _octal(field: bytes) -> int:
-    digits = field.strip(b" \0")
-    return int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else -1
 
 
 def _is_current(piece: Piece, index: ShardIndex) -> bool:

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import CorruptShard, TruncatedShard
-from tarloom.format.tar import BLOCK, Member, TarWriter, walk
+from tarloom.format.tar import BLOCK, Member, walk
+from tarloom.format.tar_writer import TarWriter
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 KINDS = {

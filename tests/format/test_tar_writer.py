@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import UsageError
-from tarloom.format.tar import TarWriter, _headers, split_name, walk
+from tarloom.format.tar import split_name, walk
+from tarloom.format.tar_writer import TarWriter, _headers
 
 letters = st.characters(exclude_categories=("Cs",), exclude_characters="\0/")
 parts = st.text(letters, min_size=1, max_size=60)
