@@ -4,6 +4,7 @@ import glob
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,6 +18,7 @@ from tarloom.format.storage import Entry, Storage, open_storage, split_location
 
 COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".gz": "gzip", ".zst": "zstd"}
 WILDCARDS = "*?["
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CHUNK_BYTES = 4 << 20
 
 
@@ -53,7 +55,7 @@ class InputFile:
         path = self.storage.local_path(self.entry.name)
         if path is not None:
             try:
-                return pa.OSFile(str(path), "r")
+                return pa.OSFile(os.fsencode(path), "r")  # type: ignore[arg-type]  # the stubs know only str
             except OSError as error:
                 raise UsageError(f"{self.where}: cannot be read ({error.strerror or error})") from error
         return pa.PythonFile(io.BufferedReader(_RangeReader(self), CHUNK_BYTES), mode="r")
@@ -158,6 +160,18 @@ def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
     return fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
 
 
+def first_byte(file: InputFile) -> bytes:
+    """The first byte that is not blank, if it is among the first few thousand; else b""."""
+    with file.open() as stream:
+        return _read(stream, 4096, file).removeprefix(BYTE_ORDER_MARK).lstrip()[:1]
+
+
+def read_whole(file: InputFile) -> bytes:
+    """All of the file, decompressed."""
+    with file.open() as stream:
+        return b"".join(iter(lambda: _read(stream, CHUNK_BYTES, file), b""))
+
+
 def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_BYTES) -> Iterator[list[bytes]]:
     """The file's lines without their ends, in lists; blank lines are left out.
 
@@ -166,7 +180,7 @@ def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_
     rest = None
     with file.open() as stream:
         while chunk := _read(stream, chunk_bytes, file):
-            start = chunk.removeprefix(b"\xef\xbb\xbf") if rest is None else rest + chunk
+            start = chunk.removeprefix(BYTE_ORDER_MARK) if rest is None else rest + chunk
             *whole, rest = start.split(b"\n")
             if len(rest) > longest:
                 raise UsageError(f"{file.where}: a line is longer than {longest} bytes; is this a list?")

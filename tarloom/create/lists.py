@@ -5,10 +5,10 @@ and caption are text. Columns of csv and tsv are text; those of JSON lists are w
 whole numbers, numbers, else text.
 """
 
-import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
 from tarloom.create.config import ListOptions
-from tarloom.create.inputs import InputFile, lines
+from tarloom.create.inputs import InputFile, first_byte, lines, read_whole
 from tarloom.errors import UsageError
 
 BATCH_ROWS = 8192
@@ -32,7 +32,7 @@ class ListReader(ABC):
     def __init__(self, options: ListOptions) -> None:
         if options.caption_col == options.url_col:
             raise UsageError(f"caption_col and url_col are both {options.url_col!r}; name two columns")
-        self.additional = options.save_additional_columns
+        self.additional = tuple(dict.fromkeys(options.save_additional_columns))
         self.wanted = {options.url_col: "url"}
         if options.caption_col is not None:
             self.wanted = {options.caption_col: "caption", **self.wanted}
@@ -54,11 +54,13 @@ class ListReader(ABC):
     def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:
         """The rows of one file."""
 
-    def _missing(self, file: InputFile, present: Iterable[str]) -> None:
-        present = list(present)
-        absent = [name for name in self.names if name not in present]
-        if absent:
-            raise UsageError(f"{file.where}: no column {absent[0]!r}; it has {', '.join(map(str, present))}")
+    def _check_columns(self, file: InputFile, present: Sequence[str]) -> None:
+        """Every wanted column must be there, once."""
+        for name in self.names:
+            if name not in present:
+                raise UsageError(f"{file.where}: no column {name!r}; it has {', '.join(present) or 'none'}")
+            if present.count(name) > 1:
+                raise UsageError(f"{file.where}: {present.count(name)} columns are called {name!r}; rename all but one")
 
     def _renamed(self, table: pa.Table) -> pa.Table:
         """Columns in the order and under the names of the metadata; url and caption as text."""
@@ -98,14 +100,12 @@ class CsvReader(ListReader):
 
     def _read(self, file: InputFile) -> Iterator[pa.Table]:
         """The wanted columns as bytes: text that is not UTF-8 is mended later, not refused."""
-        try:
+        with _sound(file, "table"):
             with file.open() as stream:
-                self._missing(file, self._reader(stream).schema.names)
+                self._check_columns(file, self._reader(stream).schema.names)
             with file.open() as stream:
                 for batch in self._reader(stream, columns=self.names):
                     yield pa.Table.from_batches([batch])
-        except (pa.ArrowException, OSError) as error:
-            raise UsageError(f"{file.where}: not a sound table ({str(error).splitlines()[0]})") from error
 
     def _reader(self, stream: Any, columns: Sequence[str] = ()) -> pc_csv.CSVStreamingReader:
         return pc_csv.open_csv(
@@ -133,7 +133,7 @@ class JsonReader(ListReader):
                     for name, kind in kinds.items():
                         kind.add(found.get(name))
         if rows:
-            self._missing(files[0], sorted(present))
+            self._check_columns(files[0], sorted(present))
         return rows, pa.schema([(name, kind.type) for name, kind in kinds.items()])
 
     def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:
@@ -147,17 +147,14 @@ class JsonReader(ListReader):
             yield self._renamed(pa.table(columns))
 
     def _objects(self, file: InputFile) -> Iterator[list[dict[str, Any]]]:
-        batches = lines(file)
-        first = next(batches, [])
-        if first and first[0].startswith(b"["):
-            whole = b"\n".join([*first, *(line for batch in batches for line in batch)])
-            found = _parsed(whole)
-            if not isinstance(found, list):
-                raise UsageError(f"{file.where}: neither JSON lines nor one JSON array of objects")
-            yield [row if isinstance(row, dict) else {} for row in found]
+        if first_byte(file) != b"[":
+            for batch in lines(file):
+                yield [_object(_parsed(line)) for line in batch]
             return
-        for batch in itertools.chain([first], batches):
-            yield [_object(line) for line in batch]
+        found = _parsed(read_whole(file))
+        if not isinstance(found, list):
+            raise UsageError(f"{file.where}: neither JSON lines nor one JSON array of objects")
+        yield [_object(row) for row in found]
 
 
 class ParquetReader(ListReader):
@@ -167,7 +164,7 @@ class ParquetReader(ListReader):
         rows, additional = 0, None
         for file in files:
             with _parquet(file) as table:
-                self._missing(file, table.schema_arrow.names)
+                self._check_columns(file, table.schema_arrow.names)
                 kept = pa.schema([table.schema_arrow.field(name).remove_metadata() for name in self.additional])
                 rows += table.metadata.num_rows
                 self._check_texts(file, table.schema_arrow)
@@ -253,13 +250,12 @@ class _Kinds:
 
 def _value(value: Any, kind: pa.DataType) -> Any:
     if value is None or kind != pa.string():
-        return value
+        return float(value) if isinstance(value, int) and kind == pa.float64() else value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()
 
 
-def _object(line: bytes) -> dict[str, Any]:
-    found = _parsed(line)
+def _object(found: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
@@ -270,8 +266,16 @@ def _parsed(text: bytes) -> Any:
         return None
 
 
-def _parquet(file: InputFile) -> pq.ParquetFile:
+@contextmanager
+def _parquet(file: InputFile) -> Iterator[pq.ParquetFile]:
+    with _sound(file, "parquet file"), pq.ParquetFile(file.open_raw(), pre_buffer=False) as table:
+        yield table
+
+
+@contextmanager
+def _sound(file: InputFile, kind: str) -> Iterator[None]:
+    """What Arrow says of a file that it cannot read, however far it has come, as UsageError."""
     try:
-        return pq.ParquetFile(file.open_raw(), pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{file.where}: not a sound parquet file ({str(error).splitlines()[0]})") from error
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file.where}: not a sound {kind} ({str(error).splitlines()[0]})") from error

@@ -72,6 +72,7 @@ class ShardPacker:
             files = ShardFiles(
                 file,
                 shard=task.shard,
+                rows=task.rows,
                 schema=self._description.schema,
                 image_extension=self._config.images.encode_format,
             )

@@ -19,7 +19,7 @@ class Row:
     url: str | None
     """For a picture in a folder: its path in it."""
     columns: Mapping[str, Any]
-    """What the source says about it by name of the metadata's column, url and caption included."""
+    """What the source says about it by name of the metadata's column, url and caption included; times as text."""
     beside: Mapping[str, str]
     """Files that lie beside the picture, by extension."""
 
@@ -65,10 +65,18 @@ class Fetcher(Protocol):
 def rows_of(table: pa.Table, first: int) -> Iterator[Row]:
     """The rows of a shard's table, its first one being row number `first` of the source."""
     beside = {beside_column(extension): extension for extension in BESIDE}
-    for batch in table.to_batches(max_chunksize=1024):
+    for batch in _times_as_text(table).to_batches(max_chunksize=1024):
         for values in batch.to_pylist():
             found = {beside[name]: values.pop(name) for name in beside if name in values}
             key = values.pop("key", None) or f"{first:0{KEY_DIGITS}d}"
             present = {extension: name for extension, name in found.items() if name is not None}
             yield Row(key=key, url=values["url"], columns=values, beside=present)
             first += 1
+
+
+def _times_as_text(table: pa.Table) -> pa.Table:
+    """Python's own dates and times end at the year 9999 and at microseconds; JSON has none."""
+    for place, column in enumerate(table.itercolumns()):
+        if pa.types.is_temporal(column.type):
+            table = table.set_column(place, table.column_names[place], column.cast(pa.string()))
+    return table

@@ -40,15 +40,17 @@ class RowResult:
 
 
 class ShardFiles:
-    """Takes results in input order. The tar is open while they come; `commit` writes what follows it."""
+    """Takes results in input order, one for each of `rows`. The tar is open while they come; `commit` writes what
+    follows it. What the source says of its rows goes into the metadata as it is, whatever its type."""
 
-    def __init__(self, file: IO[bytes], *, shard: str, schema: pa.Schema, image_extension: str) -> None:
+    def __init__(self, file: IO[bytes], *, shard: str, rows: pa.Table, schema: pa.Schema, image_extension: str) -> None:
         self._tar = TarWriter(file)
         self._shard = shard
+        self._rows = rows
         self._schema = schema
         self._image_extension = image_extension
         self._index = IndexBuilder(shard)
-        self._columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+        self._columns: dict[str, list[Any]] = {name: [] for name in schema.names if name not in rows.column_names}
         self._statuses: Counter[str] = Counter()
         self._messages: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
@@ -76,7 +78,7 @@ class ShardFiles:
     def commit(self, storage: Storage) -> Report:
         """Write metadata, index and, last, stats: with these the shard is done. The tar must be in its place."""
         identity = f"sha256:{self._tar.sha256}"
-        write_table(storage, metadata_name(self._shard), pa.table(self._columns, schema=self._schema))
+        write_table(storage, metadata_name(self._shard), self._metadata())
         write_index(storage, self._index.finish(self._shard, self._tar.size, identity))
         ended = time.time()
         stats = Stats(
@@ -100,6 +102,10 @@ class ShardFiles:
             bytes=self._bytes,
             seconds=stats.duration,
         )
+
+    def _metadata(self) -> pa.Table:
+        given = {name: self._rows.column(name) for name in self._schema.names if name not in self._columns}
+        return pa.table({**given, **self._columns}, schema=self._schema)
 
     def _values(self, result: RowResult) -> dict[str, Any]:
         """The metadata row, in the order of its columns."""

@@ -93,8 +93,16 @@ def cut(tables: Iterable[pa.Table], position: int, ranges: Iterable[tuple[int, i
             if end <= first:
                 held, position = [], end
         whole = pa.concat_tables(held)
-        yield whole.slice(first - position, last - first).combine_chunks()
+        yield _alone(whole.slice(first - position, last - first))
         held, position = [whole.slice(last - position)], last
+
+
+def _alone(rows: pa.Table) -> pa.Table:
+    """A copy of a slice: the slice itself would take all that it is cut from along, to wherever it is sent."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _format_of(files: Sequence[InputFile], source: str) -> str:

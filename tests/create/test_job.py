@@ -4,6 +4,7 @@ import json
 import shutil
 import tarfile
 import time
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -216,6 +217,29 @@ def test_columns_of_a_list_are_kept(tmp_path, photo_server):
         assert [name for name in tar.getnames() if name.endswith(".txt")] == ["000000000.txt"]
         assert json.load(tar.extractfile("000000000.json"))["tags"] == ["a", "b"]
     create(tmp_path / "list.parquet", tmp_path / "out", **options)
+
+
+COLUMNS_OF_ANY_TYPE = {
+    "nanoseconds": pa.array([1, None]).cast(pa.timestamp("ns", "UTC")),
+    "far": pa.array([10**7, None], pa.int32()).cast(pa.date32()),
+    "duration": pa.array([1, None]).cast(pa.duration("ns")),
+    "price": pa.array([Decimal("1.20"), None]),
+    "kind": pa.array(["a", None]).dictionary_encode(),
+    "pairs": pa.array([[("k", 1), ("k", 2)], None], pa.map_(pa.string(), pa.int64())),
+    "vector": pa.array([[1.0, 2.0], None], pa.list_(pa.float16(), 2)),
+}
+
+
+def test_columns_of_any_type_come_out_as_they_went_in(tmp_path, photo_server):
+    urls = [f"{photo_server.url}/pictures/0001.jpg"] * 2
+    pq.write_table(pa.table({"url": urls, **COLUMNS_OF_ANY_TYPE}), tmp_path / "list.parquet")
+    names = tuple(COLUMNS_OF_ANY_TYPE)
+    assert create(tmp_path / "list.parquet", tmp_path / "out", save_additional_columns=names).successes == 2
+    given = pq.read_table(tmp_path / "list.parquet").select(names)
+    assert table(tmp_path / "out").select(names).equals(given)
+    with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+        told = json.load(tar.extractfile("000000000.json"))
+    assert (told["nanoseconds"], told["far"]) == ("1970-01-01 00:00:00.000000001Z", "29349-01-26")
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])

@@ -1,8 +1,11 @@
 """Sources: URL lists of every format, folders of pictures, and one clear line where they cannot be read."""
 
 import gzip
+import io
 import itertools
 import json
+import os
+import pickle
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -111,7 +114,14 @@ def test_lines_do_not_depend_on_how_the_file_is_read(tmp_path_factory, texts, ch
 
 def test_json_columns_have_the_type_that_fits_all_values(tmp_path):
     path = tmp_path / "list.jsonl"
-    values = {"a": [1, 2], "b": [1, 2.5], "c": [True, None], "d": ["x", 3], "e": [{"k": [1]}, None], "f": [2**70, 1]}
+    values = {
+        "a": [1, 2],
+        "b": [2**60 + 1, 2.5],
+        "c": [True, None],
+        "d": ["x", 3],
+        "e": [{"k": [1]}, None],
+        "f": [2**70, 1],
+    }
     path.write_text(
         "".join(json.dumps({"url": "u"} | {name: v[i] for name, v in values.items()}) + "\n" for i in (0, 1))
     )
@@ -121,6 +131,22 @@ def test_json_columns_have_the_type_that_fits_all_values(tmp_path):
     assert read(source).to_pylist()[1] == {
         "a": 2, "b": 2.5, "c": None, "d": "3", "e": None, "f": "1", "url": "u",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", [{}, {"indent": 1}], ids=["one line", "many lines"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf \n"], ids=["plain", "marked"])
+def test_a_json_array_may_be_laid_out_in_any_way(tmp_path, layout, start):
+    path = tmp_path / "list.json"
+    found = [{"url": "a", "note": "x" * (17 << 20)}, None, {"url": "b"}]
+    path.write_bytes(start + json.dumps(found, **layout).encode())
+    assert read(source_of(path))["url"].to_pylist() == ["a", None, "b"]
+
+
+def test_a_list_may_have_any_name(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    with open(path, "wb") as file:
+        file.write(b"http://a\n")
+    assert read(source_of(os.fsdecode(path)))["url"].to_pylist() == ["http://a"]
 
 
 def test_a_json_line_that_is_no_object_is_one_row_without_a_url(tmp_path):
@@ -153,6 +179,20 @@ def test_equal_contents_have_equal_fingerprints_wherever_they_lie(tmp_path):
     assert source_of(tmp_path / "two.txt").fingerprint() not in prints
 
 
+def parquet_bytes(names: list[str]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([f"{row}" for row in range(9999)])] * len(names), names), sink)
+    return sink.getvalue()
+
+
+def test_a_list_that_is_damaged_where_it_is_not_yet_read_is_refused_when_it_is(tmp_path):
+    whole = parquet_bytes(["url"])
+    middle = len(whole) // 3
+    (tmp_path / "list.parquet").write_bytes(whole[:middle] + bytes(2000) + whole[middle + 2000 :])
+    with pytest.raises(UsageError, match=r"list\.parquet: not a sound parquet file"):
+        read(source_of(tmp_path / "list.parquet"))
+
+
 BAD_LISTS = {
     "absent.csv": (None, {}, "nothing there"),
     "empty.csv": (b"", {}, "Empty CSV file"),
@@ -165,6 +205,15 @@ BAD_LISTS = {
     "cut.jsonl.gz": (gzip.compress(b'{"url": "u"}\n' * 1000)[:-20], {}, "cannot be decompressed"),
     "columns.txt": (b"http://a\n", {"caption_col": "text"}, "a txt list has no columns"),
     "what.xml": (b"<urls/>", {}, "neither pictures nor URL lists"),
+    "latin.csv": ("url,légende\nu,é\n".encode("latin-1"), {}, "can't decode byte 0xe9"),
+    "twice.csv": (b"url,a,url\n1,2,3\n", {}, "2 columns are called 'url'"),
+    "twice.parquet": (
+        parquet_bytes(["url", "a", "a"]),
+        {"save_additional_columns": ("a",)},
+        "2 columns are called 'a'",
+    ),
+    "empty.json": (b"{}", {}, "no column 'url'; it has none"),
+    "open.json": (b'[{"url": "u"},', {}, "neither JSON lines nor one JSON array"),
     "same.csv": (b"url\nu\n", {"caption_col": "url"}, "name two columns"),
     "endless.txt": (b"x" * (17 << 20), {}, "a line is longer"),
 }
@@ -232,6 +281,12 @@ def test_cutting_gives_each_range_its_rows(data, sizes):
     skipped = pa.concat_tables([numbers.slice(0, 0), *tables]).slice(position)
     found = cut(iter([skipped.slice(i, 3) for i in range(0, skipped.num_rows, 3)]), position, ranges)
     assert [table["n"].to_pylist() for table in found] == [list(range(*pair)) for pair in ranges]
+
+
+def test_a_cut_takes_along_no_more_than_its_rows():
+    whole = pa.table({"n": range(100_000)})
+    [part] = cut(iter([whole]), 0, [(5, 10)])
+    assert len(pickle.dumps(part)) < 5000
 
 
 def test_a_source_that_has_shrunk_is_noticed():
