@@ -16,6 +16,9 @@ from tarloom.process.stage import FAILED, SKIPPED, SUCCESS
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 """Extensions that hold a picture. Of a sample with several, the first in this order is taken."""
 NO_PICTURE = "no_picture"
+ASPECT_RATIO_TOO_LARGE = "aspect_ratio_too_large"
+MAX_ASPECT_RATIO = 200
+"""Models see a picture with its shorter side made as long as they need: a line of pixels would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,8 @@ class Decoder:
             rgb = self._decode_rgb(data, at_least=self._at_least)
         except ImageError as error:
             return Picture(data=data, ending=(FAILED, error.name))
+        if max(rgb.shape[:2]) > MAX_ASPECT_RATIO * min(rgb.shape[:2]):
+            return Picture(data=data, ending=(FAILED, ASPECT_RATIO_TOO_LARGE))
         return Picture(data=data, rgb=rgb if self._max_pixels is None else shrink(rgb, self._max_pixels))
 
 

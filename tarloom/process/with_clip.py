@@ -77,7 +77,9 @@ class Embedder:
             raise WorkerBroken(f"the model failed: {error}") from error
 
     def _pass(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        pixels = self._processor(list(pictures), return_tensors="pt")["pixel_values"]
+        # Told, not guessed: a picture of one or three rows looks like one whose channels come first.
+        layout = {"input_data_format": "channels_last", "return_tensors": "pt"}
+        pixels = self._processor(list(pictures), **layout)["pixel_values"]
         with torch.inference_mode():
             features = self._model.get_image_features(pixels.to(self._model.device, self._model.dtype))
             vectors: np.ndarray = _unit(features).to(torch.float16).cpu().numpy()

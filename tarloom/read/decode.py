@@ -11,7 +11,7 @@ from tarloom.errors import ImageError
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded."""
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """Others are not opened: some of Pillow's readers start programs."""
 _JPEG = b"\xff\xd8\xff"
 _EXIF = b"Exif\0\0"

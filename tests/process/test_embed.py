@@ -9,12 +9,13 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.errors import UsageError
 from tarloom.process.embed import EmbedStage, text_vectors
 from tarloom.process.run import ProcessConfig, ProcessJob
-from tests.process.shards import CLIP, ROOT, scene_shards, sidecars
+from tests.process.shards import CLIP, ROOT, encoded, scene_shards, sidecars, write_shard
 
 SHARDS, ROWS = 3, 40
 
@@ -43,6 +44,14 @@ def embed(folder, model=CLIP, engine="local", workers=1, **options):
 
 def rows_of(folder, name="clip"):
     return [row for path in sorted(folder.glob(f"*.{name}.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def embedded_pictures(folder, pictures):
+    """The rows of a shard of pictures by (key, format), by key."""
+    folder.mkdir()
+    samples = [(key, {kind.lower(): encoded(picture, kind)}) for (key, kind), picture in pictures.items()]
+    write_shard(folder / "0.tar", samples)
+    return {row["__key__"]: row for row in rows_of(embed(folder))}
 
 
 def vectors_of(rows):
@@ -178,3 +187,24 @@ def siglip(folder):
     SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def test_a_picture_of_one_or_three_rows_is_not_taken_for_one_whose_channels_come_first(tmp_path):
+    sizes = [(1, 1), (64, 1), (64, 3), (1, 64), (3, 64), (3, 3)]
+    pictures = {(f"{w}x{h}", "PNG"): Image.new("RGB", (w, h), "red") for w, h in sizes}
+    rows = embedded_pictures(tmp_path / "thin", pictures)
+    assert {row["status"] for row in rows.values()} == {"success"}
+    red = np.float32(rows["3x3"]["embedding"])
+    assert all(np.dot(np.float32(row["embedding"]), red) > 0.999 for row in rows.values())
+
+
+def test_a_line_of_pixels_fails_alone_before_it_fills_the_memory(tmp_path):
+    pictures = {("line", "PNG"): Image.new("RGB", (20_000, 1)), ("ok", "PNG"): Image.new("RGB", (64, 64))}
+    rows = embedded_pictures(tmp_path / "lines", pictures)
+    assert {key: row["error"] for key, row in rows.items()} == {"line": "aspect_ratio_too_large", "ok": None}
+
+
+def test_every_kind_of_member_that_may_hold_a_picture_is_opened(tmp_path):
+    kinds = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+    rows = embedded_pictures(tmp_path / "kinds", {(kind, kind): Image.new("RGB", (64, 64), "blue") for kind in kinds})
+    assert {key: row["status"] for key, row in rows.items()} == dict.fromkeys(kinds, "success")
