@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything CI checks: install, lint, types, tests.
+# Install, lint, types, tests. CI runs it with --slow.
 #   ./scripts/test.sh [--slow] [PYTEST OPTIONS]     --slow adds the tests marked "slow"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
