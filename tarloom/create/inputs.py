@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Final, Literal
 
 import pyarrow as pa
@@ -94,7 +93,7 @@ def find_files(source: str) -> tuple[list[InputFile], bool]:
 
     Raises UsageError where there is nothing.
     """
-    if any(letter in source for letter in WILDCARDS) and not Path(source).exists():
+    if any(letter in source for letter in WILDCARDS) and not os.path.exists(source):
         found, folder = _globbed(source), False
     else:
         storage, name = split_location(source.rstrip("/"))
@@ -123,9 +122,6 @@ def _digest_of(file: InputFile) -> str:
 
 
 def _file_entry(storage: Storage, name: str) -> Entry | None:
-    path = storage.local_path(name)
-    if path is not None and not path.is_file():
-        return None
     return storage.head(name) if name else None
 
 

@@ -1,6 +1,7 @@
 """A creation run: check everything, plan, then make the shards that are not yet done, on any engine."""
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,17 +150,23 @@ def _earlier_report(storage: Storage, shard: str) -> Report | None:
 def _planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Plan, pa.Schema]:
     """The plan that the output has, or a new one, committed; and the additional columns."""
     fingerprint, options = source.fingerprint(), shaping_options(config)
-    kept = read_plan(storage)
-    if kept is not None:
-        check_same(kept, fingerprint, options, storage.url)
-        return kept, _schema_of(kept) or source.scan()[1]
+    plan = read_plan(storage)
+    if plan is None:
+        plan = write_plan(storage, _new_plan(source, storage, config, fingerprint, options))
+    check_same(plan, fingerprint, options, storage.url)
+    return plan, _schema_of(plan) or source.scan()[1]
+
+
+def _new_plan(
+    source: Source, storage: Storage, config: CreateConfig, fingerprint: str, options: Mapping[str, str]
+) -> Plan:
     if any(is_shard_file(entry.name) for entry in storage.list()):
         raise UsageError(f"output {storage.url}: holds shards that are not of a plan; choose an empty folder")
     rows, additional = source.scan()
     if rows == 0:
         raise UsageError(f"source {config.source}: has no rows")
-    metadata_schema(additional, source.has_captions)
-    plan = Plan(
+    metadata_schema(additional, source.has_captions)  # refuses columns of one name
+    return Plan(
         version=PLAN_VERSION,
         source=fingerprint,
         options=options,
@@ -168,8 +175,6 @@ def _planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Pl
         digits=config.sharding.oom_shard_count,
         columns={field.name: str(field.type) for field in additional},
     )
-    write_plan(storage, plan)
-    return plan, additional
 
 
 def _schema_of(plan: Plan) -> pa.Schema | None:
@@ -187,7 +192,7 @@ class _NotKept(Exception):
 def _check_writable(storage: Storage) -> None:
     """Try to write, and leave no trace: the run may still turn out to be impossible."""
     place = storage.local_path(PLAN)
-    missing = [folder for folder in place.parents if not folder.exists()] if place else []
+    missing = [folder for folder in place.parents if not os.path.exists(folder)] if place else []
     try:
         with contextlib.suppress(_NotKept), storage.create(PLAN):
             raise _NotKept

@@ -72,9 +72,11 @@ def read_plan(storage: Storage) -> Plan | None:
         raise UsageError(f"{storage.describe(PLAN)}: not a plan of this version; choose another output") from error
 
 
-def write_plan(storage: Storage, plan: Plan) -> None:
-    """Commit the plan."""
-    storage.write(PLAN, json.dumps(asdict(plan), indent=1).encode())
+def write_plan(storage: Storage, plan: Plan) -> Plan:
+    """Commit the plan, unless another run has been faster. Returns the plan that the output has now."""
+    if storage.write_new(PLAN, json.dumps(asdict(plan), indent=1).encode()):
+        return plan
+    return read_plan(storage) or plan
 
 
 def check_same(kept: Plan, source: str, options: Mapping[str, str], where: str) -> None:

@@ -51,6 +51,10 @@ class Storage(ABC):
         """Write a file: it appears under its name, whole, when the block ends without an exception, else not at all."""
 
     @abstractmethod
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Commit a small file unless there is one of that name; whether it was written. Of two writers one wins."""
+
+    @abstractmethod
     def delete(self, name: str) -> None:
         """Remove a file; none to remove is no error."""
 

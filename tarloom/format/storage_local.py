@@ -5,11 +5,13 @@ never what a living one is writing.
 """
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
+import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -33,41 +35,32 @@ class LocalStorage(Storage):
         return self._path(name)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        stack = [self._path(prefix)]
+        stack = [_Folder(path=self._path(prefix))]
         while stack:
-            try:
-                folders, files = _scan(stack.pop())
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise _storage_error(error, self.describe(prefix)) from error
-            stack += folders
-            for path, size in files:
-                yield Entry(name=os.path.relpath(path, self.url), size=size)
+            folder = stack.pop()
+            with _translated(str(folder.path)), contextlib.suppress(FileNotFoundError):
+                folders, files = _scan(folder)
+                stack += folders
+                for path, size in files:
+                    yield Entry(name=os.path.relpath(path, self.url), size=size)
 
     def head(self, name: str) -> Entry | None:
-        try:
-            return Entry(name=name, size=self._path(name).stat().st_size)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise _storage_error(error, self.describe(name)) from error
+        with _translated(self.describe(name)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = self._path(name).stat()
+            if stat.S_ISREG(found.st_mode):
+                return Entry(name=name, size=found.st_size)
+        return None
 
     def read(self, name: str) -> bytes:
-        try:
+        with _translated(self.describe(name)):
             return self._path(name).read_bytes()
-        except OSError as error:
-            raise _storage_error(error, self.describe(name)) from error
 
     def map(self, name: str) -> memoryview:
         """The whole file, memory-mapped and read-only; it stays open while views of it live."""
-        try:
-            with open(self._path(name), "rb") as file:
-                if os.fstat(file.fileno()).st_size == 0:
-                    return memoryview(b"")
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except OSError as error:
-            raise _storage_error(error, self.describe(name)) from error
+        with _translated(self.describe(name)), open(self._path(name), "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
         view = self.map(name)
@@ -75,57 +68,104 @@ class LocalStorage(Storage):
             raise cut_short(self.describe(name))
         return [view[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
 
-    @contextlib.contextmanager
-    def create(self, name: str) -> Iterator[IO[bytes]]:
-        target = self._path(name)
+    def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        return self._written(name, os.rename)
+
+    def write_new(self, name: str, data: bytes) -> bool:
         try:
+            with self._written(name, _link_new) as file:
+                file.write(data)
+        except _Taken:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _written(self, name: str, settle: Callable[[str, Path], None]) -> Iterator[IO[bytes]]:
+        """A temporary to write to; when the block ends well, it is synced and `settle` puts it into its place."""
+        target = self._path(name)
+        with _translated(self.describe(name)):
             target.parent.mkdir(parents=True, exist_ok=True)
             file = _locked_temporary(target)
-        except OSError as error:
-            raise _storage_error(error, self.describe(name)) from error
-        try:
-            with file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                os.rename(file.name, target)
-            _sync_folder(target.parent)
-        except BaseException as error:
-            Path(file.name).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise _storage_error(error, self.describe(name)) from error
-            raise
+            try:
+                with file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                    settle(file.name, target)
+                _sync_folder(target.parent)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
 
     def delete(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        with _translated(self.describe(name)):
+            self._path(name).unlink(missing_ok=True)
 
     def sweep(self) -> int:
         return sum(_remove_if_abandoned(path) for path in Path(self.url).rglob(f"{TEMPORARY}*"))
 
 
-def _scan(folder: Path) -> tuple[list[Path], list[tuple[str, int]]]:
+@dataclass(frozen=True, kw_only=True)
+class _Folder:
+    """A folder on the way through a listing, and the folders from which links were followed to it."""
+
+    path: Path
+    left: tuple[Path, ...] = ()
+
+
+def _scan(folder: _Folder) -> tuple[list[_Folder], list[tuple[str, int]]]:
     """The folders in a folder, and its files with their sizes, by name.
 
-    Links to nothing, and back up, are left out; so are pipes and devices: to open one may take forever.
+    Links to nothing, and to where the way has already led, are left out; so are pipes and devices: to open one may
+    take forever.
     """
     folders, files = [], []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        with contextlib.suppress(FileNotFoundError):  # a link to nothing, or removed meanwhile
+    for entry in sorted(os.scandir(folder.path), key=lambda entry: entry.name):
+        with _dead_links_suppressed():
             if entry.is_file():
                 if not entry.name.startswith(TEMPORARY):
                     files.append((entry.path, entry.stat().st_size))
-            elif entry.is_dir() and not _leads_back(entry, folder):
-                folders.append(Path(entry.path))
+            elif entry.is_dir():
+                left = (*folder.left, folder.path.resolve()) if entry.is_symlink() else folder.left
+                path = Path(entry.path)
+                if left == folder.left or not any(step.is_relative_to(path.resolve()) for step in left):
+                    folders.append(_Folder(path=path, left=left))
     return folders, files
 
 
-def _leads_back(entry: os.DirEntry[str], folder: Path) -> bool:
-    """Whether an entry of a folder is a link to that folder or one above it."""
-    return entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
+@contextlib.contextmanager
+def _dead_links_suppressed() -> Iterator[None]:
+    """A link to nothing, or to itself; or what was removed meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
 
 
-def _storage_error(error: OSError, where: str) -> StorageError:
-    return StorageError(f"{where}: {error.strerror or error}; check the path, its permissions and the free space")
+@contextlib.contextmanager
+def _translated(where: str) -> Iterator[None]:
+    """The system's errors as StorageError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(f"{where}: {reason}; check the path, its permissions and the free space") from error
+
+
+class _Taken(Exception):
+    """There is a file of that name already."""
+
+
+def _link_new(temporary: str, target: Path) -> None:
+    """Give a file its name unless that is taken; raises _Taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise _Taken from None
+    except OSError:  # A file system without hard links: then two writers of one moment are not told apart.
+        if target.exists():
+            raise _Taken from None
+        os.rename(temporary, target)
 
 
 def _locked_temporary(target: Path) -> IO[bytes]:
@@ -145,7 +185,7 @@ def _remove_if_abandoned(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
             return True
-    except (BlockingIOError, FileNotFoundError):
+    except OSError:  # locked, gone, or not ours to remove
         return False
 
 

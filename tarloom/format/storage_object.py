@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import IO, Any
 
 import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import from_url
 
 from tarloom.format.object_errors import translated
@@ -68,6 +69,14 @@ class ObjectStorage(Storage):
             spool.seek(0)
             with translated(self.describe(name)):
                 obstore.put(_store(self.url), name, spool)
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        with translated(self.describe(name)):
+            try:
+                obstore.put(_store(self.url), name, data, mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                return False
+        return True
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), translated(self.describe(name)):

@@ -62,6 +62,12 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     assert list(read_plan(storage).columns) == ["b", "a"]
 
 
+def test_the_plan_of_the_run_that_was_faster_holds(tmp_path):
+    storage = open_storage(tmp_path)
+    assert write_plan(storage, plan()) == plan()
+    assert write_plan(storage, plan(rows=7)) == plan()
+
+
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"version": 1}'])
 def test_what_is_no_plan_is_refused(tmp_path, text):
     storage = open_storage(tmp_path)

@@ -103,6 +103,16 @@ class StorageContract:
             assert storage.read("twice") == b"a longer first body"
         assert storage.read("twice") == b"second"
 
+    def test_a_new_file_is_written_by_the_first_who_asks(self, storage: Storage):
+        assert storage.write_new("deep/plan", b"first")
+        assert not storage.write_new("deep/plan", b"second")
+        assert storage.read("deep/plan") == b"first"
+        assert [entry.name for entry in storage.list()] == ["deep/plan"]
+
+    def test_a_folder_is_no_file(self, storage: Storage):
+        storage.write("a/b", b"1")
+        assert storage.head("a") is None
+
     def test_a_writer_may_look_back_at_what_it_wrote(self, storage: Storage):
         with storage.create("a") as file:
             file.write(b"123")

@@ -86,6 +86,27 @@ def test_links_to_nothing_and_links_back_up_are_left_out_of_a_listing(storage, t
     assert {entry.name: entry.size for entry in storage.list()} == {"deep/a.jpg": 1, "linked/b.jpg": 2}
 
 
+def test_links_round_in_circles_are_left_out_of_a_listing(storage, tmp_path):
+    folder = tmp_path / "dataset"
+    storage.write("a/1.jpg", b"1")
+    storage.write("b/2.jpg", b"22")
+    (folder / "a" / "to_b").symlink_to("../b")
+    (folder / "b" / "to_a").symlink_to("../a")
+    (folder / "self.jpg").symlink_to("self.jpg")
+    assert {entry.name for entry in storage.list()} == {"a/1.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg"}
+
+
+def test_sweeping_leaves_what_cannot_be_removed(storage, tmp_path):
+    (tmp_path / "dataset" / ".tmp-folder").mkdir(parents=True)
+    assert storage.sweep() == 0
+
+
+def test_a_name_that_is_too_long_is_one_clear_line(storage):
+    storage.write("a", b"1")
+    with pytest.raises(StorageError, match="File name too long"):
+        storage.head("x" * 300)
+
+
 def test_pipes_are_left_out_of_a_listing_for_to_open_one_may_take_forever(storage, tmp_path):
     storage.write("a.tar", b"1")
     os.mkfifo(tmp_path / "dataset" / "b.tar")
