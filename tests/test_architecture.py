@@ -22,10 +22,11 @@ FRAMEWORKS = {
     "vllm": "process/with_vllm.py",
     "webdataset": "read/with_webdataset.py",
     "cv2": "create/images.py",
-    "simplejpeg": "create/images.py read/decode.py",
+    "simplejpeg": "create/images.py format/pictures.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
-ADAPTERS = {f"tarloom/{file}" for files in FRAMEWORKS.values() for file in files.split()}
+ADAPTERS = {f"tarloom/{file}" for files in FRAMEWORKS.values() for file in files.split()} | {"tarloom/read/decode.py"}
+"""decode.py stands on format/pictures.py, and is imported as late."""
 NEVER_LOADED_BY_IMPORTING = {"ray", "pyspark", "torch", "transformers", "vllm", "webdataset", "cv2", "simplejpeg"}
 
 LIBRARY = library()

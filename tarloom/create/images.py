@@ -6,38 +6,35 @@ anything is decoded. Sizes are img2dataset's for each resize mode, except that E
 what one sees.
 """
 
-import io
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from tarloom.create.config import ImageOptions
 from tarloom.create.rows import Picture
-from tarloom.errors import ImageError
+from tarloom.format.pictures import (
+    WHITE,
+    Pixels,
+    Size,
+    as_rgb,
+    check_pixels,
+    decode_jpeg,
+    jpeg_size,
+    opened,
+    picture_error,
+)
 
-Pixels = npt.NDArray[np.uint8]
-"""RGB, shape (height, width, 3)."""
-Size = tuple[int, int]
-"""Height, width."""
-
-PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Others are not opened: some of Pillow's readers start programs."""
 DECODE_MARGIN = 1.5
 """A JPEG is decoded at this many times the wanted size or more, where it has as much. Reducing by area from less than
 that loses 4 dB against reducing from full size; from this on, under 1 dB."""
 LONGEST_EXIF_VALUE = 256
-WHITE = (255, 255, 255)
 
-Image.init()  # Once, before threads open pictures.
 Image.MAX_IMAGE_PIXELS = None  # Our own limit, max_pixels, is checked right after the header is read.
 cv2.setNumThreads(1)  # Pictures are worked on side by side; threads within one small picture only cost time.
 
@@ -107,96 +104,41 @@ def _crop(pixels: Pixels, size: int) -> Pixels:
 
 
 def _decode(data: bytes, options: ImageOptions) -> _Decoded:
-    if data[:2] == b"\xff\xd8":
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        except (ValueError, KeyError):  # KeyError: a header that ends before it names its sampling
-            colours = "unusual"  # Pillow reads some samplings that simplejpeg does not.
-        if colours in ("YCbCr", "RGB", "Gray"):
-            return _decode_jpeg(data, (height, width), options)
-    return _decode_other(data, options)
+    stored = jpeg_size(data) if data[:2] == b"\xff\xd8" else None
+    return _decode_other(data, options) if stored is None else _decode_jpeg(data, stored, options)
 
 
 def _decode_jpeg(data: bytes, stored: Size, options: ImageOptions) -> _Decoded:
     exif = _jpeg_exif(data)
     orientation = _orientation(exif)
     original = _turned(stored, orientation)
-    _check_pixels(original, options)
+    check_pixels(original, options.max_pixels)
     _check_size(original, options)
-    needed = _turned(target_size(original, options), orientation)
-    height, width = (math.ceil(DECODE_MARGIN * side) for side in needed)
-    # Scales between 1 and 1/2 take longer to decode than the whole: min_factor leaves them out.
-    scaled = partial(simplejpeg.decode_jpeg, data, min_height=height, min_width=width, min_factor=2)
-    try:
-        pixels = _leniently(scaled)
-    except ValueError as error:
-        raise _jpeg_error(error) from error
+    height, width = _turned(target_size(original, options), orientation)
+    pixels = decode_jpeg(data, at_least=(math.ceil(DECODE_MARGIN * height), math.ceil(DECODE_MARGIN * width)))
     return _Decoded(pixels=_oriented(pixels, orientation), original=original, exif=exif)
 
 
-def _leniently(decode: Callable[..., Pixels]) -> Pixels:
-    """Decode strictly, but let pass what harms nothing: bytes between the segments, which many cameras leave."""
-    try:
-        return decode()
-    except ValueError as error:
-        if "extraneous bytes" not in str(error):
-            raise
-        return decode(strict=False)
-
-
-def _jpeg_error(error: ValueError) -> ImageError:
-    if "premature end" in str(error).lower():
-        return _named("truncated_image", "the JPEG ends before its picture does")
-    return _named("corrupt_image", "the JPEG's data cannot be decoded")
-
-
 def _decode_other(data: bytes, options: ImageOptions) -> _Decoded:
-    try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            _check_pixels((image.height, image.width), options)
-            image.load()  # TIFF and AVIF are turned while they load: orientation is asked for afterwards.
-            exif = _pillow_exif(image)
-            pixels = _oriented(_as_rgb(image), _orientation(exif))
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise _named("not_an_image", "the bytes are no picture in a known format") from error
-    except (OSError, EOFError) as error:
-        name = "truncated_image" if "truncated" in str(error) or isinstance(error, EOFError) else "corrupt_image"
-        raise _named(name, "the picture's data cannot be decoded") from error
-    except Exception as error:  # Pillow's readers raise whatever their parsers stumble over.
-        raise _named("corrupt_image", "the picture's data cannot be decoded") from error
+    with opened(data, max_pixels=options.max_pixels) as image:
+        image.load()  # TIFF and AVIF are turned while they load: orientation is asked for afterwards.
+        exif = _pillow_exif(image)
+        pixels = _oriented(as_rgb(image), _orientation(exif))
     original = (pixels.shape[0], pixels.shape[1])
     _check_size(original, options)
     return _Decoded(pixels=pixels, original=original, exif=exif)
 
 
-def _as_rgb(image: Image.Image) -> Pixels:
-    """The first frame as RGB: transparent parts over white, 16 bits scaled to 8."""
-    if image.mode.startswith("I") or image.mode == "F":
-        deep = np.asarray(image).astype(np.float64)
-        scale = 257.0 if image.mode.startswith("I;16") or deep.max(initial=0) > 255 else 1.0
-        return np.repeat(np.clip(np.rint(deep / scale), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        image = Image.new("RGB", clear.size, WHITE)
-        image.paste(clear, mask=clear.getchannel("A"))
-    return np.array(image.convert("RGB"))
-
-
-def _check_pixels(size: Size, options: ImageOptions) -> None:
-    if size[0] * size[1] > options.max_pixels:
-        raise _named("too_many_pixels", f"more than {options.max_pixels} pixels")
-
-
 def _check_size(size: Size, options: ImageOptions) -> None:
     shorter, longer, area = min(size), max(size), size[0] * size[1]
     if shorter < max(1, options.min_image_size):
-        raise _named("too_small", f"the shorter side is under {max(1, options.min_image_size)} pixels")
+        raise picture_error("too_small", f"the shorter side is under {max(1, options.min_image_size)} pixels")
     if area > options.max_image_area:
-        raise _named("area_too_large", f"more than {options.max_image_area:g} pixels")
+        raise picture_error("area_too_large", f"more than {options.max_image_area:g} pixels")
     if longer / shorter > options.max_aspect_ratio:
-        raise _named("aspect_ratio_too_large", f"longer than {options.max_aspect_ratio:g} times its shorter side")
+        raise picture_error(
+            "aspect_ratio_too_large", f"longer than {options.max_aspect_ratio:g} times its shorter side"
+        )
 
 
 def _encode(pixels: Pixels, options: ImageOptions) -> bytes:
@@ -206,7 +148,7 @@ def _encode(pixels: Pixels, options: ImageOptions) -> bytes:
     flag = cv2.IMWRITE_PNG_COMPRESSION if options.encode_format == "png" else cv2.IMWRITE_WEBP_QUALITY
     done, data = cv2.imencode(f".{options.encode_format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [flag, quality])
     if not done:
-        raise _named("encode_failed", f"cannot be written as {options.encode_format}")
+        raise picture_error("encode_failed", f"cannot be written as {options.encode_format}")
     return bytes(data.tobytes())
 
 
@@ -280,7 +222,3 @@ def _exif_text(value: object) -> str:
 
 def _pixels(array: Any) -> Pixels:
     return np.asarray(array, dtype=np.uint8)
-
-
-def _named(name: str, message: str) -> ImageError:
-    return ImageError(name, f"{name}: {message}")

@@ -1,0 +1,105 @@
+"""Pixels from a picture's bytes, whoever made them: what packing and reading have in common.
+
+JPEGs go through simplejpeg, everything else through Pillow. Every failure is an ImageError with one of a few names, and
+pixels are counted before anything is decoded.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from tarloom.errors import ImageError
+
+Pixels = npt.NDArray[np.uint8]
+"""RGB, shape (height, width, 3)."""
+Size = tuple[int, int]
+"""Height, width."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""Others are not opened: some of Pillow's readers start programs."""
+WHITE = (255, 255, 255)
+
+Image.init()  # Once, before threads open pictures: Pillow knows a format only when its reader is loaded.
+
+
+def picture_error(name: str, reason: str) -> ImageError:
+    """The error of this name, its text the same wherever it is raised."""
+    return ImageError(name, f"{name}: {reason}")
+
+
+def check_pixels(size: Size, max_pixels: int) -> None:
+    """Raises ImageError too_many_pixels."""
+    if size[0] * size[1] > max_pixels:
+        raise picture_error("too_many_pixels", f"more than {max_pixels} pixels")
+
+
+def jpeg_size(data: bytes) -> Size | None:
+    """The size of a JPEG that simplejpeg decodes to RGB; None for CMYK, unusual samplings, and what is no JPEG."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except (ValueError, KeyError):  # KeyError: a header that ends before it names its sampling
+        return None
+    return (height, width) if colours in ("YCbCr", "RGB", "Gray") else None
+
+
+def decode_jpeg(data: bytes, *, at_least: Size = (0, 0)) -> Pixels:
+    """Decode at the smallest of the format's own scales (1/2 to 1/8) that keeps at least this size; (0, 0): in full.
+
+    Raises ImageError truncated_image or corrupt_image.
+    """
+    # Scales between 1 and 1/2 take longer to decode than the whole: min_factor leaves them out.
+    decode = partial(simplejpeg.decode_jpeg, data, min_height=at_least[0], min_width=at_least[1], min_factor=2)
+    try:
+        return _leniently(decode)
+    except ValueError as error:
+        if "premature end" in str(error).lower():
+            raise picture_error("truncated_image", "the JPEG ends before its picture does") from error
+        raise picture_error("corrupt_image", "the JPEG's data cannot be decoded") from error
+
+
+def _leniently(decode: Callable[..., Pixels]) -> Pixels:
+    """Decode strictly, but let pass what harms nothing: bytes between the segments, which many cameras leave."""
+    try:
+        return decode()
+    except ValueError as error:
+        if "extraneous bytes" not in str(error):
+            raise
+        return decode(strict=False)
+
+
+@contextmanager
+def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """The picture in Pillow; whatever its readers raise inside the block comes out as an ImageError."""
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            check_pixels((image.height, image.width), max_pixels)
+            yield image
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise picture_error("not_an_image", "the bytes are no picture in a known format") from error
+    except Image.DecompressionBombError as error:
+        raise picture_error("too_many_pixels", "far more than Pillow opens") from error
+    except Exception as error:  # Pillow's readers raise whatever their parsers stumble over.
+        cut = isinstance(error, EOFError) or (isinstance(error, OSError) and "truncated" in str(error))
+        name = "truncated_image" if cut else "corrupt_image"
+        raise picture_error(name, "the picture's data cannot be decoded") from error
+
+
+def as_rgb(image: Image.Image) -> Pixels:
+    """The first frame as RGB: transparent parts over white, 16 bits scaled to 8."""
+    if image.mode.startswith("I") or image.mode == "F":
+        deep = np.asarray(image).astype(np.float64)
+        scale = 257.0 if image.mode.startswith("I;16") or deep.max(initial=0) > 255 else 1.0
+        return np.repeat(np.clip(np.rint(deep / scale), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        image = Image.new("RGB", clear.size, WHITE)
+        image.paste(clear, mask=clear.getchannel("A"))
+    return np.array(image.convert("RGB"))
