@@ -6,17 +6,14 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tarloom.errors import ShardError
+from tarloom.errors import ImageError, ShardError
+from tarloom.process.pictures import IMAGE_MEMBERS
 from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import Piece
 
-IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-LARGEST_PIXELS = 100_000_000
-"""Pictures of more pixels are not decoded for a thumbnail."""
 WHOLE_SHARD = 1 << 62
 ORIGINAL_CAPTION = ("caption", "txt")
 """Where a sample's own caption is: in the metadata, or a member."""
@@ -91,16 +88,14 @@ def original_column(dataset: Dataset) -> str | None:
 
 def make_thumbnail(data: bytes, size: int) -> Image.Image | None:
     """The picture as one sees it, RGB, its longer side at most `size` pixels; None where it cannot be decoded."""
+    from tarloom.read.decode import decode_rgb  # loads the codecs: only where pictures are decoded
+
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            if picture.width * picture.height > LARGEST_PIXELS:
-                return None
-            picture.draft("RGB", (2 * size, 2 * size))
-            upright = ImageOps.exif_transpose(picture)
-            upright.thumbnail((size, size))
-            return _on_white(upright)
-    except Exception:  # Pillow's readers raise whatever their parsers stumble over; the page says "not decodable".
+        picture = Image.fromarray(decode_rgb(data, at_least=2 * size))
+    except ImageError:  # the page says "not decodable"
         return None
+    picture.thumbnail((size, size))
+    return picture
 
 
 def data_uri(picture: Image.Image) -> str:
@@ -135,10 +130,3 @@ def _spots(pieces: Sequence[Piece], rows: Sequence[int]) -> Iterator[Spot]:
             before += pieces[number].rows
             number += 1
         yield Spot(piece=number, row=row - before)
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layered = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")

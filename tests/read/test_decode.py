@@ -79,6 +79,7 @@ def test_a_jpeg_may_be_decoded_smaller_but_keeps_the_pixels_asked_for(at_least, 
         (encoded(picture(200, 200), quality=95)[:-400], "truncated_image"),
         (encoded(picture(200, 200), "PNG")[:-40], "truncated_image"),
         (b"\xff\xd8\xff" + bytes(100), "not_an_image"),
+        (encoded(picture()).replace(b"\xff\xdb", bytes(20) + b"\xff\xdb", 1), "corrupt_image"),
     ],
 )
 def test_what_is_no_whole_picture_has_a_named_error(data, name):
