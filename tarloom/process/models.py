@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import textwrap
 from pathlib import Path
 
 from tarloom.errors import UsageError
@@ -9,6 +10,8 @@ from tarloom.errors import UsageError
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SAMPLE_BYTES = 1 << 20
 HUB_SECONDS = 15.0
+_REASON_CHARACTERS = 300
+"""Of a framework's message: its first line alone often says no more than that there are reasons."""
 
 
 def is_folder(model: str) -> bool:
@@ -53,7 +56,7 @@ def model_identity(model: str, *, revision: str | None = None) -> str:
 
 def cannot_load(model: str, error: Exception) -> UsageError:
     """The error to raise where a framework cannot load or use the model."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = textwrap.shorten(str(error), _REASON_CHARACTERS, placeholder=" ...") or type(error).__name__
     return UsageError(f"{model}: the model cannot be used here: {reason}; check its name or folder")
 
 

@@ -122,7 +122,7 @@ def _load(kind: Any, stage: EmbedStage, **options: Any) -> Any:
         return kind.from_pretrained(
             model_location(stage.model), revision=stage.revision, local_files_only=is_folder(stage.model), **options
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # of transformers, safetensors, tokenizers or whatever else reads a part of it
         raise cannot_load(stage.model, error) from error
 
 

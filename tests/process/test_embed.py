@@ -18,6 +18,7 @@ from tarloom.process.run import ProcessConfig, ProcessJob
 from tests.process.shards import CLIP, ROOT, encoded, scene_shards, sidecars, write_shard
 
 SHARDS, ROWS = 3, 40
+HALF_OF_THE_WEIGHTS = CLIP.joinpath("model.safetensors").read_bytes()[:100_000]
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +159,13 @@ def test_a_model_that_cannot_embed_is_a_usage_error(shards, model, message):
     assert sidecars(shards, "clip") == {}
 
 
-def test_weights_that_are_missing_are_a_usage_error(shards, tmp_path):
+@pytest.mark.parametrize("weights", [None, b"", HALF_OF_THE_WEIGHTS], ids=["missing", "empty", "half"])
+def test_weights_that_are_missing_or_half_copied_are_a_usage_error_that_names_the_model(shards, tmp_path, weights):
     broken = shutil.copytree(CLIP, tmp_path / "clip")
     (broken / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match="cannot be used here"):
+    if weights is not None:
+        (broken / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UsageError, match=f"{broken}: the model cannot be used here"):
         embed(shards, model=broken)
 
 
