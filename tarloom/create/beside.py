@@ -29,7 +29,7 @@ class FolderFetcher:
     def _read_row(self, row: Row) -> Fetched:
         assert row.url is not None, "a picture of a folder has a path"
         found = {extension: self._read(name) for extension, name in row.beside.items()}
-        text = {extension: data.decode("utf-8", "replace").strip() for extension, data in found.items()}
+        text = {extension: data.decode("utf-8-sig", "replace").strip() for extension, data in found.items()}
         names = {"txt": "caption", "cls": "cls"}
         return Fetched(
             data=self._read(row.url),

@@ -118,6 +118,8 @@ def shaping_options(config: CreateConfig) -> dict[str, str]:
 def check_options(config: CreateConfig) -> None:
     """Raise UsageError for values that cannot work together, or at all."""
     images, web, sharding = config.images, config.web, config.sharding
+    if not config.source or not config.output:
+        raise UsageError(f"{'output' if config.source else 'source'} is empty; name a place")
     best = 9 if images.encode_format == "png" else 100
     at_least = {
         "image_size": (images.image_size, 1),
@@ -131,7 +133,7 @@ def check_options(config: CreateConfig) -> None:
         "oom_shard_count": (sharding.oom_shard_count, 1),
     }
     for name, (value, least) in at_least.items():
-        if value < least:
+        if not value >= least:
             raise UsageError(f"{name} must be at least {least}, not {value}")
     if not web.timeout > 0:
         raise UsageError(f"timeout must be more than 0 seconds, not {web.timeout}")

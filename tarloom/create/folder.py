@@ -60,12 +60,13 @@ class PictureFolder:
         return self._any_has("txt")
 
     def fingerprint(self) -> str:
-        """A digest of every file's name, size and, on this machine's disks, time of last change."""
+        """A digest of the name, size and version of every picture and of what lies beside it."""
+        columns = self._table.select(["url", *map(beside_column, BESIDE)]).itercolumns()
+        used = {name for column in columns for name in column.to_pylist()}
         hasher = hashlib.sha256()
         for file in self._files:
-            path = file.storage.local_path(file.entry.name)
-            version = file.entry.etag if path is None else path.stat().st_mtime_ns
-            hasher.update(json.dumps([file.entry.name, file.entry.size, version]).encode())
+            if file.entry.name in used:
+                hasher.update(json.dumps([file.entry.name, file.entry.size, _version(file)]).encode())
         return f"sha256:{hasher.hexdigest()}"
 
     def tables(self, additional: pa.Schema, start: int) -> Iterator[pa.Table]:
@@ -88,6 +89,15 @@ class PictureFolder:
     def _any_has(self, extension: str) -> bool:
         column = self._table.column(beside_column(extension))
         return column.null_count < len(column)
+
+
+def _version(file: InputFile) -> str | int | None:
+    """The file's ETag or, on this machine's disks, the time of its last change."""
+    path = file.storage.local_path(file.entry.name)
+    try:
+        return file.entry.etag if path is None else path.stat().st_mtime_ns
+    except OSError as error:
+        raise UsageError(f"{file.where}: {error.strerror}; leave the source alone while it is read") from error
 
 
 def picture_key(name: str) -> str:

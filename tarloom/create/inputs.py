@@ -105,6 +105,22 @@ def find_files(source: str) -> tuple[list[InputFile], bool]:
     return found, folder
 
 
+def outside(files: list[InputFile], output: str) -> list[InputFile]:
+    """The files of a source's folder but those of the output, where that lies in it: what a run makes is no source.
+
+    Raises UsageError where both are one folder, and where nothing is left.
+    """
+    storage, made = files[0].storage, open_storage(output)
+    if made.url == storage.url:
+        raise UsageError(f"output {made.url}: is the folder of the source; choose another, which may lie in it")
+    if not made.url.startswith(f"{storage.url}/"):
+        return files
+    kept = [file for file in files if not file.where.startswith(f"{made.url}/")]
+    if not kept:
+        raise UsageError(f"source {storage.url}: nothing in it but the output")
+    return kept
+
+
 def digest(files: Sequence[InputFile]) -> str:
     """What the files hold, as "sha256:HEX": of their bytes, whatever they are called and wherever they lie."""
     parts = (f"{file.entry.size}:{_digest_of(file)}" for file in files)
@@ -137,7 +153,7 @@ def _is_hidden(name: str) -> bool:
 
 def _globbed(pattern: str) -> list[InputFile]:
     if "://" not in pattern:
-        places = (split_location(path) for path in sorted(glob.glob(pattern, recursive=True)))
+        places = (split_location(path) for path in sorted(glob.glob(os.path.expanduser(pattern), recursive=True)))
         found = ((storage, _file_entry(storage, name)) for storage, name in places)
         return [InputFile(storage=storage, entry=entry) for storage, entry in found if entry is not None]
     folders = pattern.split("/")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
 from tarloom.create.folder import PICTURES, PictureFolder
-from tarloom.create.inputs import InputFile, digest, find_files
+from tarloom.create.inputs import InputFile, digest, find_files, outside
 from tarloom.create.lists import ListReader, open_reader
 from tarloom.errors import UsageError
 
@@ -62,6 +62,8 @@ class UrlLists:
 def open_source(config: CreateConfig) -> Source:
     """The source that the options name. Raises UsageError where there is none, or it is of no known kind."""
     files, is_folder = find_files(config.source)
+    if is_folder:
+        files = outside(files, config.output)
     wanted = config.lists.input_format
     pictures = any(file.extension in PICTURES for file in files)
     if is_folder and (wanted == "images" or (wanted == "auto" and pictures)):

@@ -37,6 +37,7 @@ def assert_one_clear_line(ended: subprocess.CompletedProcess[str], code: int, *w
     ("source", "options", "words"),
     [
         ("{tmp}/absent", [], ["absent"]),
+        ("", [], ["source is empty"]),
         ("{tmp}/empty", [], ["empty"]),
         ("{tmp}/empty.csv", [], ["empty.csv"]),
         ("{tmp}/list.csv", ["--url-col", "link"], ["link", "url"]),

@@ -185,8 +185,27 @@ def test_shards_without_a_plan_are_never_overwritten(tmp_path, pictures):
     assert (tmp_path / "out" / "00000.tar").read_bytes() == b"somebody's"
 
 
+@pytest.mark.parametrize("kind", ["pictures", "list"])
+def test_the_output_may_lie_in_the_folder_of_the_source(tmp_path, pictures, kind):
+    source = pictures if kind == "pictures" else tmp_path / "lists"
+    source.mkdir(exist_ok=True)
+    if kind == "list":
+        write_list(source / "urls.txt", ["http://10.0.0.1/a.jpg"])
+    made = create(source, source / "shards")
+    (source / "shards" / "00000_stats.json").unlink()
+    assert create(source, source / "shards").rows == made.rows
+    with pytest.raises(UsageError, match="is the folder of the source"):
+        create(source, source)
+
+
+def test_files_that_belong_to_no_picture_do_not_change_a_source(tmp_path, pictures):
+    create(pictures, tmp_path / "out")
+    (pictures / "notes.txt").write_text("for myself")
+    assert create(pictures, tmp_path / "out").skipped == 2
+
+
 def test_a_folder_keeps_captions_classes_and_json(tmp_path, pictures):
-    (pictures / "0001.json").write_text('{"licence": "CC0", "width": 9999}')
+    (pictures / "0001.json").write_text('{"licence": "CC0", "width": 9999}', encoding="utf-8-sig")
     (pictures / "0002.json").write_text("nonsense")
     (pictures / "0003.jpg").write_bytes(b"no picture")
     create(pictures, tmp_path / "out", number_sample_per_shard=100)
