@@ -6,7 +6,6 @@
     00000.caption.parquet         a sidecar: one row for every key of the tar, in tar order
     _tarloom/plan.json            what was planned
     _tarloom/index/00000.parquet  where every member lies in its tar
-    _tarloom/catalog.parquet      one row a shard
 
 A shard is called by its tar's name without ".tar", relative to the dataset's folder: "00000", or "train/part-7" in
 a foreign folder. Files and folders whose names begin with "_" or "." are never shards.
@@ -15,7 +14,6 @@ a foreign folder. Files and folders whose names begin with "_" or "." are never 
 TAR_SUFFIX = ".tar"
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
-CATALOG = f"{PRIVATE}/catalog.parquet"
 
 
 def numbered_shard(number: int, digits: int = 5) -> str:

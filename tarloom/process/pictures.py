@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from tarloom.errors import ImageError
-from tarloom.process.stage import FAILED, SKIPPED, SUCCESS
+from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 """Extensions that hold a picture. Of a sample with several, the first in this order is taken."""

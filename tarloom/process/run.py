@@ -22,13 +22,14 @@ from tarloom.format.layout import sidecar_name
 from tarloom.format.sidecar import (
     ERROR,
     STATUS,
+    SUCCESS,
     SidecarInfo,
     check_stage_name,
     read_sidecar,
     sidecar_info,
     write_sidecar,
 )
-from tarloom.process.stage import SUCCESS, Stage, StageWorker, result_schema
+from tarloom.process.stage import Stage, StageWorker, result_schema
 from tarloom.read.batches import read_piece
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.pieces import Piece

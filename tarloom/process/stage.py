@@ -12,8 +12,6 @@ import pyarrow as pa
 from tarloom.format.index import KEY
 from tarloom.format.sidecar import ERROR, STATUS
 
-SUCCESS, FAILED, SKIPPED = "success", "failed", "skipped"
-
 
 class StageWorker(Protocol):
     """Built once per process, where the work runs: holds the model."""

@@ -16,10 +16,11 @@ from PIL import Image
 
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import missing_extra
+from tarloom.format.sidecar import FAILED, SUCCESS
 from tarloom.process.caption import CaptionStage
 from tarloom.process.models import cannot_load, model_location
 from tarloom.process.pictures import Decoder, Picture
-from tarloom.process.stage import FAILED, SUCCESS, result_table
+from tarloom.process.stage import result_table
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from source_data.scenes import HELD_OUT_SEEDS, scene
 from tarloom.errors import UsageError
-from tarloom.process.stage import FAILED, SUCCESS, result_table
+from tarloom.format.sidecar import FAILED, SUCCESS
+from tarloom.process.stage import result_table
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "source_data/models/clip"
