@@ -137,5 +137,7 @@ def check_options(config: CreateConfig) -> None:
             raise UsageError(f"{name} must be at least {least}, not {value}")
     if not web.timeout > 0:
         raise UsageError(f"timeout must be more than 0 seconds, not {web.timeout}")
+    if not web.user_agent.isprintable():
+        raise UsageError(f"user_agent must be one line of text, not {web.user_agent!r}")
     if not 0 <= images.encode_quality <= best:
         raise UsageError(f"encode_quality of {images.encode_format} is 0 to {best}, not {images.encode_quality}")

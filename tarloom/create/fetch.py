@@ -6,6 +6,7 @@ are tried again after a growing, jittered pause; the others are final at once.
 
 import asyncio
 import random
+import resource
 import socket
 import time
 from email.utils import parsedate_to_datetime
@@ -16,15 +17,17 @@ import aiohttp
 from yarl import URL
 
 from tarloom.create.config import WebOptions
-from tarloom.create.guard import RefusedAddress, Resolver, guarded_socket, parse_networks
+from tarloom.create.guard import LOOKUPS_AT_ONCE, RefusedAddress, Resolver, guarded_socket, parse_networks
 from tarloom.create.rows import Fetched, Row
-from tarloom.errors import FetchError
+from tarloom.errors import FetchError, UsageError
 
 SCHEMES = ("http", "https")
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 FIRST_PAUSE = 0.5
 """Seconds before the first retry; each further pause is twice as long."""
 MAX_HEADER_BYTES = 32 * 1024
+OTHER_FILES = 64
+"""Open files of a worker besides its sockets."""
 
 
 class WebFetcher:
@@ -35,6 +38,7 @@ class WebFetcher:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        _allow_open_files(self._options.thread_count)
         connector = aiohttp.TCPConnector(
             limit=0,
             ttl_dns_cache=300,
@@ -101,6 +105,22 @@ class WebFetcher:
         return b"".join(chunks)
 
 
+def _allow_open_files(downloads: int) -> None:
+    """Make room for the sockets of so many downloads: rows must not fail for a limit of this machine.
+
+    Raises UsageError where there is none to be had.
+    """
+    needed = downloads + LOOKUPS_AT_ONCE + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != hard < needed:
+        raise UsageError(
+            f"{downloads} downloads at once need {needed} open files, but {hard} are allowed; "
+            "lower thread_count or raise ulimit -n"
+        )
+    if resource.RLIM_INFINITY != soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 class _Failure(Exception):
     """One try failed, and how long the server asks to wait."""
 
@@ -116,11 +136,12 @@ def check_url(url: str | None) -> URL:
         raise _named("bad_url", "the row has no URL")
     try:
         parsed = URL(url.strip())
+        host = parsed.host  # decoded only here, where it is international
     except ValueError as error:
         raise _named("bad_url", "not a valid URL") from error
     if parsed.scheme not in SCHEMES:
         raise _named("scheme_refused" if parsed.scheme else "bad_url", "only http and https are fetched")
-    if not parsed.host:
+    if not host:
         raise _named("bad_url", "the URL has no host")
     return parsed
 
@@ -171,9 +192,9 @@ def seconds_asked_for(retry_after: str | None) -> float:
     """The pause that a Retry-After header asks for, a number of seconds or a date; 0 where it cannot be read."""
     if not retry_after:
         return 0
-    if retry_after.strip().isdigit():
-        return float(retry_after)
     try:
+        if retry_after.strip().isdecimal():
+            return float(retry_after)
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0

@@ -1,6 +1,8 @@
 """Downloads: each misbehaviour has its name, and none takes longer than its deadline allows."""
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import pytest
@@ -52,6 +54,7 @@ def test_each_misbehaviour_has_its_name_and_ends_in_time(photo_server, trouble):
         ("http://[::1", "bad_url"),
         ("http://127.0.0.1:99999/", "bad_url"),
         (f"http://{'a' * 80}.test/", "bad_url"),
+        ("http://xn--a.invalid/", "bad_url"),
         ("ftp://127.0.0.1/x.jpg", "scheme_refused"),
         ("data:image/png;base64,AAAA", "scheme_refused"),
         ("http://127.0.0.1:1/closed.jpg", "connect"),
@@ -89,6 +92,17 @@ def test_a_pause_that_the_server_asks_for_is_kept(photo_server):
     assert 0.9 < time.monotonic() - started < 3
 
 
+def test_more_downloads_than_open_files_are_refused_and_no_row_fails_for_it():
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 300))\n"
+        "from tarloom.create.fetch import _allow_open_files\n"
+        "_allow_open_files(64); assert resource.getrlimit(resource.RLIMIT_NOFILE) == (192, 300)\n"
+        "_allow_open_files(1000)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "UsageError: 1000 downloads at once need 1128 open files, but 300 are allowed" in ended.stderr
+
+
 def test_final_failures_are_asked_for_once(photo_server):
     photo_server.requests.clear()
     failure(f"{photo_server.url}/trouble/missing.jpg", retries=5)
@@ -113,3 +127,12 @@ def test_retry_after_may_be_seconds_or_a_date():
     assert seconds_asked_for("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert seconds_asked_for("Fri, 31 Dec 2099 23:59:59 GMT") > 10**9
     assert seconds_asked_for("soon") == seconds_asked_for(None) == 0
+
+
+@pytest.mark.parametrize("asked", ["\u00b2", "-5", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
+def test_a_retry_after_that_makes_no_sense_is_none(asked):
+    assert seconds_asked_for(asked) == 0
+
+
+def test_a_retry_after_beyond_all_measure_is_capped():
+    assert pause_before_retry(0, seconds_asked_for("9" * 5000), 10) == 10

@@ -149,6 +149,8 @@ def test_options_that_do_not_shape_the_output_may_change(created):
         ({"encode_quality": 101}, "encode_quality of jpg is 0 to 100"),
         ({"encode_quality": 95, "encode_format": "png"}, "encode_quality of png is 0 to 9"),
         ({"timeout": 0}, "timeout must be more than 0"),
+        ({"max_wait": float("nan")}, "max_wait must be at least 0"),
+        ({"user_agent": "a\nb"}, "user_agent must be one line"),
         ({"allow_private": ("nonsense",)}, "allow_private"),
         ({"shards": "x"}, "write A:B"),
         ({"number_sample_per_shard": 0}, "number_sample_per_shard"),
