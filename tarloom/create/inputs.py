@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
+from tarloom.format.streams import open_stream
 
 COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".gz": "gzip", ".zst": "zstd"}
 WILDCARDS = "*?["
@@ -57,35 +57,7 @@ class InputFile:
                 return pa.OSFile(os.fsencode(path), "r")  # type: ignore[arg-type]  # the stubs know only str
             except OSError as error:
                 raise UsageError(f"{self.where}: cannot be read ({error.strerror or error})") from error
-        return pa.PythonFile(io.BufferedReader(_RangeReader(self), CHUNK_BYTES), mode="r")
-
-
-class _RangeReader(io.RawIOBase):
-    """A remote file read by byte ranges."""
-
-    def __init__(self, file: InputFile) -> None:
-        self._file = file
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.entry.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        size = min(len(buffer), self._file.entry.size - self._position)
-        if size <= 0:
-            return 0
-        found = self._file.storage.read_ranges(self._file.entry.name, [self._position], [size])[0]
-        buffer[:size] = found
-        self._position += size
-        return size
+        return pa.PythonFile(open_stream(self.storage, self.entry), mode="r")
 
 
 def find_files(source: str) -> tuple[list[InputFile], bool]:

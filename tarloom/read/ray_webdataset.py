@@ -15,12 +15,12 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, Loca
 
 from tarloom.errors import CorruptShard, EngineError, UsageError, missing_extra
 from tarloom.format.storage import Entry, Storage
+from tarloom.format.streams import open_stream
 from tarloom.format.tar import split_name
 from tarloom.read.dataset import Dataset
 from tarloom.read.ray_data import first_line, root_cause, tallies
 from tarloom.read.ray_session import session
 from tarloom.read.scan import ScanConfig, Tallier, Tally
-from tarloom.read.streams import open_stream
 
 try:
     import ray.data

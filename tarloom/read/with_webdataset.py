@@ -14,11 +14,11 @@ from tarloom.engines.base import Worker
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import CorruptShard, ShardError, UsageError, missing_extra
 from tarloom.format.storage import Storage
+from tarloom.format.streams import open_stream
 from tarloom.format.tar import split_name
 from tarloom.read.catalog import ShardFiles
 from tarloom.read.dataset import Dataset
 from tarloom.read.scan import ScanConfig, Tallier, Tally
-from tarloom.read.streams import open_stream
 
 try:
     from webdataset import DataPipeline, split_by_node, split_by_worker

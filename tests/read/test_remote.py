@@ -4,8 +4,8 @@ import pytest
 
 import tarloom
 from tarloom.errors import StorageError, UsageError
+from tarloom.format import streams
 from tarloom.format.storage import open_storage
-from tarloom.read import streams
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
 from tests.read.samples import digest_of, packed_samples

@@ -1,4 +1,4 @@
-"""A tar of any storage as a file object that is read from front to back, for libraries that want one."""
+"""A file of any storage as a file object, for libraries that want one; best read from front to back."""
 
 import io
 
@@ -23,9 +23,6 @@ class StorageStream(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size}[whence]
