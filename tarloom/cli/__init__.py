@@ -4,14 +4,16 @@ Exit codes: 0 all rows accounted for and every shard committed; 1 stopped by an 
 3 finished, but shards were lost or damage was found; 130 interrupted.
 """
 
+import signal
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tarloom import __version__
-from tarloom.cli.commands import COMMANDS
-from tarloom.cli.console import complain, show
-from tarloom.cli.parse import parse, program_name
 from tarloom.errors import TarloomError, UsageError
+
+if TYPE_CHECKING:
+    from tarloom.cli.commands import Command
 
 INTERRUPTED = 130
 
@@ -21,18 +23,33 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
 
     defaults: values of options, by name, where a program's differ from the command's.
     """
-    prog = program_name(command)
+    # Shells start background jobs with SIGINT ignored; a job that is asked to stop should stop, and say how to go on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    program = _program_name(command)
     try:
-        options = parse(COMMANDS[command], argv or sys.argv[1:], prog=prog, defaults=defaults)
-        finished = options.execute()
+        return _execute(program, command, argv or sys.argv[1:], defaults)
     except KeyboardInterrupt:
-        complain(prog, "interrupted; nothing is left half-done: run the same command again")
+        _complain(program, "interrupted; nothing is left half-done: run the same command again")
         return INTERRUPTED
     except TarloomError as error:
-        complain(prog, f"error: {error}")
+        _complain(program, f"error: {error}")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str, Any]) -> int:
+    from tarloom.cli.console import show  # what takes its time to load is loaded where Ctrl-C is caught
+    from tarloom.cli.parse import parse
+
+    options = parse(_commands()[command], argv, prog=program, defaults=defaults)
+    finished = options.execute()
     show(finished, as_json=options.json)
     return finished.exit_code
+
+
+def _commands() -> dict[str, type["Command"]]:
+    from tarloom.cli.commands import COMMANDS
+
+    return COMMANDS
 
 
 def main() -> int:
@@ -44,14 +61,26 @@ def main() -> int:
     if word in ("-V", "--version"):
         sys.stdout.write(f"tarloom {__version__}\n")
         return 0
-    if word not in COMMANDS:
-        complain("tarloom", f"error: unknown command {word!r}; use one of {', '.join(COMMANDS)}")
+    if word not in _commands():
+        _complain("tarloom", f"error: unknown command {word!r}; use one of {', '.join(_commands())}")
         return 2
     del sys.argv[1]
     return run(word)
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = (f"  {name:{width}}  {(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items())
+    commands = _commands()
+    width = max(map(len, commands))
+    lines = (f"  {name:{width}}  {(kind.__doc__ or '').splitlines()[0]}" for name, kind in commands.items())
     return "usage: tarloom COMMAND [OPTIONS]\n\n" + "\n".join(lines) + "\n\ntarloom COMMAND --help lists its options.\n"
+
+
+def _program_name(command: str) -> str:
+    """What the user typed: the program's file name, or "tarloom COMMAND"."""
+    typed = sys.argv[0].rpartition("/")[2]
+    return typed if typed.endswith(".py") and typed != "__main__.py" else f"tarloom {command}"
+
+
+def _complain(program: str, message: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"{program}: {' '.join(message.split())}\n")

@@ -51,11 +51,6 @@ def show(finished: Finished, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def complain(prog: str, message: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write(f"{prog}: {' '.join(message.split())}\n")
-
-
 def _watch_bar(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
     columns = (
         TextColumn("{task.description}"),

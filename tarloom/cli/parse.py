@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -35,12 +34,6 @@ def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: M
         if stop.code in (0, None):
             raise
         raise UsageError(f"{_one_line(complaint.getvalue())}; see {prog} --help") from None
-
-
-def program_name(command: str) -> str:
-    """What the user typed: the program's file name, or "tarloom COMMAND"."""
-    typed = sys.argv[0].rpartition("/")[2]
-    return typed if typed.endswith(".py") and typed != "__main__.py" else f"tarloom {command}"
 
 
 def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructConstructorSpec | None:

@@ -1,0 +1,46 @@
+"""Ctrl-C, whenever it comes and however the program was started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+PROGRAM = str(REPOSITORY / "create" / "create_webdataset.py")
+OPTIONS = ["--source", str(REPOSITORY / "source_data" / "pictures"), "--image-size", "2048", "--output"]
+
+
+def wait_until_it_loads(process: int) -> None:
+    """Until the program is beyond Python's own start and has begun to load its libraries."""
+    while "pyarrow" not in Path(f"/proc/{process}/maps").read_text():
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
+def test_ctrl_c_while_a_program_loads_or_works_ends_it_with_one_line(tmp_path, delay):
+    words = [sys.executable, PROGRAM, *OPTIONS, str(tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until_it_loads(process.pid)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert len(said.splitlines()) == 1
+    assert "run the same command again" in said
+
+
+def test_a_background_job_of_a_script_can_be_interrupted_too(tmp_path):
+    command = f"{sys.executable} {PROGRAM} {' '.join(OPTIONS)} {tmp_path}/out"
+    script = f"{command} & echo $!; wait $!"
+    shell = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = int(shell.stdout.readline())
+    wait_until_it_loads(process)
+    os.kill(process, signal.SIGINT)
+    shell.communicate(timeout=30)
+    assert shell.returncode == 130
