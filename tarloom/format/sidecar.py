@@ -83,14 +83,19 @@ def sidecar_info(storage: Storage, shard: str, stage: str) -> SidecarInfo | None
     return info
 
 
-def list_sidecars(names: Iterable[str], shard: str) -> list[str]:
-    """The stages whose sidecars of a shard are among these file names, sorted.
+def find_sidecars(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The stages whose sidecars are among a dataset's file names: by shard, sorted; shards without any are left out.
 
     "a.b.parquet" is the metadata of shard "a.b" where such a shard is among the names, else sidecar "b" of shard "a".
     """
     known = frozenset(names)
-    stages = (name[len(shard) + 1 : -len(".parquet")] for name in known if _may_belong(name, shard))
-    return sorted(s for s in stages if _STAGE_NAME.fullmatch(s) and tar_name(f"{shard}.{s}") not in known)
+    found: dict[str, list[str]] = {}
+    for name in known:
+        stem = name.removesuffix(".parquet")
+        shard, _, stage = stem.rpartition(".")
+        if stem != name and tar_name(shard) in known and tar_name(stem) not in known and _STAGE_NAME.fullmatch(stage):
+            found.setdefault(shard, []).append(stage)
+    return {shard: tuple(sorted(stages)) for shard, stages in found.items()}
 
 
 def check_fresh(info: SidecarInfo, index: ShardIndex, where: str) -> None:
@@ -100,10 +105,6 @@ def check_fresh(info: SidecarInfo, index: ShardIndex, where: str) -> None:
             f"{where}: made for {info.identity} with {info.rows} rows, but {tar_name(index.shard)} is now "
             f"{index.identity} with {index.rows}; run the stage again"
         )
-
-
-def _may_belong(name: str, shard: str) -> bool:
-    return name.startswith(f"{shard}.") and name.endswith(".parquet") and len(name) > len(shard) + len("..parquet")
 
 
 def _check_columns(schema: pa.Schema, where: str) -> None:

@@ -24,7 +24,7 @@ from tarloom.format.layout import (
     stats_name,
     tar_name,
 )
-from tarloom.format.sidecar import list_sidecars
+from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import TEMPORARY, LocalStorage, Storage
 from tarloom.format.verify_tables import check_index, check_metadata, check_sidecar, check_stats
 from tarloom.format.verify_tar import TarContents, read_tar
@@ -58,12 +58,16 @@ def verify(storage: Storage) -> Iterator[VerifyReport]:
     if not shards:
         raise UsageError(f"{storage.url}: no tar shards here; check the path")
     yield VerifyReport(shard="", rows=0, bytes=0, findings=tuple(verify_folder(storage, names)))
+    stages = find_sidecars(names)
     for shard in shards:
-        yield verify_shard(storage, shard, names)
+        yield verify_shard(storage, shard, names, stages.get(shard, ()))
 
 
-def verify_shard(storage: Storage, shard: str, names: Collection[str]) -> VerifyReport:
-    """Check one shard. names: of all files of the dataset, or at least of this shard's and the plan."""
+def verify_shard(storage: Storage, shard: str, names: Collection[str], stages: Collection[str]) -> VerifyReport:
+    """Check one shard. names: of all files of the dataset, or at least of this shard's and the plan.
+
+    stages: whose sidecars it has.
+    """
     findings = Findings(storage, shard)
     planned, tar = PLAN in names, storage.head(tar_name(shard))
     if tar is None:
@@ -73,7 +77,10 @@ def verify_shard(storage: Storage, shard: str, names: Collection[str]) -> Verify
         findings.add(tar_name(shard), f"not committed: {stats_name(shard)} is missing; run the creation again")
         return VerifyReport(shard=shard, rows=0, bytes=tar.size, findings=findings.all())
     contents = read_tar(storage, tar, findings)
-    _check_beside(findings, contents, names, planned=planned)
+    identities = _check_beside(findings, contents, names, planned=planned)
+    if contents is not None:
+        for stage in stages:
+            check_sidecar(findings, stage, contents, identities)
     rows = contents.index.rows if contents else 0
     return VerifyReport(shard=shard, rows=rows, bytes=tar.size, findings=findings.all())
 
@@ -91,7 +98,10 @@ def verify_folder(storage: Storage, names: Collection[str]) -> Iterator[Finding]
             yield Finding(shard="", file=str(path.relative_to(storage.url)), problem=problem, kind="warning")
 
 
-def _check_beside(findings: Findings, contents: TarContents | None, names: Collection[str], *, planned: bool) -> None:
+def _check_beside(
+    findings: Findings, contents: TarContents | None, names: Collection[str], *, planned: bool
+) -> tuple[str | None, str | None]:
+    """Check index, metadata and stats. Returns the identities of the tar that stats and index name."""
     shard = findings.shard
     if planned and index_name(shard) not in names:
         findings.add(index_name(shard), "missing; open the dataset once to make it anew")
@@ -101,10 +111,7 @@ def _check_beside(findings: Findings, contents: TarContents | None, names: Colle
     elif ours:
         findings.add(metadata_name(shard), "missing; make the shard anew")
     packed = check_stats(findings, contents, metadata)
-    if contents is not None:
-        stated = packed, check_index(findings, contents, packed)
-        for stage in list_sidecars(names, shard):
-            check_sidecar(findings, stage, contents, stated)
+    return packed, None if contents is None else check_index(findings, contents, packed)
 
 
 def _plan_findings(storage: Storage, names: frozenset[str]) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """What lies in a dataset's folder, from one listing; and what its indexes say, loaded in parallel when first needed."""
 
 import functools
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from tarloom.errors import UsageError
 from tarloom.format.index import KEY, ShardIndex, is_text, load_index
 from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
+from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
 from tarloom.read.pieces import Column
 
@@ -138,28 +139,17 @@ def _shards(storage: Storage) -> list[ShardFiles]:
     unnameable = next((shard for shard in tars if not is_text(shard)), None)
     if unnameable is not None:
         raise UsageError(f"{storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
-    sidecars = _sidecars(entries, tars)
+    sidecars = find_sidecars(entries)
     return [
         ShardFiles(
             shard=shard,
             tar=tars[shard],
             has_metadata=metadata_name(shard) in entries,
-            sidecars=tuple(sorted(sidecars.get(shard, ()))),
+            sidecars=sidecars.get(shard, ()),
         )
         for shard in sorted(tars)
         if PLAN not in entries or stats_name(shard) in entries
     ]
-
-
-def _sidecars(names: Iterable[str], shards: Container[str]) -> dict[str, list[str]]:
-    """The stages of each shard: SHARD.STAGE.parquet, where no shard is called SHARD.STAGE."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        stem = name.removesuffix(".parquet")
-        shard, _, stage = stem.rpartition(".")
-        if stem != name and stem not in shards and shard in shards:
-            found.setdefault(shard, []).append(stage)
-    return found
 
 
 def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:

@@ -9,7 +9,7 @@ from tarloom.format.index import IndexBuilder
 from tarloom.format.sidecar import (
     SidecarInfo,
     check_fresh,
-    list_sidecars,
+    find_sidecars,
     read_sidecar,
     sidecar_info,
     write_sidecar,
@@ -77,10 +77,7 @@ def test_a_stage_name_that_cannot_stand_in_a_file_name_is_refused(storage, table
 def test_sidecars_are_told_from_metadata_and_from_other_shards_files():
     names = ["a.tar", "a.parquet", "a.clip.parquet", "a.caption.parquet", "a_stats.json", "ab.clip.parquet"]
     names += ["a.b.tar", "a.b.parquet", "a.b.clip.parquet", "x/a.tar", "x/a.clip.parquet", "_tarloom/index/a.parquet"]
-    assert list_sidecars(iter(names), "a") == ["caption", "clip"]
-    assert list_sidecars(names, "a.b") == ["clip"]
-    assert list_sidecars(names, "x/a") == ["clip"]
-    assert list_sidecars(names, "c") == []
+    assert find_sidecars(iter(names)) == {"a": ("caption", "clip"), "a.b": ("clip",), "x/a": ("clip",)}
 
 
 def test_a_sidecar_of_another_version_of_its_shard_is_stale():
