@@ -140,15 +140,14 @@ class Verify:
     """Prove that every shard's tar, metadata, index, stats and sidecars agree; say what is wrong and where."""
 
     path: str
-    """The dataset's folder, local or remote."""
+    """The dataset's folder, or one of its tars, local or remote."""
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        from tarloom.format.storage import open_storage
         from tarloom.format.verify import verify
 
-        steps = verify(open_storage(self.path))
+        steps = verify(self.path)
         reports = list(watch(steps, title="verifying", total=None, done=lambda report: report.rows))
         found = [finding for report in reports for finding in report.findings]
         findings = [f"{f.file}: {f.problem}" for f in found if f.kind == "damage"]

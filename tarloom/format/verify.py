@@ -25,7 +25,7 @@ from tarloom.format.layout import (
     tar_name,
 )
 from tarloom.format.sidecar import find_sidecars
-from tarloom.format.storage import TEMPORARY, LocalStorage, Storage
+from tarloom.format.storage import TEMPORARY, LocalStorage, Storage, open_dataset_storage
 from tarloom.format.verify_tables import check_index, check_metadata, check_sidecar, check_stats
 from tarloom.format.verify_tar import TarContents, read_tar
 
@@ -48,16 +48,18 @@ class VerifyReport:
     findings: tuple[Finding, ...]
 
 
-def verify(storage: Storage) -> Iterator[VerifyReport]:
+def verify(path: str | Path) -> Iterator[VerifyReport]:
     """What is wrong with a dataset: one report about the folder itself (shard ""), then one a shard, as they are done.
 
-    Raises UsageError where there is no shard.
+    Where `path` names one tar, there is one report: about that. Raises UsageError where there is no shard.
     """
+    storage, tar = open_dataset_storage(path)
     names = frozenset(entry.name for entry in storage.list())
-    shards = sorted(shard_of(name) for name in names if is_shard_file(name))
+    shards = sorted(shard_of(name) for name in names if is_shard_file(name) and tar in (None, name))
     if not shards:
-        raise UsageError(f"{storage.url}: no tar shards here; check the path")
-    yield VerifyReport(shard="", rows=0, bytes=0, findings=tuple(verify_folder(storage, names)))
+        raise UsageError(f"{path}: no tar shards here; check the path")
+    if tar is None:
+        yield VerifyReport(shard="", rows=0, bytes=0, findings=tuple(verify_folder(storage, names)))
     stages = find_sidecars(names)
     for shard in shards:
         yield verify_shard(storage, shard, names, stages.get(shard, ()))

@@ -15,7 +15,7 @@ from tarloom.format.index import KEY, ShardIndex, is_text, load_index
 from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars
-from tarloom.format.storage import Entry, Storage, open_storage, split_location
+from tarloom.format.storage import Entry, Storage, open_dataset_storage
 from tarloom.read.pieces import Column
 
 THREADS = 16
@@ -124,12 +124,8 @@ def open_catalog(path: str | Path) -> Catalog:
 
     In a folder with a plan, only shards with their commit mark are taken. Raises UsageError where there is no shard.
     """
-    text = str(path)
-    if text.endswith(".tar"):
-        storage, name = split_location(text)
-        return _nonempty(storage, [shard for shard in _shards(storage) if shard.tar.name == name], text)
-    storage = open_storage(path)
-    return _nonempty(storage, _shards(storage), text)
+    storage, tar = open_dataset_storage(path)
+    return _nonempty(storage, [shard for shard in _shards(storage) if tar in (None, shard.tar.name)], str(path))
 
 
 def _shards(storage: Storage) -> list[ShardFiles]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from tarloom.errors import ShardError, UsageError
-from tarloom.format.storage import open_storage
+from tarloom.format.storage import Storage, open_storage
 from tarloom.format.verify import Finding, verify
 from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset, open_dataset
@@ -56,11 +56,12 @@ def build(config: ReportConfig) -> ReportSummary:
         captions=config.captions,
         embeddings=config.embeddings,
     )
-    return _write(config, contents, [gallery.show(spot) for spot in gallery.spread(SHEET_PICTURES)])
+    output = open_storage(config.output) if config.output is not None else dataset.catalog.storage
+    return _write(output, contents, [gallery.show(spot) for spot in gallery.spread(SHEET_PICTURES)])
 
 
-def _write(config: ReportConfig, contents: Contents, sheet: Sequence[Shown]) -> ReportSummary:
-    facts, output = contents.facts, open_storage(config.output or config.path)
+def _write(output: Storage, contents: Contents, sheet: Sequence[Shown]) -> ReportSummary:
+    facts = contents.facts
     subtitle = (
         f"{count(len(sheet))} of {count(facts.samples)} samples, {count(facts.shards)} shards, {size(facts.tar_bytes)}"
     )
@@ -78,7 +79,7 @@ def _write(config: ReportConfig, contents: Contents, sheet: Sequence[Shown]) -> 
 
 
 def _findings(path: str) -> list[Finding]:
-    return [finding for report in verify(open_storage(path)) for finding in report.findings]
+    return [finding for report in verify(path) for finding in report.findings]
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from tarloom.format.storage import open_storage
 from tarloom.format.verify import verify
 from tests.create.helpers import contents, create, write_list
 from tests.source_tree import ROOT
@@ -75,7 +74,7 @@ def test_a_killed_run_continues_to_the_same_bytes(source, whole, tmp_path, momen
     assert_nothing_is_broken(out, whole)
     create(source, out, **OPTIONS)
     assert contents(out) == whole
-    assert [finding for report in verify(open_storage(out)) for finding in report.findings] == []
+    assert [finding for report in verify(out) for finding in report.findings] == []
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -14,7 +14,6 @@ from source_data.serve import TROUBLES
 from tarloom.create.job import CreateJob
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import PlanMismatch, UsageError
-from tarloom.format.storage import open_storage
 from tarloom.format.verify import verify
 from tests.create.helpers import PICTURES, configuration, contents, create, rows, table, write_list
 
@@ -80,7 +79,7 @@ def test_the_samples_are_the_successes_in_order(created):
 
 
 def test_what_was_created_is_sound(created):
-    assert [finding for report in verify(open_storage(created[1])) for finding in report.findings] == []
+    assert [finding for report in verify(created[1]) for finding in report.findings] == []
 
 
 def test_the_same_input_gives_the_same_bytes_whatever_ends_first(created, tmp_path):

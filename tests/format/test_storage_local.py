@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tarloom.errors import StorageError
+from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import TEMPORARY, LocalStorage, open_storage
 from tests.format.storage_contract import StorageContract, assert_clear
 
@@ -111,3 +111,8 @@ def test_pipes_are_left_out_of_a_listing_for_to_open_one_may_take_forever(storag
     storage.write("a.tar", b"1")
     os.mkfifo(tmp_path / "dataset" / "b.tar")
     assert [entry.name for entry in storage.list()] == ["a.tar"]
+
+
+def test_an_empty_path_is_not_taken_for_this_folder():
+    with pytest.raises(UsageError, match="the path is empty"):
+        open_storage("")

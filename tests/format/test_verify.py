@@ -16,7 +16,7 @@ from tests.format import raw
 
 
 def findings(folder: Path | str) -> list:
-    return [finding for report in verify(open_storage(folder)) for finding in report.findings]
+    return [finding for report in verify(folder) for finding in report.findings]
 
 
 def damaged_files(folder: Path) -> set[str]:
@@ -37,10 +37,20 @@ def ours(sound, tmp_path) -> Path:
 
 
 def test_a_sound_dataset_has_no_findings(ours):
-    reports = list(verify(open_storage(ours)))
+    reports = list(verify(ours))
     sizes = [(ours / f"{name}.tar").stat().st_size for name in ("00000", "00001")]
     assert [(r.shard, r.rows, r.bytes) for r in reports] == [("", 0, 0), ("00000", 8, sizes[0]), ("00001", 8, sizes[1])]
     assert [finding for report in reports for finding in report.findings] == []
+
+
+def test_one_tar_is_checked_with_what_belongs_to_it(ours):
+    (ours / "00000.clip.parquet").write_bytes(b"damaged")
+    (report,) = verify(ours / "00000.tar")
+    assert [finding.file for finding in report.findings] == ["00000.clip.parquet"]
+    (report,) = verify(ours / "00001.tar")
+    assert (report.shard, report.findings) == ("00001", ())
+    with pytest.raises(UsageError, match=r"00009\.tar: no tar shards here"):
+        list(verify(ours / "00009.tar"))
 
 
 def test_a_folder_without_shards_is_wrong_usage(tmp_path):

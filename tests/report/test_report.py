@@ -100,6 +100,13 @@ def test_the_report_lies_beside_the_shards_unless_told_otherwise(foreign):
     assert "Not asked for" in Path(summary.report).read_text()
 
 
+def test_one_tar_has_a_report_too_beside_it(foreign):
+    tar = next(foreign.rglob("*.tar"))
+    summary = build_report(ReportConfig(path=str(tar)))
+    assert Path(summary.report) == tar.parent / "report.html"
+    assert summary.findings == 0
+
+
 def test_a_stale_sidecar_is_left_out_and_named(dataset):
     with open(dataset / "00001.tar", "r+b") as tar:
         tar.seek(600)
