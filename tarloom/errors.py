@@ -19,6 +19,7 @@ TarloomError
 Every message says what happened, where (shard, key, row or URL) and what to do.
 """
 
+from functools import partial
 from typing import Final
 
 
@@ -71,18 +72,20 @@ class EngineError(TarloomError):
 
 
 class RowError(TarloomError):
-    """One row failed. `name` is one of a few stable words (docs/errors.md), `transient` says if a retry may help."""
+    """One row failed: "NAME: REASON".
 
-    def __init__(self, name: str, message: str, *, transient: bool = False) -> None:
-        super().__init__(message)
+    `name` is one of a few stable words (docs/errors.md), `transient` says if a retry may help. The text is written into
+    the metadata: it holds no address, port, time or anything else that differs from run to run.
+    """
+
+    def __init__(self, name: str, reason: str, *, transient: bool = False) -> None:
+        super().__init__(f"{name}: {reason}")
         self.name: Final = name
+        self.reason: Final = reason
         self.transient: Final = transient
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_row_error, (type(self), self.name, str(self), self.transient)
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+        return partial(type(self), self.name, self.reason, transient=self.transient), ()
 
 
 class FetchError(RowError):
@@ -91,10 +94,6 @@ class FetchError(RowError):
 
 class ImageError(RowError):
     """A row's bytes could not be decoded, resized or encoded as a picture."""
-
-
-def _rebuild_row_error(kind: type[RowError], name: str, message: str, transient: bool) -> RowError:
-    return kind(name, message, transient=transient)
 
 
 def missing_extra(extra: str, error: ImportError) -> MissingExtra:

@@ -42,17 +42,17 @@ class FolderFetcher:
         try:
             entry = self._storage.head(name)
             if entry is not None and entry.size > self._max_bytes:
-                raise FetchError("too_large", f"too_large: the file is longer than {self._max_bytes} bytes")
+                raise FetchError("too_large", f"the file is longer than {self._max_bytes} bytes")
             return self._storage.read(name)
         except StorageError as error:
-            raise FetchError("unreadable", "unreadable: the file cannot be read") from error
+            raise FetchError("unreadable", "the file cannot be read") from error
 
 
 def _fields(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FetchError("bad_json", "bad_json: the .json beside the picture cannot be parsed") from error
+        raise FetchError("bad_json", "the .json beside the picture cannot be parsed") from error
     if not isinstance(found, dict):
-        raise FetchError("bad_json", "bad_json: the .json beside the picture is no object")
+        raise FetchError("bad_json", "the .json beside the picture is no object")
     return found

@@ -78,7 +78,7 @@ class WebFetcher:
             async with asyncio.timeout(self._options.timeout):
                 return await self._try(url)
         except TimeoutError as error:
-            raise _Failure(_named("timeout", "not complete within the timeout", transient=True)) from error
+            raise _Failure(FetchError("timeout", "not complete within the timeout", transient=True)) from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise _Failure(name_error(error)) from error
 
@@ -91,7 +91,7 @@ class WebFetcher:
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._options.max_bytes
-        too_large = _Failure(_named("too_large", f"the body is longer than {limit} bytes"))
+        too_large = _Failure(FetchError("too_large", f"the body is longer than {limit} bytes"))
         if (response.content_length or 0) > limit:
             raise too_large
         chunks, size = [], 0
@@ -101,7 +101,7 @@ class WebFetcher:
             if size > limit:
                 raise too_large
         if not size:
-            raise _Failure(_named("empty_body", "the server sent no bytes"))
+            raise _Failure(FetchError("empty_body", "the server sent no bytes"))
         return b"".join(chunks)
 
 
@@ -133,16 +133,16 @@ class _Failure(Exception):
 def check_url(url: str | None) -> URL:
     """The URL parsed. Raises FetchError bad_url or scheme_refused."""
     if not url:
-        raise _named("bad_url", "the row has no URL")
+        raise FetchError("bad_url", "the row has no URL")
     try:
         parsed = URL(url.strip())
         host = parsed.host  # decoded only here, where it is international
     except ValueError as error:
-        raise _named("bad_url", "not a valid URL") from error
+        raise FetchError("bad_url", "not a valid URL") from error
     if parsed.scheme not in SCHEMES:
-        raise _named("scheme_refused" if parsed.scheme else "bad_url", "only http and https are fetched")
+        raise FetchError("scheme_refused" if parsed.scheme else "bad_url", "only http and https are fetched")
     if not host:
-        raise _named("bad_url", "the URL has no host")
+        raise FetchError("bad_url", "the URL has no host")
     return parsed
 
 
@@ -156,13 +156,13 @@ def name_error(error: Exception) -> FetchError:
     """The stable name for what aiohttp raised. Texts hold no address, port or time: they are part of the output."""
     cause = getattr(error, "os_error", None)
     if isinstance(cause, RefusedAddress):
-        return _named("refused_private_address", "the host is not public; see --allow-private")
+        return FetchError("refused_private_address", "the host is not public; see --allow-private")
     for kinds, name, message, transient in _NAMES:
         if isinstance(error, kinds):
-            return _named(name, message, transient=transient)
+            return FetchError(name, message, transient=transient)
     if isinstance(cause, socket.gaierror):
-        return _named("dns", "the host has no address", transient=cause.errno == socket.EAI_AGAIN)
-    return _named("connect", "no connection, or it was lost", transient=True)
+        return FetchError("dns", "the host has no address", transient=cause.errno == socket.EAI_AGAIN)
+    return FetchError("connect", "no connection, or it was lost", transient=True)
 
 
 _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, bool], ...] = (
@@ -175,16 +175,12 @@ _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, boo
 )
 
 
-def _named(name: str, message: str, *, transient: bool = False) -> FetchError:
-    return FetchError(name, f"{name}: {message}", transient=transient)
-
-
 def _status_failure(status: int, retry_after: str | None) -> _Failure:
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = "unknown status"
-    error = _named(f"http_{status}", phrase, transient=status in TRANSIENT_STATUSES)
+    error = FetchError(f"http_{status}", phrase, transient=status in TRANSIENT_STATUSES)
     return _Failure(error, seconds_asked_for(retry_after))
 
 

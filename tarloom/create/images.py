@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 
 from tarloom.create.config import ImageOptions
 from tarloom.create.rows import Picture
+from tarloom.errors import ImageError
 from tarloom.format.pictures import (
     WHITE,
     Pixels,
@@ -27,7 +28,6 @@ from tarloom.format.pictures import (
     decode_jpeg,
     jpeg_size,
     opened,
-    picture_error,
 )
 
 DECODE_MARGIN = 1.5
@@ -132,13 +132,11 @@ def _decode_other(data: bytes, options: ImageOptions) -> _Decoded:
 def _check_size(size: Size, options: ImageOptions) -> None:
     shorter, longer, area = min(size), max(size), size[0] * size[1]
     if shorter < max(1, options.min_image_size):
-        raise picture_error("too_small", f"the shorter side is under {max(1, options.min_image_size)} pixels")
+        raise ImageError("too_small", f"the shorter side is under {max(1, options.min_image_size)} pixels")
     if area > options.max_image_area:
-        raise picture_error("area_too_large", f"more than {options.max_image_area:g} pixels")
+        raise ImageError("area_too_large", f"more than {options.max_image_area:g} pixels")
     if longer / shorter > options.max_aspect_ratio:
-        raise picture_error(
-            "aspect_ratio_too_large", f"longer than {options.max_aspect_ratio:g} times its shorter side"
-        )
+        raise ImageError("aspect_ratio_too_large", f"longer than {options.max_aspect_ratio:g} times its shorter side")
 
 
 def _encode(pixels: Pixels, options: ImageOptions) -> bytes:
@@ -148,7 +146,7 @@ def _encode(pixels: Pixels, options: ImageOptions) -> bytes:
     flag = cv2.IMWRITE_PNG_COMPRESSION if options.encode_format == "png" else cv2.IMWRITE_WEBP_QUALITY
     done, data = cv2.imencode(f".{options.encode_format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [flag, quality])
     if not done:
-        raise picture_error("encode_failed", f"cannot be written as {options.encode_format}")
+        raise ImageError("encode_failed", f"cannot be written as {options.encode_format}")
     return bytes(data.tobytes())
 
 

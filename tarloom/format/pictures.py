@@ -28,15 +28,10 @@ WHITE = (255, 255, 255)
 Image.init()  # Once, before threads open pictures: Pillow knows a format only when its reader is loaded.
 
 
-def picture_error(name: str, reason: str) -> ImageError:
-    """The error of this name, its text the same wherever it is raised."""
-    return ImageError(name, f"{name}: {reason}")
-
-
 def check_pixels(size: Size, max_pixels: int) -> None:
     """Raises ImageError too_many_pixels."""
     if size[0] * size[1] > max_pixels:
-        raise picture_error("too_many_pixels", f"more than {max_pixels} pixels")
+        raise ImageError("too_many_pixels", f"more than {max_pixels} pixels")
 
 
 def jpeg_size(data: bytes) -> Size | None:
@@ -59,8 +54,8 @@ def decode_jpeg(data: bytes, *, at_least: Size = (0, 0)) -> Pixels:
         return _leniently(decode)
     except ValueError as error:
         if "premature end" in str(error).lower():
-            raise picture_error("truncated_image", "the JPEG ends before its picture does") from error
-        raise picture_error("corrupt_image", "the JPEG's data cannot be decoded") from error
+            raise ImageError("truncated_image", "the JPEG ends before its picture does") from error
+        raise ImageError("corrupt_image", "the JPEG's data cannot be decoded") from error
 
 
 def _leniently(decode: Callable[..., Pixels]) -> Pixels:
@@ -83,13 +78,13 @@ def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) 
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise picture_error("not_an_image", "the bytes are no picture in a known format") from error
+        raise ImageError("not_an_image", "the bytes are no picture in a known format") from error
     except Image.DecompressionBombError as error:
-        raise picture_error("too_many_pixels", "far more than Pillow opens") from error
+        raise ImageError("too_many_pixels", "far more than Pillow opens") from error
     except Exception as error:  # Pillow's readers raise whatever their parsers stumble over.
         cut = isinstance(error, EOFError) or (isinstance(error, OSError) and "truncated" in str(error))
         name = "truncated_image" if cut else "corrupt_image"
-        raise picture_error(name, "the picture's data cannot be decoded") from error
+        raise ImageError(name, "the picture's data cannot be decoded") from error
 
 
 def as_rgb(image: Image.Image) -> Pixels:
