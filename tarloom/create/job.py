@@ -17,10 +17,12 @@ from tarloom.create.pack import PackerDescription, ShardTask
 from tarloom.create.plan import PLAN_VERSION, Plan, check_same, parse_slice, read_plan, selected_shards, write_plan
 from tarloom.create.sources import Source, cut, open_source
 from tarloom.engines.base import Engine, Report
-from tarloom.errors import CorruptShard, StorageError, UsageError
+from tarloom.errors import CorruptShard, EngineError, StorageError, UsageError
 from tarloom.format.layout import PLAN, is_shard_file, metadata_name, stats_name, tar_name
 from tarloom.format.metadata import SUCCESS, metadata_schema, read_stats
 from tarloom.format.storage import Storage, open_storage
+
+HOPELESS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,11 @@ class CreateJob:
         self.total = sum(last - first for first, last in map(self._plan.rows_of, self._numbers))
 
     def __iter__(self) -> Iterator[Report]:
-        """Make what is not done yet. Raises EngineError where the run cannot go on."""
+        """Make what is not done yet. Raises EngineError where the run cannot go on.
+
+        Rows fail alone; what fails a shard is the place where it is written, and rarely one shard's alone. So a run
+        ends at HOPELESS of them in a row, rather than fetch all the rest in vain.
+        """
         missing = []
         for number, done in zip(self._numbers, self._done_before(), strict=True):
             if done is None:
@@ -89,12 +95,17 @@ class CreateJob:
             schema=self._schema,
             folder=source.storage if isinstance(source, PictureFolder) else None,
         )
+        in_a_row = 0
         for outcome in self._engine.map(description, self._tasks(missing)):
             report = outcome.result or Report(shard=outcome.item.shard)
-            if outcome.error is not None:
-                self._failed[report.shard] = outcome.error
-            else:
+            if outcome.error is None:
                 self._reports.append(report)
+                in_a_row = 0
+            else:
+                self._failed[report.shard] = outcome.error
+                in_a_row += 1
+                if in_a_row == HOPELESS:
+                    raise EngineError(f"{HOPELESS} shards in a row failed, the last for this: {outcome.error}")
             yield report
 
     def summary(self) -> CreateSummary:

@@ -13,7 +13,7 @@ import pytest
 from source_data.serve import TROUBLES
 from tarloom.create.job import CreateJob
 from tarloom.engines.local import LocalEngine
-from tarloom.errors import PlanMismatch, UsageError
+from tarloom.errors import EngineError, PlanMismatch, UsageError
 from tarloom.format.verify import verify
 from tests.create.helpers import PICTURES, configuration, contents, create, rows, table, write_list
 
@@ -267,6 +267,15 @@ def test_samples_carry_the_format_that_was_asked_for(tmp_path, pictures, extensi
     create(pictures, tmp_path / "out", encode_format=extension, encode_quality=9)
     with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
         assert f"0001.{extension}" in tar.getnames()
+
+
+def test_a_run_ends_where_no_shard_can_be_written(tmp_path, pictures):
+    job = CreateJob(configuration(pictures, tmp_path / "out", number_sample_per_shard=2), LocalEngine(1))
+    job.prepare()
+    for shard in job.shards:
+        (tmp_path / "out" / f"{shard}.tar").mkdir()
+    with pytest.raises(EngineError, match=r"3 shards in a row failed, the last for this: .*00002.tar: Is a directory"):
+        list(job)
 
 
 def test_a_shard_that_cannot_be_written_is_reported_and_the_others_are_made(tmp_path, pictures):
