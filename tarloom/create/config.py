@@ -135,6 +135,8 @@ def check_options(config: CreateConfig) -> None:
     for name, (value, least) in at_least.items():
         if not value >= least:
             raise UsageError(f"{name} must be at least {least}, not {value}")
+    if images.resize_mode != "no" and images.image_size**2 > images.max_pixels:
+        raise UsageError(f"image_size {images.image_size}: its square is more than max_pixels, {images.max_pixels}")
     if not web.timeout > 0:
         raise UsageError(f"timeout must be more than 0 seconds, not {web.timeout}")
     if not web.user_agent.isprintable():

@@ -33,6 +33,8 @@ from tarloom.format.pictures import (
 DECODE_MARGIN = 1.5
 """A JPEG is decoded at this many times the wanted size or more, where it has as much. Reducing by area from less than
 that loses 4 dB against reducing from full size; from this on, under 1 dB."""
+LONGEST_SIDE = {"jpg": 65_500, "png": 1_000_000, "webp": 16_383}
+"""What the encoders take, in pixels."""
 LONGEST_EXIF_VALUE = 256
 
 Image.MAX_IMAGE_PIXELS = None  # Our own limit, max_pixels, is checked right after the header is read.
@@ -137,16 +139,19 @@ def _check_size(size: Size, options: ImageOptions) -> None:
         raise ImageError("area_too_large", f"more than {options.max_image_area:g} pixels")
     if longer / shorter > options.max_aspect_ratio:
         raise ImageError("aspect_ratio_too_large", f"longer than {options.max_aspect_ratio:g} times its shorter side")
+    check_pixels(target_size(size, options), options.max_pixels)  # a line of pixels may be scaled to a bomb
 
 
 def _encode(pixels: Pixels, options: ImageOptions) -> bytes:
-    quality = options.encode_quality
-    if options.encode_format == "jpg":
+    kind, quality = options.encode_format, options.encode_quality
+    if max(pixels.shape) > LONGEST_SIDE[kind]:
+        raise ImageError("encode_failed", f"a side is longer than the {LONGEST_SIDE[kind]} pixels of a {kind}")
+    if kind == "jpg":
         return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, colorsubsampling="420"))
-    flag = cv2.IMWRITE_PNG_COMPRESSION if options.encode_format == "png" else cv2.IMWRITE_WEBP_QUALITY
-    done, data = cv2.imencode(f".{options.encode_format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [flag, quality])
+    flag = cv2.IMWRITE_PNG_COMPRESSION if kind == "png" else cv2.IMWRITE_WEBP_QUALITY
+    done, data = cv2.imencode(f".{kind}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [flag, quality])
     if not done:
-        raise ImageError("encode_failed", f"cannot be written as {options.encode_format}")
+        raise ImageError("encode_failed", f"cannot be written as {kind}")
     return bytes(data.tobytes())
 
 

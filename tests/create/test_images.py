@@ -173,6 +173,7 @@ def huge_jpeg() -> bytes:
 
 WHOLE = encoded(photo(120, 200))
 WHOLE_PNG = encoded(photo(120, 200), "PNG")
+LINE = encoded(Image.new("RGB", (70_000, 2)), "PNG")
 BROKEN = {
     "html": (b"<!DOCTYPE html><p>Please sign in", {}, "not_an_image"),
     "nothing": (b"\0" * 100, {}, "not_an_image"),
@@ -184,6 +185,9 @@ BROKEN = {
     "a bomb": (bomb(50_000, 50_000), {}, "too_many_pixels"),
     "a jpeg bomb": (huge_jpeg(), {}, "too_many_pixels"),
     "a lowered limit": (WHOLE, {"max_pixels": 1000}, "too_many_pixels"),
+    "a line that would become a bomb": (LINE, {"image_size": 256, "resize_mode": "keep_ratio"}, "too_many_pixels"),
+    "a line longer than a jpeg": (LINE, {"resize_mode": "no"}, "encode_failed"),
+    "a line longer than a webp": (LINE, {"resize_mode": "no", "encode_format": "webp"}, "encode_failed"),
     "a small one": (WHOLE, {"min_image_size": 121}, "too_small"),
     "a large one": (WHOLE, {"max_image_area": 23999}, "area_too_large"),
     "a long one": (WHOLE, {"max_aspect_ratio": 1.5}, "aspect_ratio_too_large"),

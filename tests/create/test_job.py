@@ -145,6 +145,7 @@ def test_options_that_do_not_shape_the_output_may_change(created):
     ("options", "message"),
     [
         ({"image_size": 0}, "image_size must be at least 1"),
+        ({"image_size": 40_000}, "image_size 40000: its square is more than max_pixels"),
         ({"encode_quality": 101}, "encode_quality of jpg is 0 to 100"),
         ({"encode_quality": 95, "encode_format": "png"}, "encode_quality of png is 0 to 9"),
         ({"timeout": 0}, "timeout must be more than 0"),
