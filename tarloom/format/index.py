@@ -1,39 +1,28 @@
-"""Where every member of every sample lies in its tar: built while packing, or by one walk over the headers.
-
-An index is a cache beside the truth. It is believed only while its tar has the size that its footer names and, where
-we walked the tar, the same ETag or time of last change; otherwise the tar is walked again and the new index kept: in
-the dataset's folder, or in the user's cache directory (TARLOOM_CACHE) where the dataset cannot be written. (An index
-made while packing holds no time: the same input must give the same bytes. Nobody but us writes those tars.)
+"""Where every member of every sample lies in its tar: built while packing, or by a walk (index_load.py).
 
 The table has one row per sample, in tar order: `__key__`, then for every extension EXT of the shard `EXT:offset` and
 `EXT:size` (int64, null where the sample has no such member).
 """
 
-import contextlib
-import dataclasses
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import CorruptShard, StaleIndex, StorageError
-from tarloom.format.layout import index_name, tar_name
-from tarloom.format.metadata import read_stats
+from tarloom.errors import CorruptShard
+from tarloom.format.layout import index_name
 from tarloom.format.parquet import FORMAT_VERSION, read_table, write_table
-from tarloom.format.storage import Entry, LocalStorage, Storage
-from tarloom.format.tar import Member, ReadAt, split_name, walk
+from tarloom.format.storage import Storage
+from tarloom.format.tar import Member
 
 KEY = "__key__"
 _RESERVED = {KEY, "__url__", "__bad__"}
 """What webdataset and all readers here keep in a sample beside its members."""
 _REPACK = "; pack the shard anew, the members of a sample side by side"
-_WINDOW_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,105 +162,6 @@ def read_index(storage: Storage, shard: str) -> ShardIndex | None:
     if not sound or not _has_index_columns(table) or int(footer["tarloom.rows"]) != table.num_rows:
         raise CorruptShard(f"{storage.describe(name)}: not an index of shard {shard!r}; delete it: it is made anew")
     return index
-
-
-def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardIndex:
-    """The index made by a walk over the tar's headers. Raises StorageError where there is no tar."""
-    name = tar_name(shard)
-    where = storage.describe(name)
-    tar = tar or storage.head(name)
-    if tar is None:
-        raise StorageError(f"{where}: no such file")
-    builder, headers = IndexBuilder(where), HeadersHash()
-    for member in walk(tar_reader(storage, tar), tar.size, where):
-        headers.add(member)
-        parts = split_name(member.name)
-        if parts is not None:
-            builder.add(*parts, member.offset, member.size)
-    return builder.finish(shard, tar.size, headers.identity, tar.etag)
-
-
-def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
-    """The stored index if it was made for this tar, else a new one, kept for the next time."""
-    tar = _versioned(storage, tar)
-    for place in (storage, cache_storage(storage)):
-        with contextlib.suppress(CorruptShard):  # a cache that cannot be read is made anew
-            index = read_index(place, shard)
-            if index is not None and fits(index, tar):
-                return index
-    index = _with_packed_identity(storage, scan_index(storage, shard, tar))
-    for place in (storage, cache_storage(storage)):
-        with contextlib.suppress(StorageError):  # nowhere to keep it: the next reader walks the tar again
-            write_index(place, index)
-            break
-    return index
-
-
-def fits(index: ShardIndex, tar: Entry) -> bool:
-    """Whether an index was made for a tar of this size and, where both are known, this ETag."""
-    return index.size == tar.size and (not index.etag or not tar.etag or index.etag == tar.etag)
-
-
-def cache_storage(storage: Storage) -> LocalStorage:
-    """Where indexes of a dataset that cannot be written are kept: a folder in the user's cache directory."""
-    root = os.environ.get("TARLOOM_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tarloom")
-    dataset = hashlib.sha256(storage.url.encode()).hexdigest()[:32]
-    return LocalStorage(str(Path(root).expanduser().absolute() / dataset))
-
-
-def tar_reader(storage: Storage, tar: Entry) -> ReadAt:
-    """How to read a tar forwards: memory-mapped where it is local, else by windows of some MiB."""
-    if isinstance(storage, LocalStorage):
-        view = storage.map(tar.name)
-        return lambda offset, size: view[offset : offset + size]
-    return _Window(storage, tar)
-
-
-def _versioned(storage: Storage, tar: Entry) -> Entry:
-    """The entry with what tells this version of a tar from another one of its size, in a local folder too.
-
-    Raises StaleIndex where the tar is of another size by now.
-    """
-    path = storage.local_path(tar.name)
-    if path is None or not path.exists():
-        return tar
-    found = path.stat()
-    if found.st_size != tar.size:
-        now = f"is {found.st_size} bytes long now, was {tar.size} when it was listed"
-        raise StaleIndex(f"{storage.describe(tar.name)}: {now}; open the dataset again")
-    return tar if tar.etag is not None else dataclasses.replace(tar, etag=f"mtime:{found.st_mtime_ns}")
-
-
-class _Window:
-    """Reads ahead in an object, so that a walk over small members costs few requests."""
-
-    def __init__(self, storage: Storage, tar: Entry) -> None:
-        self._storage = storage
-        self._tar = tar
-        self._start = 0
-        self._data = memoryview(b"")
-
-    def __call__(self, offset: int, size: int) -> memoryview:
-        within = offset - self._start
-        if within < 0 or within + size > len(self._data):
-            length = min(max(size, _WINDOW_BYTES), self._tar.size - offset)
-            self._data = self._storage.read_ranges(self._tar.name, [offset], [length])[0]
-            self._start, within = offset, 0
-        return self._data[within : within + size]
-
-
-def _with_packed_identity(storage: Storage, index: ShardIndex) -> ShardIndex:
-    """The index with the identity that the shard's stats name, if they are ours and of a tar of this size.
-
-    Thus an index made anew has the identity that sidecars were made for.
-    """
-    try:
-        stats = read_stats(storage, index.shard)
-    except CorruptShard:
-        return index
-    if stats is None or stats.identity is None or stats.tar_size != index.size:
-        return index
-    return dataclasses.replace(index, identity=stats.identity)
 
 
 def _scattered(rows: Sequence[int], values: Sequence[int], length: int) -> pa.Int64Array:

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
-from tarloom.format.index import KEY, ShardIndex, is_text, load_index
+from tarloom.format.index import KEY, ShardIndex, is_text
+from tarloom.format.index_load import load_index
 from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tarloom.errors import StaleIndex, TruncatedShard
-from tarloom.format.index import ShardIndex, scan_index
+from tarloom.format.index import ShardIndex
+from tarloom.format.index_load import scan_index
 from tarloom.format.layout import index_name
 from tarloom.format.tar import BLOCK, header_is_of
 from tarloom.read.pieces import Piece

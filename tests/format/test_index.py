@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import CorruptShard, StorageError, TruncatedShard
-from tarloom.format.index import (
-    IndexBuilder,
-    ShardIndex,
-    cache_storage,
-    load_index,
-    read_index,
-    scan_index,
-    write_index,
-)
+from tarloom.format.index import IndexBuilder, ShardIndex, read_index, write_index
+from tarloom.format.index_load import cache_storage, load_index, scan_index
 from tarloom.format.storage import Entry, Storage, open_storage
 from tests.format import raw
 

@@ -351,7 +351,7 @@ class TestForeignFolders:
 
     def test_a_tar_that_changed_since_its_index_was_made_is_found(self, foreign):
         storage = open_storage(foreign)
-        from tarloom.format.index import load_index
+        from tarloom.format.index_load import load_index
 
         load_index(storage, "00000", storage.head("00000.tar"))
         assert findings(foreign) == []

@@ -7,7 +7,7 @@ import pytest
 
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import CorruptShard, StageMismatch, UsageError
-from tarloom.format.index import load_index
+from tarloom.format.index_load import load_index
 from tarloom.format.sidecar import check_fresh, sidecar_info
 from tarloom.format.storage import open_storage
 from tarloom.process.run import ProcessConfig, ProcessJob

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import tarloom
 from tarloom.errors import ShardError, StaleIndex, StaleSidecar
-from tarloom.format.index import scan_index, write_index
+from tarloom.format.index import write_index
+from tarloom.format.index_load import scan_index
 from tarloom.format.storage import open_storage
 from tarloom.read import batches
 from tarloom.read.batches import read_piece

@@ -13,7 +13,7 @@ from source_data.scenes import describe
 from tarloom.create.config import CreateConfig, ImageOptions, ShardOptions
 from tarloom.create.job import CreateJob
 from tarloom.engines.local import LocalEngine
-from tarloom.format.index import load_index
+from tarloom.format.index_load import load_index
 from tarloom.format.layout import tar_name
 from tarloom.format.sidecar import SidecarInfo, write_sidecar
 from tarloom.format.storage import Storage, open_storage
