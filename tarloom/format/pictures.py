@@ -5,6 +5,7 @@ pixels are counted before anything is decoded.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,6 +26,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Others are not opened: some of Pillow's readers start programs."""
 WHITE = (255, 255, 255)
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Odd metadata, for every such picture: none of it is lost data.
 Image.init()  # Once, before threads open pictures: Pillow knows a format only when its reader is loaded.
 
 
@@ -90,7 +92,7 @@ def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) 
 def as_rgb(image: Image.Image) -> Pixels:
     """The first frame as RGB: transparent parts over white, 16 bits scaled to 8."""
     if image.mode.startswith("I") or image.mode == "F":
-        deep = np.asarray(image).astype(np.float64)
+        deep = np.nan_to_num(np.asarray(image).astype(np.float64))
         scale = 257.0 if image.mode.startswith("I;16") or deep.max(initial=0) > 255 else 1.0
         return np.repeat(np.clip(np.rint(deep / scale), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if image.has_transparency_data:

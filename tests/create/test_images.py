@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -109,6 +111,15 @@ def test_exif_is_kept_as_json():
     assert kept["Image Make"].startswith("Kamera")
     assert "EXIF ExposureTime" in kept
     assert process(encoded(photo(20, 20))).exif == "{}"
+
+
+def test_oddities_that_pillow_warns_of_are_not_shown():
+    not_a_number = Image.fromarray(np.full((20, 20), np.nan, np.float32))
+    block = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x0f\0\x02\0\0\xff\xff\0\0\xff\xff"
+    data = [encoded(not_a_number, "TIFF"), encoded(photo(20, 20), "PNG", exif=block)]
+    program = f"from tarloom.create.images import *\nfor data in {data}: process_picture(data, ImageOptions())"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_broken_exif_is_no_reason_to_fail():
