@@ -147,8 +147,8 @@ def read_index(storage: Storage, shard: str) -> ShardIndex | None:
     if storage.head(name) is None:
         return None
     table = read_table(storage, name)
-    footer = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     try:
+        footer = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         index = ShardIndex(
             shard=footer["tarloom.shard"],
             size=int(footer["tarloom.tar_size"]),
@@ -156,10 +156,11 @@ def read_index(storage: Storage, shard: str) -> ShardIndex | None:
             table=table.replace_schema_metadata(None),
             etag=footer.get("tarloom.etag") or None,
         )
-        sound = index.shard == shard and footer["tarloom.format_version"] == FORMAT_VERSION
+        fits_footer = (footer["tarloom.format_version"], int(footer["tarloom.rows"])) == (FORMAT_VERSION, index.rows)
+        sound = fits_footer and index.shard == shard and _has_index_columns(table)
     except (KeyError, ValueError):
         sound = False
-    if not sound or not _has_index_columns(table) or int(footer["tarloom.rows"]) != table.num_rows:
+    if not sound:
         raise CorruptShard(f"{storage.describe(name)}: not an index of shard {shard!r}; delete it: it is made anew")
     return index
 

@@ -42,7 +42,8 @@ def read_footer(storage: Storage, name: str) -> tuple[dict[str, str], int]:
     """The footer's text metadata and the number of rows, without reading the table."""
     footer = _footer(storage, name)
     found = footer.metadata or {}
-    text = {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
+    with _sound(storage.describe(name)):
+        text = {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
     return text, footer.num_rows
 
 

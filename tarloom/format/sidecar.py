@@ -76,9 +76,10 @@ def sidecar_info(storage: Storage, shard: str, stage: str) -> SidecarInfo | None
             identity=footer["tarloom.identity"],
             rows=int(footer["tarloom.rows"]),
         )
+        sound = info.rows == rows and info.stage == stage and footer["tarloom.format_version"] == FORMAT_VERSION
     except (KeyError, ValueError) as error:
         raise CorruptShard(f"{storage.describe(name)}: not a sidecar; delete it and run the stage again") from error
-    if info.rows != rows or info.stage != stage or footer["tarloom.format_version"] != FORMAT_VERSION:
+    if not sound or not isinstance(info.fingerprint, dict):
         raise CorruptShard(f"{storage.describe(name)}: its footer does not fit it; delete it and run the stage again")
     return info
 
