@@ -118,7 +118,7 @@ class CreateJob:
             successes=sum(report.successes for report in self._reports),
             failed_by_error=dict(errors.most_common()),
             bytes=sum(report.bytes for report in self._reports),
-            seconds=time.monotonic() - self._started,
+            seconds=round(time.monotonic() - self._started, 3),
             shards=len(self._reports),
             skipped=sum(report.skipped for report in self._reports),
             failed_shards=dict(sorted(self._failed.items())),

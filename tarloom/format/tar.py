@@ -58,6 +58,11 @@ def split_name(name: str) -> tuple[str, str] | None:
     return match[1], match[2].lower()
 
 
+def is_of_a_sample(name: str) -> bool:
+    """Whether a file in a tar belongs to a sample."""
+    return split_name(name) is not None
+
+
 def walk(read_at: ReadAt, size: int, where: str, *, strict: bool = False) -> Iterator[Member]:
     """The regular files of a tar, in order, from its headers alone.
 

@@ -14,14 +14,15 @@ STORE_BYTES_PER_WORKER = 512 << 20
 def session(config: ScanConfig) -> Iterator[None]:
     """Ray for the time of a scan, without what Ray Data tells about the plan and progress of every execution.
 
-    Raises UsageError where no cluster answers at RAY_ADDRESS.
+    Raises UsageError where no cluster answers at the address given.
     """
     from tarloom.engines.ray_session import ray_session
 
     workers = config.num_workers
     logger = logging.getLogger("ray.data")
     level = logger.level
-    with ray_session(cpus=workers, store_bytes=min(workers, 4) * STORE_BYTES_PER_WORKER):
+    store_bytes = min(workers, 4) * STORE_BYTES_PER_WORKER
+    with ray_session(cpus=workers, store_bytes=store_bytes, address=config.ray_address):
         logger.setLevel(logging.ERROR)
         try:
             yield

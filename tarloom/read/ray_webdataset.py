@@ -16,7 +16,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, Loca
 from tarloom.errors import CorruptShard, EngineError, UsageError, missing_extra
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.streams import open_stream
-from tarloom.format.tar import split_name
+from tarloom.format.tar import is_of_a_sample
 from tarloom.read.dataset import Dataset
 from tarloom.read.ray_data import first_line, root_cause, tallies
 from tarloom.read.ray_session import session
@@ -48,7 +48,7 @@ def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
         filesystem=LocalFileSystem() if local else PyFileSystem(StorageHandler(storage)),
         decoder=None,
         filerename=_lower_extension,
-        fileselect=_is_member,
+        fileselect=is_of_a_sample,
         suffixes=None if dataset.selected is None else dataset.members.__contains__,
         override_num_blocks=len(urls),
     )
@@ -71,10 +71,6 @@ def _lower_extension(name: str) -> str:
     folder, slash, base = name.rpartition("/")
     stem, dot, extension = base.partition(".")
     return f"{folder}{slash}{stem}{dot}{extension.lower()}"
-
-
-def _is_member(name: str) -> bool:
-    return split_name(name) is not None
 
 
 def _tally_frame(tallier: Tallier, frame: Any) -> pa.Table:

@@ -44,6 +44,8 @@ class ScanConfig:
     """Also compute one digest of all (key, member, bytes), independent of their order, to compare readers by."""
     show: int = 3
     """How many samples to show."""
+    ray_address: str | None = None
+    """Ray: address of a running cluster, as RAY_ADDRESS; without either, one is started on this machine."""
 
     def check(self) -> None:
         """Raise UsageError for a value that cannot be."""

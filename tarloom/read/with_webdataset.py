@@ -15,7 +15,7 @@ from tarloom.engines.local import LocalEngine
 from tarloom.errors import CorruptShard, ShardError, UsageError, missing_extra
 from tarloom.format.storage import Storage
 from tarloom.format.streams import open_stream
-from tarloom.format.tar import split_name
+from tarloom.format.tar import is_of_a_sample
 from tarloom.read.catalog import ShardFiles
 from tarloom.read.dataset import Dataset
 from tarloom.read.scan import ScanConfig, Tallier, Tally
@@ -71,7 +71,7 @@ def _pipeline(storage: Storage, shards: Sequence[ShardFiles], members: Sequence[
         split_by_node,
         split_by_worker,
         partial(_opened, storage),
-        partial(tar_file_expander, select_files=_is_member),
+        partial(tar_file_expander, select_files=is_of_a_sample),
         partial(group_by_keys, suffixes=None if members is None else frozenset(members)),
     )
 
@@ -81,11 +81,6 @@ def _opened(storage: Storage, shards: Iterable[dict[str, Any]]) -> Iterator[dict
     for shard in shards:
         with open_stream(storage, shard["shard"].tar) as stream:
             yield {"url": shard["url"], "stream": stream}
-
-
-def _is_member(name: str) -> bool:
-    """Leaves out what belongs to no sample: hidden files and what macOS adds, as all readers do."""
-    return split_name(name) is not None
 
 
 def _samples(storage: Storage, members: Sequence[str] | None, shard: ShardFiles) -> Iterator[dict[str, Any]]:
