@@ -73,7 +73,8 @@ def _appearance(hint: Any, default: Any) -> Any:
 
 
 def _one_line(boxes: str) -> str:
-    """tyro's complaint without its frames and hints."""
+    """tyro's complaint without its frames and hints, and without the options' help, which it indents deepest."""
+    boxes = "\n".join(line for line in boxes.splitlines() if not line.startswith(f"│{9 * ' '}"))
     text = re.sub(r"[╭╮╰╯│]|─ [A-Z][a-z ]+ ─+|\x1b\[[0-9;]*m", " ", boxes)
     parts = (" ".join(part.split()) for part in re.split(r"─{3,}", text))
     wanted = (part for part in parts if part and not part.startswith(("Argument helptext", "For full helptext")))
