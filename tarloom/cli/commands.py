@@ -17,7 +17,7 @@ from tarloom.process.run import ProcessConfig
 from tarloom.process.stage import Stage
 from tarloom.read.readers import ReaderName, ScanJob
 from tarloom.read.scan import ScanConfig
-from tarloom.report import ReportConfig
+from tarloom.report.config import ReportConfig
 
 LOST = 3
 
@@ -171,7 +171,7 @@ class Report:
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        from tarloom.report import build_report
+        from tarloom.report.build import build_report
 
         return Finished(title=f"Report of {self.report.path}", facts=asdict(build_report(self.report)))
 

@@ -33,8 +33,8 @@ OWN_QUERIES = 4
 """How many of the dataset's own rows are searched for where no text is given."""
 
 
-def build(config: ReportConfig) -> ReportSummary:
-    """Write both files.
+def build_report(config: ReportConfig) -> ReportSummary:
+    """Write report.html and contact_sheet.png.
 
     Raises UsageError for a bad option or where there is no dataset, ShardError where a tar cannot be read at all,
     StorageError where the output cannot be written.

@@ -12,7 +12,8 @@ from PIL import Image
 import tarloom
 from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
-from tarloom.report import ReportConfig, build_report
+from tarloom.report.build import build_report
+from tarloom.report.config import ReportConfig
 from tarloom.report.nearest import nearest, vectors_at
 from tarloom.report.pictures import Gallery
 from tests.report.conftest import HOSTILE, add_sidecar, vectors_of
