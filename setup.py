@@ -1,8 +1,12 @@
 """Package metadata and dependencies. Versions that work together are held in constraints.txt."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tarloom/__init__.py").read_text(encoding="utf-8"))[1]
 
 EXTRAS = {
     "ray": ["ray[data]>=2.50"],
@@ -26,9 +30,9 @@ EXTRAS["all"] = EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"]
 
 setup(
     name="tarloom",
-    version="0.1.0",
+    version=VERSION,
     description="Shard WebDatasets and prepare image-text training data: every row accounted for, every run resumable.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",

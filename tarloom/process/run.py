@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -146,6 +146,7 @@ class ProcessSummary:
     successes: int
     failed_by_error: Mapping[str, int]
     shards: int
+    """Shards that are done."""
     skipped: int
     """Shards that an earlier run had done; their rows are counted too."""
     failed_shards: Mapping[str, str]
@@ -156,19 +157,19 @@ class ProcessSummary:
     """Of what this run did, loading the model included."""
 
 
-@dataclass
 class ProcessJob:
     """A stage over all shards of a dataset. Prepare it, iterate over its reports, then ask for the summary."""
 
-    stage: Stage
-    config: ProcessConfig
-    engine: Engine
-    total: int = field(default=0, init=False)
-    """Rows in all shards."""
-    _todo: list[ShardTask] = field(default_factory=list, init=False)
-    _reports: list[Report] = field(default_factory=list, init=False)
-    _failed: dict[str, str] = field(default_factory=dict, init=False)
-    _seconds: float = field(default=0.0, init=False)
+    def __init__(self, stage: Stage, config: ProcessConfig, engine: Engine) -> None:
+        self.stage = stage
+        self.config = config
+        self.total = 0
+        """Rows in all shards."""
+        self._engine = engine
+        self._todo: list[ShardTask] = []
+        self._reports: list[Report] = []
+        self._failed: dict[str, str] = {}
+        self._seconds = 0.0
 
     @property
     def name(self) -> str:
@@ -194,7 +195,7 @@ class ProcessJob:
         yield from tuple(self._reports)
         started = time.monotonic()
         try:
-            for outcome in self.engine.map(ShardProcessor(stage=self.stage), self._todo):
+            for outcome in self._engine.map(ShardProcessor(stage=self.stage), self._todo):
                 if outcome.result is None:
                     shard = outcome.item.piece.shard
                     self._failed[shard] = outcome.error or "no reason was given"
@@ -214,7 +215,7 @@ class ProcessJob:
             rows=sum(report.rows for report in self._reports),
             successes=sum(report.successes for report in self._reports),
             failed_by_error=dict(sorted(errors.items())),
-            shards=len(self._reports) + len(self._failed),
+            shards=len(self._reports),
             skipped=sum(report.skipped for report in self._reports),
             failed_shards=dict(sorted(self._failed.items())),
             bytes=sum(report.bytes for report in self._reports),
