@@ -5,7 +5,6 @@ import random
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,14 +12,7 @@ from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
 from tarloom.format.verify import verify, verify_shard
 from tests.format import raw
-
-
-def findings(folder: Path | str) -> list:
-    return [finding for report in verify(folder) for finding in report.findings]
-
-
-def damaged_files(folder: Path) -> set[str]:
-    return {finding.file for finding in findings(folder) if finding.kind == "damage"}
+from tests.format.damage import damaged_files, drop_last, edit, findings, flip, repeat_first, swap_first_two, with_value
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +48,6 @@ def test_one_tar_is_checked_with_what_belongs_to_it(ours):
 def test_a_folder_without_shards_is_wrong_usage(tmp_path):
     with pytest.raises(UsageError, match="no tar shards"):
         findings(tmp_path)
-
-
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 0x10
-    path.write_bytes(data)
 
 
 def test_whatever_bit_of_the_files_beside_a_tar_is_flipped_the_check_comes_to_its_end(tmp_path):
@@ -104,34 +90,6 @@ def test_a_tar_cut_to_a_whole_number_of_samples_is_found(ours):
     cut = places[-1][2] + 512
     (ours / "00001.tar").write_bytes((ours / "00001.tar").read_bytes()[:cut])
     assert "00001.tar" in damaged_files(ours)
-
-
-def edit(path: Path, change) -> None:
-    """Rewrite a parquet file by a change to its table; the footer stays."""
-    table = pq.read_table(path)
-    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
-
-
-def with_value(column: str, row: int, value):
-    def change(table):
-        values = table.column(column).to_pylist()
-        values[row] = value
-        at = table.schema.get_field_index(column)
-        return table.set_column(at, table.schema.field(column), pa.array(values, table.schema.field(column).type))
-
-    return change
-
-
-def drop_last(table):
-    return table.slice(0, table.num_rows - 1)
-
-
-def swap_first_two(table):
-    return table.take([1, 0, *range(2, table.num_rows)])
-
-
-def repeat_first(table):
-    return table.take([0, *range(table.num_rows)])
 
 
 INDEX, METADATA, CAPTION, CLIP = (
@@ -309,78 +267,3 @@ def test_one_shard_is_checked_with_its_own_files_alone(ours):
     names = [entry.name for entry in storage.list() if "00001" in entry.name or "plan" in entry.name]
     report = verify_shard(storage, "00001", names, ["caption"])
     assert (report.findings, report.rows) == ((), 8)
-
-
-class TestForeignFolders:
-    """Tars that others made: no plan, perhaps no files beside them."""
-
-    @pytest.fixture
-    def foreign(self, tmp_path) -> Path:
-        """As img2dataset leaves it: metadata in the order in which downloads ended."""
-        folder = tmp_path / "foreign"
-        samples = raw.some_samples(10)
-        raw.write_tar(folder / "00000.tar", [samples[i] for i in (4, 2, 0, 1, 5, 6, 8, 9)])
-        raw.write_metadata(folder, "00000", [key for key, _ in samples], (3, 7))
-        raw.write_stats(folder, "00000", 10, 2, None)
-        edit(folder / "00000.parquet", lambda table: table.drop_columns(["error"]))
-        return folder
-
-    def test_an_unordered_folder_without_index_and_plan_is_sound(self, foreign):
-        assert findings(foreign) == []
-
-    def test_bare_tars_at_any_depth_are_sound(self, tmp_path):
-        raw.write_tar(tmp_path / "train" / "a.tar", raw.some_samples(3))
-        raw.write_tar(tmp_path / "b.c.tar", raw.some_samples(3))
-        (tmp_path / "list.parquet").write_bytes(b"not ours")
-        assert findings(tmp_path) == []
-
-    @pytest.mark.parametrize(
-        "change", [drop_last, repeat_first, with_value("key", 0, "other"), with_value("status", 0, "lost")]
-    )
-    def test_changed_metadata_is_found(self, foreign, change):
-        edit(foreign / "00000.parquet", change)
-        assert "00000.parquet" in damaged_files(foreign)
-
-    def test_a_json_member_that_is_not_json_is_found(self, foreign):
-        samples = raw.some_samples(2)
-        samples[1][1]["json"] = b'{"key": '
-        raw.write_tar(foreign / "bare" / "a.tar", samples)
-        (finding,) = findings(foreign)
-        assert "000000001.json" in finding.problem
-
-    def test_a_json_member_of_another_sample_is_found(self, foreign):
-        samples = raw.some_samples(10)
-        samples[5][1]["json"] = samples[6][1]["json"]
-        raw.write_tar(foreign / "00000.tar", [sample for i, sample in enumerate(samples) if i not in (3, 7)])
-        (finding,) = findings(foreign)
-        assert "'000000006'" in finding.problem
-
-    def test_a_tar_without_its_end_is_found(self, tmp_path):
-        places = raw.write_tar(tmp_path / "a.tar", raw.some_samples(3))
-        whole = (tmp_path / "a.tar").read_bytes()
-        (tmp_path / "a.tar").write_bytes(whole[: places[-1][2] + 512])
-        assert damaged_files(tmp_path) == {"a.tar"}
-
-    def test_a_tar_that_changed_since_its_index_was_made_is_found(self, foreign):
-        storage = open_storage(foreign)
-        from tarloom.format.index_load import load_index
-
-        load_index(storage, "00000", storage.head("00000.tar"))
-        assert findings(foreign) == []
-        samples = raw.some_samples(10)
-        raw.write_tar(foreign / "00000.tar", [samples[i] for i in (4, 2, 0, 1, 5, 6, 8, 9)], mtime=5)
-        assert damaged_files(foreign) == {"_tarloom/index/00000.parquet"}
-        raw.write_tar(
-            foreign / "00000.tar", [samples[i] for i in (4, 2, 0, 1, 5, 6, 8, 9)] + raw.some_samples(20, first=50)
-        )
-        assert not any(f.file.startswith("_tarloom") for f in findings(foreign) if f.kind == "damage")
-
-    def test_stats_without_a_tar_are_found(self, foreign):
-        shutil.copy(foreign / "00000_stats.json", foreign / "00001_stats.json")
-        assert damaged_files(foreign) == {"00001_stats.json"}
-
-    def test_a_parquet_of_another_kind_is_a_warning(self, tmp_path):
-        raw.write_tar(tmp_path / "a.tar", raw.some_samples(3))
-        raw.write_parquet(tmp_path / "a.parquet", {"uid": [1, 2, 3]})
-        (finding,) = findings(tmp_path)
-        assert (finding.file, finding.kind) == ("a.parquet", "warning")
