@@ -4,9 +4,11 @@ Exit codes: 0 all rows accounted for and every shard committed; 1 stopped by an 
 3 finished, but shards were lost or damage was found; 130 interrupted.
 """
 
+import contextlib
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tarloom import __version__
@@ -40,10 +42,23 @@ def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str
     from tarloom.cli.console import show  # what takes its time to load is loaded where Ctrl-C is caught
     from tarloom.cli.parse import parse
 
-    options = parse(_commands()[command], argv, prog=program, defaults=defaults)
+    with _reader_may_leave(exit_code=0):
+        options = parse(_commands()[command], argv, prog=program, defaults=defaults)
     finished = options.execute()
-    show(finished, as_json=options.json)
+    with _reader_may_leave(exit_code=finished.exit_code):
+        show(finished, as_json=options.json)
     return finished.exit_code
+
+
+@contextlib.contextmanager
+def _reader_may_leave(*, exit_code: int) -> Iterator[None]:
+    """Whoever closes our stdout (`| head`) has read enough: end without complaint."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        sys.exit(exit_code)
 
 
 def _commands() -> dict[str, type["Command"]]:

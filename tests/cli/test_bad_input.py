@@ -129,3 +129,10 @@ def test_reading_a_cut_shard_stops_with_one_line_that_names_it(shards, tmp_path)
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
     ended = run("read/read_webdataset.py", "--path", str(tmp_path))
     assert_one_clear_line(ended, 1, "cut.tar")
+
+
+@pytest.mark.parametrize("words", ["create --help", "info --path {shards}"])
+def test_a_reader_of_the_output_who_leaves_early_is_no_error(shards, words):
+    command = f"{sys.executable} -m tarloom.cli {words.format(shards=shards)} | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
