@@ -35,20 +35,24 @@ def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callabl
 
 def show(finished: Finished, *, as_json: bool) -> None:
     """Print the summary on stdout, with one JSON object as its last line on request."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(finished.title, style="bold", markup=False)
-    known = {name: value for name, value in finished.facts.items() if value not in (None, "", {}, [], ())}
+    lines = [f"\x1b[1m{finished.title}\x1b[0m" if sys.stdout.isatty() else finished.title, *_told(finished.facts)]
+    if as_json:
+        lines.append(json.dumps({"exit_code": finished.exit_code, **finished.facts}))
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _told(facts: Mapping[str, object]) -> Iterator[str]:
+    """Short facts side by side with their names, then long lists line by line; what says nothing is left out."""
+    known = {name: value for name, value in facts.items() if value not in (None, "", {}, [], ())}
     told = {name.replace("_", " "): value for name, value in known.items()}
-    short = {name: _readable(value) for name, value in told.items() if not _is_long_list(value)}
-    width = max(map(len, short), default=0)
-    for name, words in short.items():
-        console.print(f"{name:{width}}  {words}", markup=False)
+    width = max((len(name) for name, value in told.items() if not _is_long_list(value)), default=0)
+    for name, value in told.items():
+        if not _is_long_list(value):
+            yield f"{name:{width}}  {_readable(value)}"
     for name, value in told.items():
         if _is_long_list(value):
-            console.print(f"{name}:", *(f"  {line}" for line in value), sep="\n", markup=False)
-    if as_json:
-        sys.stdout.write(json.dumps({"exit_code": finished.exit_code, **finished.facts}) + "\n")
-    sys.stdout.flush()
+            yield f"{name}:"
+            yield from (f"  {line}" for line in value)
 
 
 def _watch_bar(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
