@@ -25,8 +25,10 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
 
     defaults: values of options, by name, where a program's differ from the command's.
     """
-    # Shells start background jobs with SIGINT ignored; a job that is asked to stop should stop, and say how to go on.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A job that is asked to stop should stop, and say how to go on: shells start background jobs with SIGINT ignored,
+    # and schedulers and service managers ask with SIGTERM.
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.default_int_handler)
     program = _program_name(command)
     try:
         return _execute(program, command, argv or sys.argv[1:], defaults)

@@ -22,13 +22,15 @@ def wait_until_it_loads(process: int) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
-def test_ctrl_c_while_a_program_loads_or_works_ends_it_with_one_line(tmp_path, delay):
+@pytest.mark.parametrize(
+    ("asked", "delay"), [(signal.SIGINT, 0.0), (signal.SIGINT, 0.2), (signal.SIGINT, 0.6), (signal.SIGTERM, 0.3)]
+)
+def test_a_program_that_is_asked_to_stop_while_it_loads_or_works_ends_with_one_line(tmp_path, asked, delay):
     words = [sys.executable, PROGRAM, *OPTIONS, str(tmp_path / "out")]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until_it_loads(process.pid)
     time.sleep(delay)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
     assert len(said.splitlines()) == 1
