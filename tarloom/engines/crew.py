@@ -108,14 +108,14 @@ class Backlog(Generic[Item]):
         self._retries = retries
         self._ahead = ahead
 
-    def __len__(self) -> int:
-        """How many items can be handed out now; looks ahead no further than an engine has seats."""
+    def look_ahead(self) -> int:
+        """How many items can be handed out now; new ones are taken up to as many as an engine has seats."""
         missing = max(0, self._ahead - len(self._waiting))
         self._waiting.extend(_Task(item) for item in itertools.islice(self._new, missing))
         return len(self._waiting)
 
     def take(self) -> _Task[Item] | None:
-        return self._waiting.popleft() if len(self) else None
+        return self._waiting.popleft() if self.look_ahead() else None
 
     def failed(self, task: _Task[Item], error: str) -> Outcome[Item, Any] | None:
         """The item's end, or None when it will be tried again."""
@@ -143,7 +143,7 @@ class Crew(Generic[Item]):
         backlog = Backlog(items, retries=retries, ahead=self._size)
         finished = False
         try:
-            while len(backlog) or self._busy:
+            while backlog.look_ahead() or self._busy:
                 self._staff(backlog)
                 for seat in self._wait([*self._opening, *self._busy]):
                     outcome = self._handle(seat, seat.receive(), backlog)
@@ -160,7 +160,7 @@ class Crew(Generic[Item]):
             seat = self._idle.pop()
             self._busy[seat] = task
             seat.submit(task.item)
-        while len(self._opening) + len(self._busy) < self._size and len(self._opening) < len(backlog):
+        while len(self._opening) + len(self._busy) < self._size and len(self._opening) < backlog.look_ahead():
             self._opening.add(self._hire())
 
     def _handle(self, seat: Seat, reply: Reply, backlog: Backlog[Item]) -> Outcome[Item, Any] | None:

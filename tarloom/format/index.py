@@ -183,12 +183,8 @@ def is_text(key: str) -> bool:
 
 
 def _has_index_columns(table: pa.Table) -> bool:
-    names, types = table.column_names, table.schema.types
-    pairs = zip(names[1::2], names[2::2], strict=False)
-    return (
-        names[:1] == [KEY]
-        and types[0] == pa.string()
-        and len(names) % 2 == 1
-        and all(kind == pa.int64() for kind in types[1:])
-        and all(a.removesuffix("offset") == b.removesuffix("size") != a for a, b in pairs)
-    )
+    """Whether the columns are the key and, for each extension, offset and size."""
+    sizes = [name for name in table.column_names if name.endswith(":size")]
+    places = [f"{name.removesuffix(':size')}:{what}" for name in sizes for what in ("offset", "size")]
+    types = [pa.string(), *(pa.int64() for _ in places)]
+    return table.column_names == [KEY, *places] and table.schema.types == types
