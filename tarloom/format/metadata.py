@@ -71,6 +71,11 @@ class Stats:
     tar_size: int | None = None
     """Ours: of the tar, in bytes."""
 
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Input rows, and how many of them ended in which way."""
+        return self.count, self.successes, self.failed_to_download, self.failed_to_resize
+
 
 def write_stats(storage: Storage, shard: str, stats: Stats) -> None:
     """Commit a shard's stats: the mark that it is done, hence written last."""
@@ -85,8 +90,10 @@ def read_stats(storage: Storage, shard: str) -> Stats | None:
     try:
         found = json.loads(storage.read(name))
         stats = Stats(**{item.name: found[item.name] for item in dataclasses.fields(Stats) if item.name in found})
-        if not all(isinstance(n, int) for n in (stats.count, stats.successes, *stats.status_dict.values())):
+        if not all(isinstance(n, int) for n in (*stats.counts, *stats.status_dict.values())):
             raise TypeError("counts are not whole numbers")
-    except (ValueError, TypeError, AttributeError) as error:
+        if not all(isinstance(t, (int, float)) for t in (stats.duration, stats.start_time, stats.end_time)):
+            raise TypeError("times are not numbers")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptShard(f"{storage.describe(name)}: not a stats file ({error}); make the shard anew") from error
     return stats

@@ -4,7 +4,7 @@ Every page has a checksum that is proven when it is read: a changed bit is an er
 Tables are small beside their shards, so a remote file is read whole. A footer alone is read from the file's end.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -27,15 +27,23 @@ def write_table(storage: Storage, name: str, table: pa.Table, metadata: Mapping[
         pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
 
 
-def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table, or the columns named, in the order named. Raises CorruptShard, also for a column it lacks."""
+def read_table(
+    storage: Storage, name: str, columns: Sequence[str] | None = None, *, texts: Collection[str] = ()
+) -> pa.Table:
+    """The table, or the columns named, in the order named.
+
+    texts: columns that come as strings, however they are stored. Raises CorruptShard, also for a column it lacks and
+    for one in `texts` that is nothing like text.
+    """
     where = storage.describe(name)
     source = storage.map(name) if isinstance(storage, LocalStorage) else storage.read(name)
     with _sound(where):
         file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source)), page_checksum_verification=True)
         _check_columns(columns or (), file.schema_arrow, where)
         table = file.read(columns=None if columns is None else list(columns))
-        return table if columns is None else table.select(list(columns))
+        table = table if columns is None else table.select(list(columns))
+        fields = [field.with_type(pa.string()) if field.name in texts else field for field in table.schema]
+        return table.cast(pa.schema(fields).with_metadata(table.schema.metadata))
 
 
 def read_footer(storage: Storage, name: str) -> tuple[dict[str, str], int]:

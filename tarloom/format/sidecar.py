@@ -60,7 +60,8 @@ def write_sidecar(storage: Storage, shard: str, table: pa.Table, info: SidecarIn
 
 def read_sidecar(storage: Storage, shard: str, stage: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The sidecar's table, or the columns named."""
-    return read_table(storage, sidecar_name(shard, stage), columns).replace_schema_metadata(None)
+    table = read_table(storage, sidecar_name(shard, stage), columns, texts=(KEY, STATUS, ERROR))
+    return table.replace_schema_metadata(None)
 
 
 def sidecar_info(storage: Storage, shard: str, stage: str) -> SidecarInfo | None:

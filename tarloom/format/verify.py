@@ -119,7 +119,7 @@ def _check_beside(
 def _plan_findings(storage: Storage, names: frozenset[str]) -> Iterator[Finding]:
     try:
         plan = json.loads(storage.read(PLAN))
-    except ValueError:
+    except (ValueError, RecursionError):
         plan = None
     if not isinstance(plan, dict):
         yield Finding(shard="", file=PLAN, problem="not a JSON object; restore it or make the dataset anew")

@@ -65,7 +65,7 @@ def check_metadata(findings: Findings, contents: TarContents | None, *, ordered:
     """
     file = metadata_name(findings.shard)
     with findings.reading(file):
-        table = read_table(findings.storage, file)
+        table = read_table(findings.storage, file, texts=("key", "status", "error"))
         absent = [name for name in ("key", "status") if name not in table.column_names]
         if absent:
             kind: Kind = "damage" if ours else "warning"

@@ -1,16 +1,17 @@
 """What lies in a dataset's folder, from one listing; and what its indexes say, loaded in parallel when first needed."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.errors import UsageError
+from tarloom.errors import CorruptShard, UsageError
 from tarloom.format.index import KEY, ShardIndex, is_text
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
@@ -58,6 +59,8 @@ class Catalog:
         self._facts: tuple[ShardFacts, ...] | None = None
         self._members: tuple[str, ...] = ()
         self._columns: dict[str, Column] | None = None
+        self.unreadable: list[CorruptShard] = []
+        """Why tables were passed over in the search for columns."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -79,7 +82,10 @@ class Catalog:
         return self._members
 
     def columns(self) -> Mapping[str, Column]:
-        """Columns of metadata and sidecars by name, from the footers of the first shard that has each."""
+        """Columns of metadata and sidecars by name, from the first footer of each that can be read.
+
+        One damaged table hides no others: whoever reads its rows is told.
+        """
         with self._lock:
             if self._columns is None:
                 self._columns = {column.name: column for column in self._find_columns()}
@@ -99,16 +105,22 @@ class Catalog:
         )
 
     def _find_columns(self) -> Iterator[Column]:
-        with_metadata = next((shard.shard for shard in self.shards if shard.has_metadata), None)
-        if with_metadata is not None:
-            schema = read_schema(self.storage, metadata_name(with_metadata))
-            if {"key", "status"} <= set(schema.names):
-                yield from (Column(name=f.name, stage=None, field=f.name, type=f.type) for f in schema)
-        first_with = {stage: shard.shard for shard in reversed(self.shards) for stage in shard.sidecars}
-        for stage, shard in sorted(first_with.items()):
-            schema = read_schema(self.storage, sidecar_name(shard, stage))
+        schema = self._first_schema(metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)
+        if {"key", "status"} <= set(schema.names):
+            yield from (Column(name=f.name, stage=None, field=f.name, type=f.type) for f in schema)
+        for stage in sorted({stage for shard in self.shards for stage in shard.sidecars}):
+            schema = self._first_schema(sidecar_name(s.shard, stage) for s in self.shards if stage in s.sidecars)
             fields = [f for f in schema if f.name != KEY] if KEY in schema.names else []
             yield from (Column(name=f"{stage}.{f.name}", stage=stage, field=f.name, type=f.type) for f in fields)
+
+    def _first_schema(self, names: Iterable[str]) -> pa.Schema:
+        """Of the first of these tables that can be read; without columns where there is none."""
+        for name in names:
+            try:
+                return read_schema(self.storage, name)
+            except CorruptShard as error:
+                self.unreadable.append(error)
+        return pa.schema([])
 
 
 @functools.lru_cache(maxsize=32)

@@ -91,12 +91,15 @@ class Dataset:
     def select(self, *names: str) -> "Dataset":
         """The same samples with only these members and columns; without names, only `__key__`.
 
-        A member hides a metadata column of the same name. Raises UsageError for a name that no shard has.
+        A member hides a metadata column of the same name. Raises UsageError for a name that no shard has, CorruptShard
+        where a damaged table may have it.
         """
         members = self.catalog.members()
         known = members if set(names) <= set(members) else self.columns
         for name in names:
             if name not in known:
+                if self.catalog.unreadable:  # it may be in there
+                    raise self.catalog.unreadable[0]
                 raise UsageError(f"{self.path}: has no {name!r}; select from {', '.join(known)}")
         return dataclasses.replace(self, selected=tuple(dict.fromkeys(names)))
 

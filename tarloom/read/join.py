@@ -47,7 +47,8 @@ def _join(piece: Piece, index: ShardIndex, stage: str | None, columns: Sequence[
 def _metadata(piece: Piece, name: str, fields: Sequence[str], where: str) -> pa.Table:
     if piece.storage.head(name) is None:
         raise ShardError(f"{where}: there is no such metadata, as other shards have; select without it")
-    return successes(read_table(piece.storage, name, columns=list(dict.fromkeys(["key", "status", *fields]))))
+    columns = list(dict.fromkeys(["key", "status", *fields]))
+    return successes(read_table(piece.storage, name, columns, texts=("key", "status")))
 
 
 def _sidecar(piece: Piece, index: ShardIndex, stage: str, fields: Sequence[str], where: str) -> pa.Table:
@@ -60,7 +61,7 @@ def _sidecar(piece: Piece, index: ShardIndex, stage: str, fields: Sequence[str],
 
 def _rows_of(wanted: Array, column: ChunkedArray, all_keys: Array, piece: Piece, where: str) -> slice | Array:
     """Which rows of the table are the piece's: a slice where the whole table is in tar order, else row numbers."""
-    keys: Array = column.cast(all_keys.type).combine_chunks()
+    keys: Array = column.combine_chunks()
     if keys.equals(all_keys):
         return slice(piece.first, piece.last)
     rows = pc.index_in(wanted, value_set=keys)

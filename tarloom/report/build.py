@@ -172,4 +172,5 @@ def _shown(gallery: Gallery, matches: Sequence[Match]) -> list[tuple[Shown, floa
 
 
 def _holds_vectors(dataset: Dataset, column: str) -> bool:
-    return pa.types.is_fixed_size_list(dataset.select(column).schema.field(column).type)
+    kind = dataset.select(column).schema.field(column).type
+    return pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)

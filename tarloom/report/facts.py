@@ -153,12 +153,12 @@ def _creation_failures(storage: Storage, shard: ShardFiles, facts: Facts) -> Ite
         return
     wanted = [c for c in ("key", "status", "url", ERROR, "error_message") if c in there]
     creation = facts.stage(CREATION)
-    table = _count(creation, read_table(storage, name, wanted))
+    table = _count(creation, read_table(storage, name, wanted, texts=wanted))
     for row in table.to_pylist():
         message = row.get("error_message") or ""
         error = row.get(ERROR) or _name_of(message)
         creation.errors[error] += 1
-        yield Failure(stage=CREATION, key=str(row["key"]), url=row.get("url"), error=error, message=message)
+        yield Failure(stage=CREATION, key=row["key"], url=row.get("url"), error=error, message=message)
 
 
 def _stage_failures(storage: Storage, shard: ShardFiles, stage: str, facts: Facts) -> Iterator[Failure]:

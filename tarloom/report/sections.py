@@ -88,7 +88,8 @@ def failure_bars(stages: Sequence[StageFacts]) -> Html:
     errors.sort(key=lambda entry: (-entry[2], entry[1]))
     most = max((rows for _, _, rows in errors), default=1)
     lines = (
-        _bar(element("code", name), rows / most, element("b", count(rows)), bad=True) for _, name, rows in errors[:20]
+        _bar(element("code", cut(name, 60)), rows / most, element("b", count(rows)), bad=True)
+        for _, name, rows in errors[:20]
     )
     return element("div", element("div", *lines, class_="bars"), class_="panel")
 
@@ -235,7 +236,7 @@ def _failure_row(failure: Failure, *, with_stage: bool) -> Html:
     cells = [
         element("td", element("span", failure.key, class_="key"), class_="nowrap"),
         element("td", failure.stage, class_="nowrap") if with_stage else None,
-        element("td", element("span", failure.error, class_="chip bad"), class_="nowrap"),
+        element("td", element("span", cut(failure.error, 60), class_="chip bad"), class_="nowrap"),
         element("td", element("span", cut(message), class_="text")),
         element("td", element("span", cut(failure.url or "", 200), class_="text soft"), class_="url"),
     ]

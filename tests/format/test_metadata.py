@@ -74,7 +74,11 @@ def test_no_stats_are_none(storage):
     assert read_stats(storage, "00000") is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", "{}", '{"count": 1}', '"x"'])
+COUNTS = '"count": 1, "successes": 1, "failed_to_download": 0, "failed_to_resize": 0, "duration": 1, "end_time": 2'
+BAD_STATS = ["", "{", "[]", "null", "7", "{}", '{"count": 1}', '"x"', "[" * 100_000, f'{{{COUNTS}, "start_time": "1"}}']
+
+
+@pytest.mark.parametrize("text", BAD_STATS, ids=lambda text: text[:20])
 def test_stats_that_cannot_be_understood_are_corrupt(storage, text):
     storage.write("00000_stats.json", text.encode())
     with pytest.raises(CorruptShard, match=r"00000_stats\.json: not a stats file"):

@@ -90,3 +90,17 @@ def test_a_flipped_bit_in_a_page_is_found_or_changes_nothing(storage, table, pla
     except CorruptShard:
         return
     assert found.equals(table)
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()], ids=str)
+def test_texts_come_as_strings_however_they_are_stored(storage, kind):
+    write_table(storage, "a.parquet", pa.table({"key": pa.array(["a", None], pa.string()).cast(kind), "n": [1, 2]}))
+    found = read_table(storage, "a.parquet", texts=("key",))
+    assert found.equals(pa.table({"key": ["a", None], "n": [1, 2]}))
+
+
+@pytest.mark.parametrize("column", [[["a"]], [b"\xff"], [{"a": 1}]], ids=str)
+def test_what_is_nothing_like_text_is_corrupt(storage, column):
+    write_table(storage, "a.parquet", pa.table({"key": column}))
+    with pytest.raises(CorruptShard, match=r"a\.parquet"):
+        read_table(storage, "a.parquet", texts=("key",))

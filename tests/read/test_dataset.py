@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import tarloom
-from tarloom.errors import UsageError
+from tarloom.errors import CorruptShard, UsageError
 from tests.format.raw import some_samples, write_parquet, write_tar
 from tests.read.samples import FAILED, ROWS, odd_samples, packed_samples
 
@@ -142,3 +142,17 @@ def test_members_are_read_whatever_became_of_the_columns(packed, tmp_path):
     shutil.copy(packed / "00000.tar", tmp_path)
     (tmp_path / "00000.parquet").write_bytes(b"no parquet")
     assert len(list(tarloom.open(tmp_path).select("jpg", "txt"))) == ROWS - len(FAILED)
+
+
+def test_a_damaged_table_hides_no_columns_but_its_own(packed, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    (folder / "00000.parquet").write_bytes(b"no parquet")
+    for sidecar in folder.glob("*.clip.parquet"):
+        sidecar.write_bytes(b"no parquet")
+    dataset = tarloom.open(folder)
+    assert {"width", "caption.text"} <= set(dataset.columns)
+    assert len(list(dataset.select("jpg", "caption.text"))) == 2 * (ROWS - len(FAILED))
+    with pytest.raises(CorruptShard, match=r"00000\.parquet: not a sound parquet file"):
+        list(dataset.select("width"))
+    with pytest.raises(CorruptShard, match="not a sound parquet file"):
+        dataset.select("clip.embedding")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -136,6 +137,36 @@ def test_a_metadata_file_that_is_none_is_named_and_the_rest_is_drawn(dataset):
     page, seen = draw(dataset, captions="none.text", embeddings="none.embedding")
     assert "00001.parquet" in seen.text
     assert 'class="verdict bad"' in page
+
+
+def test_a_sidecar_that_is_none_is_named_and_the_others_are_drawn(dataset):
+    (dataset / "00000.extra.parquet").write_bytes(b"<html>")
+    _, seen = draw(dataset)
+    assert "00000.extra.parquet" in seen.text
+    assert "captions equal the original" in seen.text
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("00000", "url", 7),
+        ("00000", "status", 7),
+        ("00000", "status", ["success"]),
+        ("00000", "error_message", b"\xff"),
+        ("00000", "error", "<b>" * 1000),
+        ("00000.caption", "text", ["a", "list"]),
+        ("00000.caption", "status", 7),
+        ("00000.clip", "embedding", "text"),
+    ],
+)
+def test_whatever_a_column_holds_a_page_is_made(dataset, table, column, value):
+    path = dataset / f"{table}.parquet"
+    found = pq.ParquetFile(path).read()
+    place = found.column_names.index(column)
+    pq.write_table(found.set_column(place, column, pa.array([value] * found.num_rows)), path)
+    page, _ = draw(dataset)
+    assert "<b><b>" not in page
+    assert len(page) < 1_000_000
 
 
 def test_rates_come_from_the_runs_given(dataset, tmp_path):
