@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import socket
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -45,12 +47,23 @@ def _connect(address: str | None, *, cpus: int, store_bytes: int) -> None:
     here = {"num_cpus": max(cpus, os.cpu_count() or 1), "object_store_memory": store_bytes, "include_dashboard": False}
     options = {"address": address} if address else {"address": "local", **here}
     try:
-        with warnings.catch_warnings():
+        with _own_signal_handler(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own notices about its future defaults
             ray.init(**options, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"no Ray cluster at {address}" if address else "Ray did not start on this machine"
         raise UsageError(f"{where}: {first_line(error)}; check --ray-address and RAY_ADDRESS") from error
+
+
+@contextlib.contextmanager
+def _own_signal_handler() -> Iterator[None]:
+    """Ray replaces the handler of SIGTERM by one that leaves without a word: not where the program has its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_listens(address: str) -> None:

@@ -123,10 +123,11 @@ class TestRay(MortalSuite):
 
 
 DRIVER = """
-import sys
+import signal, sys
 from tarloom.engines.choose import EngineConfig, open_engine
 from tests.engines.workers import Sleeps
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     engine = open_engine(EngineConfig(engine=sys.argv[1], num_workers=2))
     try:
         list(engine.map(Sleeps(sys.argv[2]), range(9)))
@@ -138,7 +139,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
@@ -158,9 +159,9 @@ def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does: the whole group hears it
     else:
-        process.kill()
+        process.send_signal(how)
     _, said = process.communicate(timeout=20)
-    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    assert process.returncode == (-how if how == signal.SIGKILL else 130)
     assert "Traceback" not in said
     _wait_for(lambda: not any(_alive(int(p.name.removeprefix("pid-"))) for p in pids.iterdir()), seconds=15)
 
