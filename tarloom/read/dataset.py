@@ -112,12 +112,16 @@ class Dataset:
         return itertools.chain.from_iterable(read_piece(piece, batch_rows=rows) for piece in self.pieces())
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """The first sample of this key. Raises KeyError where there is none."""
-        for number in range(len(self.shards)):
-            row = self.catalog.index(number).keys.index(pa.scalar(key, pa.string())).as_py()
-            if row >= 0:
-                return next(read_samples(self._planner()(number, row, row + 1)))
-        raise KeyError(key)
+        """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
+        place = self._place(key)
+        if place is None:
+            raise KeyError(key)
+        number, row = place
+        return next(read_samples(self._planner()(number, row, row + 1)))
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a sample of this key."""
+        return isinstance(key, str) and self._place(key) is not None
 
     def pieces(self, target_bytes: int = PIECE_BYTES) -> list[Piece]:
         """All rows, in order, as pieces of about this many bytes of what is selected."""
@@ -162,6 +166,16 @@ class Dataset:
         from tarloom.read.torch_feed import TorchFeed
 
         return TorchFeed(self, batch_size, seed=seed, transform=transform, rank=rank, world_size=world_size)
+
+    def _place(self, key: str) -> tuple[int, int] | None:
+        """Number of the shard and row of the first sample of this key."""
+        if not isinstance(key, str):
+            raise TypeError(f"samples are asked for by their keys, which are strings, not by {key!r}")
+        for number in range(len(self.shards)):
+            row = self.catalog.index(number).keys.index(pa.scalar(key, pa.string())).as_py()
+            if row >= 0:
+                return number, row
+        return None
 
     def _planner(self) -> Callable[[int, int, int], Piece]:
         """How to make a piece of (number of the shard, first row, last row); the selection is resolved once."""

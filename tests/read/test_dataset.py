@@ -77,6 +77,15 @@ def test_one_sample_is_found_by_its_key(packed):
     assert tarloom.open(packed)[key] == {"__key__": key, "__url__": str(packed / "00001.tar"), **members}
     with pytest.raises(KeyError, match="nobody"):
         tarloom.open(packed)["nobody"]
+    with pytest.raises(TypeError, match="keys, which are strings, not by 0"):
+        tarloom.open(packed)[0]
+
+
+def test_a_dataset_contains_its_keys_and_nothing_else(packed):
+    dataset = tarloom.open(packed)
+    assert packed_samples(2)[50][0] in dataset
+    assert "nobody" not in dataset
+    assert 0 not in dataset
 
 
 def test_one_tar_opens_alone_with_what_belongs_to_it(packed):
