@@ -15,7 +15,15 @@ usage() {
     exit "$1"
 }
 
-case "${1:-}" in -h | --help) usage 0 ;; esac
+for word; do
+    case "$word" in
+    -h | --help) usage 0 ;;
+    --shards | --shards=* | --plan[-_]only)
+        say "${word%%=*} is for this script to give: it makes all of the plan, each worker a slice"
+        exit 2
+        ;;
+    esac
+done
 [ $# -ge 2 ] || usage 2 >&2
 create=("$root/create/create_webdataset.py" --source "$1" --output "$2")
 shift 2
@@ -64,9 +72,10 @@ for ((worker = 0; worker < workers; worker++)); do
 done
 
 code=0
-for pid in "${pids[@]}"; do
+for ((worker = 0; worker < workers; worker++)); do
     ended=0
-    wait "$pid" || ended=$?
+    wait "${pids[worker]}" || ended=$?
+    [ "$ended" -eq 0 ] || say "worker $((worker + 1)) ended with exit code $ended; run the same command again to go on"
     [ "$code" -ne 0 ] || code=$ended
 done
 

@@ -124,6 +124,15 @@ def test_the_shells_way_passes_on_what_went_wrong(source, tmp_path):
     assert "absent.txt: nothing there" in complaint
 
 
+@pytest.mark.parametrize("option", ["--shards=1:3", "--plan-only"])
+def test_the_shells_way_refuses_options_that_it_gives_itself(source, tmp_path, option):
+    process = run_parallel(source, tmp_path / "out", "2", option)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert option.partition("=")[0] in complaint
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_shells_way_stops_its_workers_on_ctrl_c(source, whole, tmp_path):
     out = tmp_path / "out"
     process = run_parallel(source, out, "2")
