@@ -61,7 +61,7 @@ class Create:
                 pass
         summary = job.summary()
         return Finished(
-            title=f"Created {self.create.output}",
+            title=f"Created {self.create.output}{_all_but(summary.failed_shards)}",
             facts=asdict(summary),
             exit_code=LOST if len(summary.failed_shards) > self.max_failed else 0,
         )
@@ -187,6 +187,10 @@ COMMANDS: dict[str, type[Command]] = {
 }
 
 
+def _all_but(failed: Mapping[str, str]) -> str:
+    return f", all but {len(failed)} shards; run the same command again for those" if failed else ""
+
+
 def _process(stage: Stage, config: ProcessConfig, engine_config: EngineConfig, *, title: str) -> Finished:
     from tarloom.process.run import ProcessJob
 
@@ -197,7 +201,7 @@ def _process(stage: Stage, config: ProcessConfig, engine_config: EngineConfig, *
             pass
     summary = job.summary()
     return Finished(
-        title=f"{title.capitalize()} of {config.path}",
+        title=f"{title.capitalize()} of {config.path}{_all_but(summary.failed_shards)}",
         facts=asdict(summary),
         exit_code=LOST if len(summary.failed_shards) > config.max_failed else 0,
     )

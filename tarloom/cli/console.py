@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -42,17 +42,17 @@ def show(finished: Finished, *, as_json: bool) -> None:
 
 
 def _told(facts: Mapping[str, object]) -> Iterator[str]:
-    """Short facts side by side with their names, then long lists line by line; what says nothing is left out."""
+    """Short facts side by side with their names, then long ones line by line; what says nothing is left out."""
     known = {name: value for name, value in facts.items() if value not in (None, "", {}, [], ())}
     told = {name.replace("_", " "): value for name, value in known.items()}
-    width = max((len(name) for name, value in told.items() if not _is_long_list(value)), default=0)
+    long = {name: lines for name, value in told.items() if (lines := _long_lines(value))}
+    width = max((len(name) for name in told.keys() - long.keys()), default=0)
     for name, value in told.items():
-        if not _is_long_list(value):
+        if name not in long:
             yield f"{name:{width}}  {_readable(value)}"
-    for name, value in told.items():
-        if _is_long_list(value):
-            yield f"{name}:"
-            yield from (f"  {line}" for line in value)
+    for name, lines in long.items():
+        yield f"{name}:"
+        yield from (f"  {line}" for line in lines)
 
 
 def _watch_bar(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
@@ -86,8 +86,14 @@ def _watch_lines(
         yield step
 
 
-def _is_long_list(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, (list, tuple)) and any(len(str(item)) > 32 for item in value)
+def _long_lines(value: object) -> list[str]:
+    """What a list, or a mapping to texts, holds, if it is too long for one line; else nothing."""
+    lines: list[str] = []
+    if isinstance(value, (list, tuple)):
+        lines = [str(part) for part in value]
+    elif isinstance(value, Mapping):
+        lines = [f"{name}: {part}" for name, part in value.items() if isinstance(part, str)]
+    return lines if any(len(line) > 32 for line in lines) else []
 
 
 def _rate(count: int, start: float) -> float:

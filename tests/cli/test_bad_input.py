@@ -72,6 +72,16 @@ def test_creation_refuses_an_output_that_cannot_be_written():
     assert_one_clear_line(ended, 2, "/proc/no/shards")
 
 
+def test_a_shard_that_cannot_be_made_has_its_line_in_the_summary_and_gives_exit_code_3(tmp_path):
+    options = ["--source", PICTURES, "--output", str(tmp_path / "out"), "--number-sample-per-shard", "200"]
+    assert run("create/create_webdataset.py", *options, "--plan-only").returncode == 0
+    (tmp_path / "out" / "00001.tar").mkdir()
+    ended = run("create/create_webdataset.py", *options)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert "all but 1 shards; run the same command again" in ended.stdout.splitlines()[0]
+    assert ended.stdout.splitlines()[-1].startswith("  00001: ")
+
+
 def test_creation_refuses_other_options_over_a_finished_output_and_names_them(shards):
     options = ["--source", PICTURES, "--output", str(shards), "--image-size", "64"]
     assert_one_clear_line(run("create/create_webdataset.py", *options), 2, "image_size", "256", "64")
