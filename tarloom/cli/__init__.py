@@ -5,6 +5,7 @@ Exit codes: 0 all rows accounted for and every shard committed; 1 stopped by an 
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
     # and schedulers and service managers ask with SIGTERM.
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.default_int_handler)
+    _prepare_streams()
     program = _program_name(command)
     try:
         return _execute(program, command, argv or sys.argv[1:], defaults)
@@ -38,6 +40,16 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
     except TarloomError as error:
         _complain(program, f"error: {error}")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _prepare_streams() -> None:
+    """Where a daemon has closed them, what is written goes nowhere; and any file name can be shown."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str, Any]) -> int:
@@ -59,8 +71,16 @@ def _reader_may_leave(*, exit_code: int) -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        _drop_output()
         sys.exit(exit_code)
+    except OSError as error:
+        _drop_output()
+        raise TarloomError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def _drop_output() -> None:
+    """Python flushes once more when it ends: let that go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _commands() -> dict[str, type["Command"]]:

@@ -15,6 +15,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import from_url
 
+from tarloom.errors import StorageError
 from tarloom.format.object_errors import translated
 from tarloom.format.ranges import coalesce
 from tarloom.format.storage_base import Entry, Storage, cut_short
@@ -64,11 +65,16 @@ class ObjectStorage(Storage):
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
-        with tempfile.TemporaryFile(prefix="tarloom-") as spool:
-            yield spool
-            spool.seek(0)
-            with translated(self.describe(name)):
-                obstore.put(_store(self.url), name, spool)
+        where = self.describe(name)
+        try:
+            with tempfile.TemporaryFile(prefix="tarloom-") as spool:
+                yield spool
+                spool.seek(0)
+                with translated(where):
+                    obstore.put(_store(self.url), name, spool)
+        except OSError as error:
+            waiting = f"{error.strerror or error} in {tempfile.gettempdir()}, where it waits to be sent"
+            raise StorageError(f"{where}: {waiting}; free space there, or set TMPDIR") from error
 
     def write_new(self, name: str, data: bytes) -> bool:
         with translated(self.describe(name)):

@@ -27,6 +27,14 @@ print("committed", flush=True)
 """
 
 
+def test_no_room_for_what_waits_to_be_sent_is_one_clear_line():
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    command = [sys.executable, "-c", limited + WRITER, "memory:///bucket", "100000"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert "StorageError: memory:///bucket/shard.tar: File too large in " in ended.stderr.splitlines()[-1]
+    assert "set TMPDIR" in ended.stderr.splitlines()[-1]
+
+
 class TestS3Storage(StorageContract):
     @pytest.fixture
     def storage(self, s3_folder):
