@@ -78,13 +78,8 @@ class _ProcessSeat:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, opener, threads), daemon=True)
-        _start_tracker()
-        # The child inherits the mask: Ctrl-C reaches this process alone, which then stops its workers.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with interrupts_end_here():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def submit(self, item: Any) -> None:
@@ -113,6 +108,17 @@ class _ProcessSeat:
         if code is not None and code < 0:
             return f"the worker process was killed by {signal.Signals(-code).name}"
         return f"the worker process ended with exit code {code}"
+
+
+@contextlib.contextmanager
+def interrupts_end_here() -> Iterator[None]:
+    """Processes spawned inside inherit a mask: Ctrl-C reaches this process alone, which then stops its workers."""
+    _start_tracker()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_tracker() -> None:

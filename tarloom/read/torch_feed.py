@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import UsageError, missing_extra
 from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset
@@ -94,7 +95,9 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
     workers = config.num_workers if config.num_workers > 1 else 0
     # Spawned: a fork would copy the locks of threads that storage and Arrow run here, but not the threads.
     context = "spawn" if workers else None
-    for batch in DataLoader(feed, batch_size=None, num_workers=workers, multiprocessing_context=context):
+    with interrupts_end_here():
+        batches = iter(DataLoader(feed, batch_size=None, num_workers=workers, multiprocessing_context=context))
+    for batch in batches:
         samples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         yield from tallier.of_samples(samples, every=config.batch_size)
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,16 @@ def test_spark_reads_through_either_launcher(packed, launcher):
         ours = [line for line in finished.stderr.splitlines() if not line.startswith("reading with spark: ")]
         assert ours == ["WARNING: Using incubator modules: jdk.incubator.vector"]
     assert "Traceback" not in finished.stderr
+
+
+def test_an_interrupted_torch_reader_says_one_line_and_leaves_no_worker(packed):
+    """Ctrl-C reaches a whole process group: the workers, which are still loading torch, are in it."""
+    program = [sys.executable, "read/read_with_torch.py", "--path", packed, "--num-workers", "2"]
+    reading = subprocess.Popen(program, cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0)
+    children = Path(f"/proc/{reading.pid}/task/{reading.pid}/children")
+    while len(children.read_text().split()) < 3:  # two, and what cleans up after them
+        time.sleep(0.01)
+    os.killpg(reading.pid, signal.SIGINT)
+    _, said = reading.communicate(timeout=60)  # comes back when no process writes there any more
+    assert reading.returncode == 130
+    assert said == "read_with_torch.py: interrupted; nothing is left half-done: run the same command again\n"
