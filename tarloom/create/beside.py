@@ -8,6 +8,9 @@ from tarloom.create.rows import Fetched, Row
 from tarloom.errors import FetchError, StorageError
 from tarloom.format.storage import Storage
 
+DEEPEST = 64
+"""Levels of nesting in the .json beside a picture."""
+
 
 class FolderFetcher:
     """Reads pictures from a storage, in threads."""
@@ -55,4 +58,15 @@ def _fields(text: str) -> dict[str, Any]:
         raise FetchError("bad_json", "the .json beside the picture cannot be parsed") from error
     if not isinstance(found, dict):
         raise FetchError("bad_json", "the .json beside the picture is no object")
+    if not _is_shallow(found):
+        raise FetchError("bad_json", f"the .json beside the picture is nested more than {DEEPEST} deep")
     return found
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether JSON can be written again anywhere: how deep Python's encoder can go depends on who calls it."""
+    level = [value]
+    for _ in range(DEEPEST):
+        nested = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        level = [part for parts in nested for part in parts]
+    return not level

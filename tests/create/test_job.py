@@ -200,6 +200,13 @@ def test_the_output_may_lie_in_the_folder_of_the_source(tmp_path, pictures, kind
         create(source, source)
 
 
+@pytest.mark.parametrize(("depth", "error"), [(63, None), (64, "bad_json"), (950, "bad_json"), (10**5, "bad_json")])
+def test_json_nested_too_deep_to_be_written_again_fails_its_row_alone(tmp_path, pictures, depth, error):
+    (pictures / "0001.json").write_text('{"deep": ' + "[" * depth + "]" * depth + "}")
+    create(pictures, tmp_path / "out", number_sample_per_shard=100)
+    assert [row["error"] for row in rows(tmp_path / "out")] == [error, *[None] * 19]
+
+
 def test_files_that_belong_to_no_picture_do_not_change_a_source(tmp_path, pictures):
     create(pictures, tmp_path / "out")
     (pictures / "notes.txt").write_text("for myself")
