@@ -56,6 +56,7 @@ def test_an_interrupted_torch_reader_says_one_line_and_leaves_no_worker(packed):
     children = Path(f"/proc/{reading.pid}/task/{reading.pid}/children")
     while len(children.read_text().split()) < 3:  # two, and what cleans up after them
         time.sleep(0.01)
+    time.sleep(0.5)
     os.killpg(reading.pid, signal.SIGINT)
     _, said = reading.communicate(timeout=60)  # comes back when no process writes there any more
     assert reading.returncode == 130
