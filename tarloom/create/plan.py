@@ -5,7 +5,7 @@ The plan lies in the output's `_tarloom/plan.json` before the first shard is beg
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tarloom.errors import PlanMismatch, UsageError
@@ -67,7 +67,10 @@ def read_plan(storage: Storage) -> Plan | None:
     if storage.head(PLAN) is None:
         return None
     try:
-        return Plan(**json.loads(storage.read(PLAN)))
+        plan = Plan(**json.loads(storage.read(PLAN)))
+        if not all(isinstance(n, int) and n > 0 for n in (plan.rows, plan.rows_per_shard, plan.digits)):
+            raise ValueError("counts must be whole numbers")
+        return replace(plan, options=dict(plan.options), columns=dict(plan.columns))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{storage.describe(PLAN)}: not a plan of this version; choose another output") from error
 

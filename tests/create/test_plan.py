@@ -1,6 +1,7 @@
 """Plans: what they cut, and what they refuse."""
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -68,10 +69,13 @@ def test_the_plan_of_the_run_that_was_faster_holds(tmp_path):
     assert write_plan(storage, plan(rows=7)) == plan()
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"version": 1}'])
+DAMAGED = [{"rows": "25"}, {"rows_per_shard": 0}, {"options": None}, {"columns": 7}]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', *(json.dumps(vars(plan(**d))) for d in DAMAGED)])
 def test_what_is_no_plan_is_refused(tmp_path, text):
     storage = open_storage(tmp_path)
-    storage.write("_tarloom/plan.json", text)
+    storage.write("_tarloom/plan.json", text.encode())
     with pytest.raises(UsageError, match="not a plan"):
         read_plan(storage)
 
