@@ -194,7 +194,8 @@ class ParquetReader(ListReader):
         return self.tables([file], additional, 0)
 
     def _group_tables(self, table: pq.ParquetFile, group: int) -> Iterator[pa.Table]:
-        for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], columns=self.names):
+        # Not in Arrow's threads: see tarloom.format.parquet.
+        for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], columns=self.names, use_threads=False):
             yield self._renamed(pa.Table.from_batches([batch]))
 
 

@@ -40,7 +40,8 @@ def read_table(
     with _sound(where):
         file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source)), page_checksum_verification=True)
         _check_columns(columns or (), file.schema_arrow, where)
-        table = file.read(columns=None if columns is None else list(columns))
+        # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
+        table = file.read(columns=None if columns is None else list(columns), use_threads=False)
         table = table if columns is None else table.select(list(columns))
         fields = [field.with_type(pa.string()) if field.name in texts else field for field in table.schema]
         return table.cast(pa.schema(fields).with_metadata(table.schema.metadata))
