@@ -40,8 +40,8 @@ READERS: Final = {
 QUERIES: Final = (
     "a purple cross above a white star on a blue background",
     "a yellow square on a green background",
-    "red circle",
-    "two triangles",
+    "a red circle on a blue background",
+    "a blue triangle left of a purple triangle on a red background",
 )
 
 console = Console(stderr=True, highlight=False)
