@@ -43,8 +43,6 @@ class Create:
     run_on: EngineConfig = field(default_factory=EngineConfig)
     plan_only: bool = False
     """Plan, print how many shards there will be, and stop."""
-    max_failed: int = 0
-    """Shards that may fail before the exit code is 3."""
     json: bool = False
     """End stdout with one line of JSON."""
 
@@ -63,7 +61,7 @@ class Create:
         return Finished(
             title=f"Created {self.create.output}{_all_but(summary.failed_shards)}",
             facts=asdict(summary),
-            exit_code=LOST if len(summary.failed_shards) > self.max_failed else 0,
+            exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
         )
 
 
@@ -203,5 +201,5 @@ def _process(stage: Stage, config: ProcessConfig, engine_config: EngineConfig, *
     return Finished(
         title=f"{title.capitalize()} of {config.path}{_all_but(summary.failed_shards)}",
         facts=asdict(summary),
-        exit_code=LOST if len(summary.failed_shards) > config.max_failed else 0,
+        exit_code=LOST if len(summary.failed_shards) > engine_config.max_failed else 0,
     )

@@ -9,7 +9,7 @@ from tarloom.engines.local import LocalEngine
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """Where the work runs. Nothing here shapes the output."""
+    """Where the work runs, and how much of it may fail. Nothing here shapes the output."""
 
     engine: Literal["local", "ray"] = "local"
     """local: processes of this machine. ray: actors of a Ray cluster, or of one started for the run."""
@@ -21,6 +21,8 @@ class EngineConfig:
     """Ray: GPUs reserved for each worker; fractions share one."""
     ray_address: str | None = None
     """Ray: address of a running cluster, as RAY_ADDRESS; without either, one is started on this machine."""
+    max_failed: int = 0
+    """Shards that may fail before the exit code is 3."""
 
 
 def open_engine(config: EngineConfig) -> Engine:

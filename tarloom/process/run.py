@@ -52,8 +52,6 @@ class ProcessConfig:
     """Name of the sidecars, SHARD.NAME.parquet, and of their columns, NAME.column; the stage's own if not given."""
     overwrite: bool = False
     """Replace sidecars of this name that were made with another model or other options."""
-    max_failed: int = 0
-    """Shards that may fail before the exit code is 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
