@@ -50,7 +50,7 @@ class Trouble:
 TROUBLES: Final = (
     Trouble(url="trouble/missing.jpg", story="a page not found", expected="http_404"),
     Trouble(url="trouble/page.jpg", story="an HTML page <b>named</b> .jpg", expected="not_an_image"),
-    Trouble(url="trouble/truncated.jpg", story="half a picture", expected="truncated_image"),
+    Trouble(url="trouble/truncated.jpg", story="half a picture", expected="truncated"),
     Trouble(url="trouble/stalls.jpg", story="a body that stops coming", expected="timeout"),
     Trouble(url="trouble/drips.jpg", story="a body of one byte now and then", expected="timeout"),
     Trouble(url="trouble/private.jpg", story="a redirect to a private address", expected="refused_private_address"),

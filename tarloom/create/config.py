@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tarloom import __version__
-from tarloom.errors import UsageError
 
 ResizeMode = Literal["border", "no", "keep_ratio", "keep_ratio_largest", "center_crop"]
 EncodeFormat = Literal["jpg", "png", "webp"]
-Hash = Literal["sha256", "none"]
-InputFormat = Literal["auto", "images", "txt", "csv", "tsv", "json", "jsonl", "parquet"]
+Interpolation = Literal["nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4"]
+Hash = Literal["md5", "sha256", "sha512", "none"]
+InputFormat = Literal["auto", "images", "tars", "txt", "csv", "tsv", "json", "jsonl", "parquet"]
+OutputFormat = Literal["webdataset", "files", "parquet", "dummy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +23,23 @@ class ListOptions:
     """How the source is read."""
 
     input_format: InputFormat = "auto"
-    """What the source is: "images" is a folder of pictures, the others are URL lists (each also .gz or .zst)."""
+    """What the source is: "images" is a folder of pictures, "tars" are shards to repack, the others are URL lists (each
+    also .gz or .zst)."""
     url_col: str = "url"
     """The list's column that holds the URLs."""
     caption_col: str | None = None
     """The list's column that holds the captions, if it has one."""
     save_additional_columns: tuple[str, ...] = ()
     """Other columns of the list to keep in the metadata."""
+    bbox_col: str | None = None
+    """The list's column that holds boxes to blur, each [left, top, right, bottom] from 0 to 1; kept in the metadata."""
+    verify_hash: tuple[str, str] | None = None
+    """A column of hashes and their kind, which must be compute_hash's: bodies of another hash fail as hash_mismatch."""
+    key_from: str = "row"
+    """Where keys come from. row: the row's number in the source; shard: its shard's number, then its number in that
+    (img2dataset's keys); url or content: their hash; else the name of a column of the list."""
+    dedup_urls: bool = False
+    """Fetch each URL once: later rows that have it too fail as duplicate_url."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +53,20 @@ class ImageOptions:
     keep_ratio_largest: longer side to image_size; center_crop: keep_ratio, then cut the middle square."""
     resize_only_if_bigger: bool = False
     """Leave pictures alone that are not bigger than image_size."""
+    upscale_interpolation: Interpolation = "lanczos"
+    """How pictures are made bigger."""
+    downscale_interpolation: Interpolation = "area"
+    """How pictures are made smaller."""
     encode_format: EncodeFormat = "jpg"
     """Format of the pictures in the shards."""
     encode_quality: int = 95
     """JPEG and WebP: 0 to 100. PNG: compression level, 0 to 9."""
+    skip_reencode: bool = False
+    """Keep a picture's bytes where it has the wanted format already and need not be resized."""
+    disable_all_reencoding: bool = False
+    """Keep all bytes as they come: nothing is decoded, checked or resized."""
+    extract_exif: bool = True
+    """Keep EXIF tags in the metadata."""
     min_image_size: int = 0
     """Pictures whose shorter side is smaller fail as too_small."""
     max_image_area: float = float("inf")
@@ -76,6 +97,24 @@ class WebOptions:
     """Networks that are not public but may be fetched from, such as 127.0.0.0/8 or 10.1.2.3; "all" for any."""
     user_agent: str = f"tarloom/{__version__}"
     """How the run introduces itself to web servers."""
+    host_connections: int = 32
+    """Requests to one host at once, per worker."""
+    host_rate: float = float("inf")
+    """Requests to one host per second, per worker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsentOptions:
+    """Which wishes of the owners are heeded. Rows that must not be used fail as opted_out."""
+
+    disallowed_header_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    """Directives of the X-Robots-Tag header that forbid the use of a picture."""
+    user_agent_token: str | None = None
+    """The name by which robots.txt and X-Robots-Tag may address this run; it is added to the user agent."""
+    robots_txt: bool = False
+    """Ask each host's robots.txt first (RFC 9309)."""
+    tdm_reservation: bool = False
+    """Refuse pictures whose owner reserves text and data mining (TDMRep)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +125,25 @@ class ShardOptions:
     """Input rows per shard."""
     oom_shard_count: int = 5
     """Digits of a shard's name."""
+    output_format: OutputFormat = "webdataset"
+    """webdataset: tar shards; files: a folder of files per shard; parquet: pictures in the metadata; dummy: none."""
     compute_hash: Hash = "sha256"
     """Hash of the fetched bytes to keep in the metadata."""
     shards: str | None = None
     """Make only shards A up to, but without, B of the plan: "A:B", each end optional."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """How a run goes on from an earlier one. Nothing here shapes the output."""
+
+    incremental_mode: Literal["incremental", "overwrite", "extend"] = "incremental"
+    """incremental: do what is not done yet; overwrite: delete the output's shards first; extend: add shards for this
+    source behind those that are there."""
+    retry_failed: Literal["transient", "all"] | None = None
+    """Fetch failed rows of finished shards again, those whose failure may pass or all, and make these shards anew."""
+    max_shard_retry: int = 2
+    """Further tries of a shard that this machine or its storage could not make."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,45 +155,19 @@ class CreateConfig:
     also .gz or .zst) or parquet; a file, a folder of them or a glob; local or s3://, gs://, az://."""
     output: str
     """The folder for the shards, local or s3://, gs://, az://. A run that was interrupted goes on where it stopped."""
+    downloader: Literal["tarloom", "img2dataset"] = "tarloom"
+    """Who fetches and resizes; img2dataset's shards are then checked and completed."""
     lists: ListOptions = field(default_factory=ListOptions)
     images: ImageOptions = field(default_factory=ImageOptions)
     web: WebOptions = field(default_factory=WebOptions)
+    consent: ConsentOptions = field(default_factory=ConsentOptions)
     sharding: ShardOptions = field(default_factory=ShardOptions)
+    resume: ResumeOptions = field(default_factory=ResumeOptions)
 
 
 def shaping_options(config: CreateConfig) -> dict[str, str]:
     """The options that decide the output's bytes, as JSON texts by name. Timeouts and the like are not among them."""
-    groups = (config.lists, config.images, config.sharding)
+    groups = (config.lists, config.images, config.consent, config.sharding)
     options = {name: value for group in groups for name, value in vars(group).items() if name != "shards"}
     options["max_bytes"] = config.web.max_bytes
     return {name: json.dumps(value) for name, value in sorted(options.items())}
-
-
-def check_options(config: CreateConfig) -> None:
-    """Raise UsageError for values that cannot work together, or at all."""
-    images, web, sharding = config.images, config.web, config.sharding
-    if not config.source or not config.output:
-        raise UsageError(f"{'output' if config.source else 'source'} is empty; name a place")
-    best = 9 if images.encode_format == "png" else 100
-    at_least = {
-        "image_size": (images.image_size, 1),
-        "max_pixels": (images.max_pixels, 1),
-        "retries": (web.retries, 0),
-        "max_wait": (web.max_wait, 0),
-        "thread_count": (web.thread_count, 1),
-        "max_bytes": (web.max_bytes, 1),
-        "max_redirects": (web.max_redirects, 0),
-        "number_sample_per_shard": (sharding.number_sample_per_shard, 1),
-        "oom_shard_count": (sharding.oom_shard_count, 1),
-    }
-    for name, (value, least) in at_least.items():
-        if not value >= least:
-            raise UsageError(f"{name} must be at least {least}, not {value}")
-    if images.resize_mode != "no" and images.image_size**2 > images.max_pixels:
-        raise UsageError(f"image_size {images.image_size}: its square is more than max_pixels, {images.max_pixels}")
-    if not web.timeout > 0:
-        raise UsageError(f"timeout must be more than 0 seconds, not {web.timeout}")
-    if not web.user_agent.isprintable():
-        raise UsageError(f"user_agent must be one line of text, not {web.user_agent!r}")
-    if not 0 <= images.encode_quality <= best:
-        raise UsageError(f"encode_quality of {images.encode_format} is 0 to {best}, not {images.encode_quality}")

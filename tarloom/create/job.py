@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from tarloom.create.config import CreateConfig, check_options, shaping_options
+from tarloom.create.check import check_options
+from tarloom.create.config import CreateConfig, shaping_options
 from tarloom.create.folder import PictureFolder
 from tarloom.create.guard import parse_networks
 from tarloom.create.pack import PackerDescription, ShardTask

@@ -12,7 +12,7 @@ from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.layout import PLAN, numbered_shard
 from tarloom.format.storage import Storage
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Raised whenever the same input and options would give other bytes than before."""
 
 

@@ -48,7 +48,7 @@ def jpeg_size(data: bytes) -> Size | None:
 def decode_jpeg(data: bytes, *, at_least: Size = (0, 0)) -> Pixels:
     """Decode at the smallest of the format's own scales (1/2 to 1/8) that keeps at least this size; (0, 0): in full.
 
-    Raises ImageError truncated_image or corrupt_image.
+    Raises ImageError truncated or corrupt_image.
     """
     # Scales between 1 and 1/2 take longer to decode than the whole: min_factor leaves them out.
     decode = partial(simplejpeg.decode_jpeg, data, min_height=at_least[0], min_width=at_least[1], min_factor=2)
@@ -56,7 +56,7 @@ def decode_jpeg(data: bytes, *, at_least: Size = (0, 0)) -> Pixels:
         return _leniently(decode)
     except ValueError as error:
         if "premature end" in str(error).lower():
-            raise ImageError("truncated_image", "the JPEG ends before its picture does") from error
+            raise ImageError("truncated", "the JPEG ends before its picture does") from error
         raise ImageError("corrupt_image", "the JPEG's data cannot be decoded") from error
 
 
@@ -85,7 +85,7 @@ def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) 
         raise ImageError("too_many_pixels", "far more than Pillow opens") from error
     except Exception as error:  # Pillow's readers raise whatever their parsers stumble over.
         cut = isinstance(error, EOFError) or (isinstance(error, OSError) and "truncated" in str(error))
-        name = "truncated_image" if cut else "corrupt_image"
+        name = "truncated" if cut else "corrupt_image"
         raise ImageError(name, "the picture's data cannot be decoded") from error
 
 

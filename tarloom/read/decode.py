@@ -17,7 +17,7 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
     """The picture's first frame as uint8 of shape (height, width, 3), upright, transparent parts over white.
 
     at_least: a JPEG may be decoded at a smaller scale (down to an eighth), as long as both sides keep this many
-    pixels; 0 for full size. Raises ImageError: not_an_image, truncated_image, corrupt_image or too_many_pixels.
+    pixels; 0 for full size. Raises ImageError: not_an_image, truncated, corrupt_image or too_many_pixels.
     """
     data = bytes(data)
     plain = data.startswith(_JPEG) and _EXIF not in data[:_EXIF_WITHIN]

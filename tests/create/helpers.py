@@ -10,13 +10,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tarloom.create.config import CreateConfig, ImageOptions, ListOptions, ShardOptions, WebOptions
+from tarloom.create.config import (
+    ConsentOptions,
+    CreateConfig,
+    ImageOptions,
+    ListOptions,
+    ResumeOptions,
+    ShardOptions,
+    WebOptions,
+)
 from tarloom.create.job import CreateJob, CreateSummary
 from tarloom.engines.local import LocalEngine
 from tests.source_tree import ROOT
 
 PICTURES = ROOT / "source_data" / "pictures"
-GROUPS = {"lists": ListOptions, "images": ImageOptions, "web": WebOptions, "sharding": ShardOptions}
+GROUPS = {
+    "lists": ListOptions,
+    "images": ImageOptions,
+    "web": WebOptions,
+    "consent": ConsentOptions,
+    "sharding": ShardOptions,
+    "resume": ResumeOptions,
+}
 LOOPBACK = ("127.0.0.0/8",)
 
 

@@ -13,7 +13,7 @@ from tarloom.create.fetch import WebFetcher, pause_before_retry, seconds_asked_f
 from tarloom.create.rows import Row
 from tarloom.errors import FetchError
 
-DECODING = ("not_an_image", "truncated_image", "too_many_pixels")
+DECODING = ("not_an_image", "truncated", "too_many_pixels")
 
 
 def fetch(url: str | None, **options) -> bytes:

@@ -26,7 +26,7 @@ def storage(tmp_path):
 
 @pytest.fixture
 def table() -> pa.Table:
-    ends = {"status": ["success", "failed"], "error": [None, "truncated_image"]}
+    ends = {"status": ["success", "failed"], "error": [None, "truncated"]}
     return pa.table({"__key__": ["a", "b"], "text": ["a cat", None], **ends})
 
 

@@ -65,7 +65,7 @@ def test_every_row_has_a_unit_vector_or_a_named_error(embedded):
     named = {row["__key__"]: (row["status"], row["error"]) for row in rows if row["status"] != "success"}
     assert named["000000003"] == ("skipped", "no_picture")
     assert [named[f"00000000{i}"][0] for i in (1, 2)] == ["failed", "failed"]
-    assert named["000000002"][1] == "truncated_image"
+    assert named["000000002"][1] == "truncated"
     assert len(named) == 3
     assert all((row["embedding"] is None) == (row["status"] != "success") for row in rows)
     assert np.allclose(np.linalg.norm(vectors_of(rows), axis=1), 1, atol=1e-3)
