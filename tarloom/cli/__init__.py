@@ -54,10 +54,12 @@ def _prepare_streams() -> None:
 
 def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str, Any]) -> int:
     from tarloom.cli.console import show  # what takes its time to load is loaded where Ctrl-C is caught
+    from tarloom.cli.img2dataset import translated
     from tarloom.cli.parse import parse
 
+    words = translated(argv) if command == "create" else argv
     with _reader_may_leave(exit_code=0):
-        options = parse(_commands()[command], argv, prog=program, defaults=defaults)
+        options = parse(_commands()[command], words, prog=program, defaults=defaults)
     finished = options.execute()
     with _reader_may_leave(exit_code=finished.exit_code):
         show(finished, as_json=options.json)

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import tyro
@@ -69,7 +69,18 @@ def _appearance(hint: Any, default: Any) -> Any:
         kind = re.sub(r"(Options|Config|Stage)$", "", hint.__name__)  # type: ignore[union-attr]
         return tyro.conf.arg(name=kind.lower(), prefix_name=False)
     bare = default is None or default == () or isinstance(default, bool)
-    return tyro.conf.arg(metavar="STR" if hint == (str | None) else None, help_behavior_hint="" if bare else None)
+    return tyro.conf.arg(metavar=_metavar(hint), help_behavior_hint="" if bare else None)
+
+
+def _metavar(hint: Any) -> str | None:
+    """How the help writes the values of an option that may be left out: without the None that stands for that."""
+    kinds = get_args(hint)
+    if type(None) not in kinds:
+        return None
+    (kind,) = (each for each in kinds if each is not type(None))
+    if get_origin(kind) is Literal:
+        return f"{{{','.join(get_args(kind))}}}"
+    return " ".join(each.__name__.upper() for each in get_args(kind) or (kind,))
 
 
 def _one_line(boxes: str) -> str:

@@ -1,0 +1,162 @@
+"""img2dataset's command line, understood: a command of its users runs here as it is.
+
+It is told by its option --url_list. Its options are read as it reads them (Python Fire: "--name value", "--name=value",
+"--name" and "--noname" for truth values, values as Python literals) and written as ours; words that it does not know
+are left as they are, so that our own options may stand beside. docs/img2dataset.md has the whole table.
+"""
+
+import ast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tarloom.errors import UsageError
+
+SIGN = "url_list"
+"""The option that only img2dataset has, and always."""
+KEYS = ("--key-from", "shard")
+"""Its samples are called by their shard and place, which the keys of its users' files already are."""
+ENGINES = {"multiprocessing": "local", "pyspark": "spark", "ray": "ray"}
+
+
+def translated(argv: Sequence[str]) -> Sequence[str]:
+    """The words of a command line as ours, where they are img2dataset's; else the same words.
+
+    Raises UsageError for what cannot be done here, with the reason.
+    """
+    if not any(_name(word) == SIGN for word in argv):
+        return argv
+    words = list(_each(argv))
+    return words if any(_name(word) == "key_from" for word in words) else [*words, *KEYS]
+
+
+def _each(argv: Sequence[str]) -> Iterator[str]:
+    position = 0
+    while position < len(argv):
+        word = argv[position]
+        position += 1
+        name, equals, value = _name(word), "=" in word, word.partition("=")[2]
+        if name not in _OPTIONS and name.removeprefix("no") in _OPTIONS:
+            name, equals, value = name.removeprefix("no"), True, "False"
+        if name not in _OPTIONS:
+            yield word
+            continue
+        if not equals:
+            follows = position < len(argv) and not argv[position].startswith("--")
+            value = argv[position] if follows else "True"
+            position += follows
+        yield from _OPTIONS[name](name, _literal(value))
+
+
+def _name(word: str) -> str:
+    """The option that a word names, "" for other words."""
+    return word.partition("=")[0][2:].replace("-", "_") if word.startswith("--") else ""
+
+
+def _literal(text: str) -> Any:
+    """A value as Fire reads it: a Python literal, else text; [a, b] needs no quotes inside."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        inside = text.strip()[1:-1]
+        bare = text.strip()[:1] + text.strip()[-1:] in ("[]", "()")
+        return [part.strip() for part in inside.split(",")] if bare else text
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _plain(name: str, value: Any) -> list[str]:
+    """One value, or none where it is None."""
+    return [] if value is None else [f"{_option(name)}={value}"]
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    return [_option(name)] if value else []
+
+
+def _several(name: str, value: Any) -> list[str]:
+    """A list's words; one word stands for a list of itself."""
+    if value is None:
+        return []
+    return [_option(name), *map(str, value if isinstance(value, (list, tuple)) else [value])]
+
+
+def _unflag(name: str, value: Any) -> list[str]:
+    return [] if value else [f"--no-{name.replace('_', '-')}"]
+
+
+def _ignored(name: str, value: Any) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """The same under our name."""
+
+    ours: str
+
+    def __call__(self, name: str, value: Any) -> list[str]:
+        return _plain(self.ours, value)
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Nothing but `harmless` can be asked for."""
+
+    reason: str
+
+    def __call__(self, name: str, value: Any) -> list[str]:
+        if value:
+            raise UsageError(f"{name}: {self.reason}")
+        return []
+
+
+def _engine(name: str, value: Any) -> list[str]:
+    if value not in ENGINES:
+        raise UsageError(f"distributor {value!r}: use one of {', '.join(ENGINES)}")
+    return _plain("engine", ENGINES[value])
+
+
+def _input_format(name: str, value: Any) -> list[str]:
+    """Ours says nothing of compression: the file's name does."""
+    return _plain(name, str(value).removesuffix(".gz"))
+
+
+def _output_format(name: str, value: Any) -> list[str]:
+    if value == "tfrecord":
+        raise UsageError("output_format tfrecord: needs TensorFlow; use webdataset, files, parquet or dummy")
+    return _plain(name, value)
+
+
+def _hash(name: str, value: Any) -> list[str]:
+    return _plain(name, "none" if value is None else value)
+
+
+_PLAIN = (
+    "image_size resize_mode upscale_interpolation downscale_interpolation encode_quality encode_format url_col "
+    "caption_col bbox_col thread_count number_sample_per_shard timeout oom_shard_count retries min_image_size "
+    "max_image_area max_aspect_ratio incremental_mode max_shard_retry user_agent_token"
+)
+_OPTIONS: Mapping[str, Callable[[str, Any], list[str]]] = {
+    **dict.fromkeys(_PLAIN.split(), _plain),
+    "url_list": _Renamed("source"),
+    "output_folder": _Renamed("output"),
+    "processes_count": _Renamed("num_workers"),
+    "distributor": _engine,
+    "input_format": _input_format,
+    "output_format": _output_format,
+    "resize_only_if_bigger": _flag,
+    "skip_reencode": _flag,
+    "disable_all_reencoding": _flag,
+    "extract_exif": _unflag,
+    "save_additional_columns": _several,
+    "disallowed_header_directives": _several,
+    "verify_hash": _several,
+    "compute_hash": _hash,
+    "subjob_size": _ignored,
+    "enable_wandb": _Refused("runs are not sent to Weights & Biases; --json and the stats files hold the same figures"),
+    "wandb_project": _ignored,
+}
+"""All options of img2dataset 1.47."""
