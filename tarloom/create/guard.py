@@ -9,6 +9,7 @@ import errno
 import socket
 import threading
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -18,8 +19,20 @@ from tarloom.errors import UsageError
 
 Network = IPv4Network | IPv6Network
 NAMED_NETWORKS = {"all": ("0.0.0.0/0", "::/0"), "localhost": ("127.0.0.0/8", "::1")}
-CARRIERS = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
-"""NAT64 and IPv4-compatible addresses: the last 32 bits are an IPv4 address."""
+_NOT_PUBLIC = """
+0.0.0.0/8  10.0.0.0/8  100.64.0.0/10  127.0.0.0/8  169.254.0.0/16  172.16.0.0/12  192.0.0.0/24  192.0.2.0/24
+192.31.196.0/24  192.52.193.0/24  192.88.99.0/24  192.168.0.0/16  192.175.48.0/24  198.18.0.0/15  198.51.100.0/24
+203.0.113.0/24  224.0.0.0/4  240.0.0.0/4  168.63.129.16/32
+2001::/23  2001:db8::/32  2002::/16  2620:4f:8000::/48  3fff::/20
+"""
+NOT_PUBLIC: tuple[Network, ...] = tuple(map(ip_network, _NOT_PUBLIC.split()))
+"""IANA's special-purpose registries, multicast and what is reserved, and Azure's metadata server. Written out because
+what Python calls global differs between its versions, and some take 3fff::/20 or 64:ff9b:1::/48 for it."""
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+CARRIERS = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+"""IPv4-mapped and NAT64: the last 32 bits are the IPv4 address that is reached."""
+ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+"""Bits 64 to 95 of an address that a router of the site sends on to the (private) IPv4 address in its last 32 bits."""
 LOOKUPS_AT_ONCE = 64
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
@@ -44,17 +57,20 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+@lru_cache(maxsize=4096)
 def is_allowed(address: str, allowed: tuple[Network, ...]) -> bool:
     """Whether a literal address is public, or lies in one of the allowed networks.
 
-    An IPv6 address that only carries an IPv4 one (mapped, 6to4, Teredo, NAT64) is judged by what it carries.
+    An IPv6 address that stands for an IPv4 one (mapped, NAT64) is judged as that one. Other ways to carry an IPv4
+    address (compatible, 6to4, Teredo, ISATAP) are no longer used by public servers: they are not public.
     """
     outer = ip_address(address)
     found = _carried(outer) or outer
     if any(each in network for network in allowed for each in (outer, found) if each.version == network.version):
         return True
-    local = isinstance(found, IPv6Address) and (found.is_site_local or found.is_reserved)
-    return found.is_global and not found.is_multicast and not local
+    if isinstance(found, IPv6Address) and (found not in GLOBAL_UNICAST or int(found) >> 32 & 0xFFFF_FFFF in ISATAP):
+        return False
+    return not any(found in network for network in NOT_PUBLIC if found.version == network.version)
 
 
 def guarded_socket(allowed: tuple[Network, ...]) -> Any:
@@ -91,13 +107,9 @@ class Resolver(AbstractResolver):
 
 
 def _carried(address: IPv4Address | IPv6Address) -> IPv4Address | None:
-    if isinstance(address, IPv4Address):
-        return None
-    if any(address in network for network in CARRIERS):
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    if address.teredo is not None:
-        return address.teredo[1]
-    return address.ipv4_mapped or address.sixtofour
+    if any(address in network for network in CARRIERS if address.version == network.version):
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
 
 
 async def _in_daemon_thread(host: str, port: int, family: int) -> list[Any]:
