@@ -15,7 +15,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 from tarloom.errors import UsageError
 
 Options = TypeVar("Options")
-_MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+_MARKERS = (tyro.conf.OmitArgPrefixes,)
 
 
 def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: Mapping[str, Any]) -> Options:
@@ -48,7 +48,7 @@ def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructCon
         described.append(
             StructFieldSpec(
                 name=field.name,
-                type=Annotated[hints[field.name], _appearance(hints[field.name], default)],  # type: ignore[arg-type]
+                type=_appearing(hints[field.name], default),
                 default=default,
                 helptext=" ".join(told.get(field.name, "").split()) or None,
             )
@@ -61,6 +61,12 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
     return tyro.MISSING_NONPROP
+
+
+def _appearing(hint: Any, default: Any) -> Any:
+    """The type, and how it is shown. Only what is on by default needs a --no-... to turn it off."""
+    shown = Annotated[hint, _appearance(hint, default)]
+    return Annotated[shown, tyro.conf.FlagCreatePairsOff] if default is False else shown
 
 
 def _appearance(hint: Any, default: Any) -> Any:
