@@ -1,15 +1,27 @@
 """Values that cannot work together, or at all: found before anything is begun."""
 
-from tarloom.create.config import CreateConfig
+from tarloom.create.config import CreateConfig, ImageOptions
 from tarloom.errors import UsageError
 
 
 def check_options(config: CreateConfig) -> None:
     """Raise UsageError for values that cannot work together, or at all."""
-    images, web, sharding = config.images, config.web, config.sharding
     if not config.source or not config.output:
         raise UsageError(f"{'output' if config.source else 'source'} is empty; name a place")
-    best = 9 if images.encode_format == "png" else 100
+    _check_least(config)
+    _check_images(config.images)
+    _check_hashes(config)
+    if not config.web.timeout > 0:
+        raise UsageError(f"timeout must be more than 0 seconds, not {config.web.timeout}")
+    if not config.web.host_rate > 0:
+        raise UsageError(f"host_rate must be more than 0 requests per second, not {config.web.host_rate}")
+    for name, text in (("user_agent", config.web.user_agent), ("user_agent_token", config.consent.user_agent_token)):
+        if text is not None and not text.isprintable():
+            raise UsageError(f"{name} must be one line of text, not {text!r}")
+
+
+def _check_least(config: CreateConfig) -> None:
+    images, web, sharding = config.images, config.web, config.sharding
     at_least = {
         "image_size": (images.image_size, 1),
         "max_pixels": (images.max_pixels, 1),
@@ -26,11 +38,20 @@ def check_options(config: CreateConfig) -> None:
     for name, (value, least) in at_least.items():
         if not value >= least:
             raise UsageError(f"{name} must be at least {least}, not {value}")
+
+
+def _check_images(images: ImageOptions) -> None:
     if images.resize_mode != "no" and images.image_size**2 > images.max_pixels:
         raise UsageError(f"image_size {images.image_size}: its square is more than max_pixels, {images.max_pixels}")
-    if not web.timeout > 0:
-        raise UsageError(f"timeout must be more than 0 seconds, not {web.timeout}")
-    if not web.user_agent.isprintable():
-        raise UsageError(f"user_agent must be one line of text, not {web.user_agent!r}")
+    best = 9 if images.encode_format == "png" else 100
     if not 0 <= images.encode_quality <= best:
         raise UsageError(f"encode_quality of {images.encode_format} is 0 to {best}, not {images.encode_quality}")
+
+
+def _check_hashes(config: CreateConfig) -> None:
+    """What is to be verified must be computed, and what is to be blurred decoded."""
+    wanted = config.lists.verify_hash
+    if wanted is not None and wanted[1] != config.sharding.compute_hash:
+        raise UsageError(f"verify_hash {wanted[1]}: compute_hash is {config.sharding.compute_hash}; name the same")
+    if config.lists.bbox_col is not None and config.images.disable_all_reencoding:
+        raise UsageError("bbox_col: nothing is decoded with disable_all_reencoding, so nothing could be blurred")
