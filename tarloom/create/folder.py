@@ -15,6 +15,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from tarloom.create.columns import KEY
 from tarloom.create.inputs import InputFile
 from tarloom.errors import UsageError
 from tarloom.format.storage import Storage
@@ -30,7 +31,7 @@ def beside_column(extension: str) -> str:
 
 
 class PictureFolder:
-    """Rows are pictures: `key`, `url` (the path in the folder) and the files beside them."""
+    """Rows are pictures: `row:key` and `url` (the path in the folder) and the files beside them."""
 
     def __init__(self, files: Sequence[InputFile]) -> None:
         self.storage: Storage = files[0].storage
@@ -80,7 +81,7 @@ class PictureFolder:
         for name in names:
             if name != name.encode("utf-8", "replace").decode():
                 raise UsageError(f"{self.storage.url}: the name {name!r} is not UTF-8; rename the file")
-        columns: dict[str, list[str | None]] = {"key": [picture_key(name) for name in names], "url": [*names]}
+        columns: dict[str, list[str | None]] = {KEY: [picture_key(name) for name in names], "url": [*names]}
         for extension in BESIDE:
             found = {_stem(file.entry.name): file.entry.name for file in self._files if file.extension == extension}
             columns[beside_column(extension)] = [found.get(_stem(name)) for name in names]

@@ -12,6 +12,7 @@ import pyarrow as pa
 from tarloom.create.beside import FolderFetcher
 from tarloom.create.config import CreateConfig
 from tarloom.create.fetch import WebFetcher
+from tarloom.create.keys import ContentKeys, hashed_key, shard_keys
 from tarloom.create.reorder import Window, in_order
 from tarloom.create.rows import Fetcher, Picture, Row, rows_of
 from tarloom.create.shard_files import RowResult, ShardFiles
@@ -86,20 +87,24 @@ class ShardPacker:
         pool = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
         try:
             async with self._fetcher() as fetcher:
-                rows = rows_of(task.rows, task.first_row)
+                keys = shard_keys(self._config, task.shard, task.first_row)
+                rows, settled = rows_of(keys.given(task.rows)), ContentKeys().settled
                 async for result in in_order(rows, lambda row: self._row(row, fetcher, pool), _size, window):
-                    files.add(result)
+                    files.add(settled(result))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _row(self, row: Row, fetcher: Fetcher, pool: ThreadPoolExecutor) -> RowResult:
         """Fetch and resize one row. What goes wrong with the row is its result, not an exception."""
+        if row.error is not None:
+            return RowResult(row=row, error=row.error)
         try:
             fetched = await fetcher.fetch(row)
         except RowError as error:
             return RowResult(row=row, error=error)
         loop = asyncio.get_running_loop()
-        kept = replace(fetched, data=b"")
+        by_content = self._config.lists.key_from == "content"
+        kept = replace(fetched, data=b"", key=hashed_key(fetched.data) if by_content else None)
         try:
             picture, sha256 = await loop.run_in_executor(pool, self._picture, fetched.data)
         except RowError as error:

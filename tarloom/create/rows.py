@@ -6,7 +6,9 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
+from tarloom.create.columns import ERROR, HASH, KEY, error_of
 from tarloom.create.folder import BESIDE, beside_column
+from tarloom.errors import FetchError
 
 KEY_DIGITS = 9
 
@@ -22,6 +24,10 @@ class Row:
     """What the source says about it by name of the metadata's column, url and caption included; times as text."""
     beside: Mapping[str, str]
     """Files that lie beside the picture, by extension."""
+    expected_hash: str | None = None
+    """What the list says of the bytes, in lower case; null where nothing is to be verified."""
+    error: FetchError | None = None
+    """Why the row fails before anything is fetched: the list says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,8 @@ class Fetched:
     """Further members of the sample, by extension."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the sample's json."""
+    key: str | None = None
+    """The key that its bytes give, where keys are made from content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +70,25 @@ class Fetcher(Protocol):
         ...
 
 
-def rows_of(table: pa.Table, first: int) -> Iterator[Row]:
-    """The rows of a shard's table, its first one being row number `first` of the source."""
+def row_key(number: int) -> str:
+    """The key of row `number` of the source."""
+    return f"{number:0{KEY_DIGITS}d}"
+
+
+def rows_of(table: pa.Table) -> Iterator[Row]:
+    """The rows of a shard's table, which has their keys."""
     beside = {beside_column(extension): extension for extension in BESIDE}
     for batch in _times_as_text(table).to_batches(max_chunksize=1024):
         for values in batch.to_pylist():
             found = {beside[name]: values.pop(name) for name in beside if name in values}
-            key = values.pop("key", None) or f"{first:0{KEY_DIGITS}d}"
-            present = {extension: name for extension, name in found.items() if name is not None}
-            yield Row(key=key, url=values["url"], columns=values, beside=present)
-            first += 1
+            yield Row(
+                key=values.pop(KEY),
+                url=values["url"],
+                expected_hash=values.pop(HASH, None),
+                error=error_of(values.pop(ERROR, None)),
+                columns=values,
+                beside={extension: name for extension, name in found.items() if name is not None},
+            )
 
 
 def _times_as_text(table: pa.Table) -> pa.Table:

@@ -20,7 +20,7 @@ LIST_FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet")
 
 class Source(Protocol):
     """Rows in a fixed order. A table has the columns `url`, `caption` where there are captions, and additional ones;
-    a folder's tables also have `key` and the names of the files beside the pictures."""
+    those of `tarloom.create.columns` where they apply, and the names of the files beside the pictures."""
 
     @property
     def has_captions(self) -> bool: ...

@@ -245,7 +245,7 @@ def test_pictures_are_found_at_any_depth_with_what_lies_beside_them(tmp_path):
     source = source_of(tmp_path)
     assert source.has_captions
     assert source.scan()[1].names == ["cls"]
-    found = read(source).select(["key", "url", "beside:txt", "beside:cls", "beside:json"]).to_pylist()
+    found = read(source).select(["row:key", "url", "beside:txt", "beside:cls", "beside:json"]).to_pylist()
     assert [tuple(row.values()) for row in found] == [
         ("a", "a.png", None, "a.cls", None),
         ("b/x_y", "b/x.y.JPG", "b/x.y.txt", None, None),
