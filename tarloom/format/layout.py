@@ -7,13 +7,20 @@
     _tarloom/plan.json            what was planned
     _tarloom/index/00000.parquet  where every member lies in its tar
 
+Creation can also put a shard's pictures into a folder of files, 00000/KEY.jpg, or into its parquet, or nowhere
+(img2dataset's output_format). Readers want tars.
+
 A shard is called by its tar's name without ".tar", relative to the dataset's folder: "00000", or "train/part-7" in
 a foreign folder. Files and folders whose names begin with "_" or "." are never shards.
 """
 
+from collections.abc import Iterable
+
 TAR_SUFFIX = ".tar"
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
+IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
+"""Extensions that hold a picture. Of a sample with several, the first in this order is its picture."""
 
 
 def numbered_shard(number: int, digits: int = 5) -> str:
@@ -41,6 +48,12 @@ def sidecar_name(shard: str, stage: str) -> str:
     return f"{shard}.{stage}.parquet"
 
 
+def files_of_done(shard: str, output_format: str) -> frozenset[str]:
+    """The files that must be there for a shard to be done; its stats are written last."""
+    first = {"webdataset": (tar_name, metadata_name), "files": (metadata_name,), "parquet": (metadata_name,)}
+    return frozenset(name(shard) for name in (*first.get(output_format, ()), stats_name))
+
+
 def is_shard_file(name: str) -> bool:
     """Whether a relative file name is a shard's tar."""
     return name.endswith(TAR_SUFFIX) and not any(part.startswith(("_", ".")) for part in name.split("/"))
@@ -49,3 +62,12 @@ def is_shard_file(name: str) -> bool:
 def shard_of(tar: str) -> str:
     """The shard whose tar this is."""
     return tar.removesuffix(TAR_SUFFIX)
+
+
+def describe_lack(names: Iterable[str]) -> str:
+    """Why a folder that holds these files, but no tar, is no dataset; and what to do."""
+    if any(name.endswith(stats_name("")) for name in names):
+        return (
+            "its shards are no tars; read their files or parquet as they are, or create with output_format webdataset"
+        )
+    return "no tar shards here; check the path, or create shards first"

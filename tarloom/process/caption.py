@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tarloom.errors import UsageError
+from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.process.models import check_model, model_identity
-from tarloom.process.pictures import IMAGE_MEMBERS, cpus_given
+from tarloom.process.pictures import cpus_given
 from tarloom.process.stage import StageWorker
 
 VERSION = "1"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tarloom.errors import UsageError
+from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.process.models import check_model, model_identity
-from tarloom.process.pictures import IMAGE_MEMBERS
 from tarloom.process.stage import StageWorker
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ import pyarrow as pa
 from PIL import Image
 
 from tarloom.errors import ImageError
+from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 
-IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
-"""Extensions that hold a picture. Of a sample with several, the first in this order is taken."""
 NO_PICTURE = "no_picture"
 ASPECT_RATIO_TOO_LARGE = "aspect_ratio_too_large"
 MAX_ASPECT_RATIO = 200

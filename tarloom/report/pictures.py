@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from tarloom.errors import ImageError, ShardError
-from tarloom.process.pictures import IMAGE_MEMBERS
+from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import Piece
