@@ -37,7 +37,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["tarloom", "tarloom.*"]),
-    package_data={"tarloom": ["py.typed"], "tarloom.read": ["log4j2.properties"]},
+    package_data={"tarloom": ["py.typed"], "tarloom.engines": ["log4j2.properties"]},
     install_requires=[
         "aiohttp>=3.11",
         "docstring_parser>=0.16",

@@ -34,8 +34,8 @@ def ray_session() -> Iterator[None]:
 def spark_session() -> Iterator[object]:
     """One local Spark of this process for all tests that want one."""
     pytest.importorskip("pyspark")
-    from tarloom.read.spark_session import start
+    from tarloom.engines.spark_session import start
 
-    spark = start(2, batch_rows=1024)
+    spark = start(2, {"spark.sql.execution.arrow.maxRecordsPerBatch": "1024"})
     yield spark
     spark.stop()

@@ -16,7 +16,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 
 FRAMEWORKS = {
     "ray": "engines/ray.py engines/ray_session.py read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
-    "pyspark": "read/spark_session.py read/spark.py",
+    "pyspark": "engines/spark.py engines/spark_session.py read/spark.py",
     "torch": "read/torch_feed.py process/with_clip.py process/with_vllm.py",
     "transformers": "process/with_clip.py process/with_vllm.py",
     "vllm": "process/with_vllm.py",

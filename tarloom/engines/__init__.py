@@ -1,1 +1,1 @@
-"""Where shard work runs: one interface (base), one file per adapter (local, ray)."""
+"""Where shard work runs: one interface (base), one file per adapter (local, ray, spark)."""

@@ -11,8 +11,9 @@ from tarloom.engines.local import LocalEngine
 class EngineConfig:
     """Where the work runs, and how much of it may fail. Nothing here shapes the output."""
 
-    engine: Literal["local", "ray"] = "local"
-    """local: processes of this machine. ray: actors of a Ray cluster, or of one started for the run."""
+    engine: Literal["local", "ray", "spark"] = "local"
+    """local: processes of this machine. ray: actors of a Ray cluster, or of one started for the run. spark: tasks of the
+    cluster that spark-submit names, or of a Spark started for the run."""
     num_workers: int = 1
     """Workers side by side, each with one shard at a time; with the local engine one worker needs no extra process."""
     cpus_per_worker: float = 1
@@ -29,6 +30,10 @@ def open_engine(config: EngineConfig) -> Engine:
     """The engine that was asked for; close it after use. Raises UsageError for options that cannot work."""
     if config.engine == "local":
         return LocalEngine(config.num_workers)
+    if config.engine == "spark":
+        from tarloom.engines.spark import SparkEngine
+
+        return SparkEngine(config.num_workers)
     from tarloom.engines.ray import RayEngine
 
     return RayEngine(

@@ -122,6 +122,18 @@ class TestRay(MortalSuite):
         assert ray.is_initialized()
 
 
+class TestSpark(MortalSuite):
+    @pytest.fixture
+    def engine(self, spark_session):
+        engine = open_engine(EngineConfig(engine="spark", num_workers=2))
+        yield engine
+        engine.close()
+
+    def test_a_session_of_the_caller_is_left_alone(self, engine, spark_session, tmp_path):
+        engine.close()
+        assert spark_session.range(3).count() == 3
+
+
 DRIVER = """
 import signal, sys
 from tarloom.engines.choose import EngineConfig, open_engine
@@ -138,7 +150,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", "ray", pytest.param("spark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
     driver = tmp_path / "driver.py"
@@ -160,7 +172,7 @@ def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
         os.killpg(process.pid, how)  # as a terminal does: the whole group hears it
     else:
         process.send_signal(how)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == (-how if how == signal.SIGKILL else 130)
     assert "Traceback" not in said
     _wait_for(lambda: not any(_alive(int(p.name.removeprefix("pid-"))) for p in pids.iterdir()), seconds=15)

@@ -1,0 +1,82 @@
+"""The Spark session of a run: one that is there is used and left alone, else one is started and stopped again."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tarloom.errors import EngineError, missing_extra
+
+try:
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+except ImportError as error:
+    raise missing_extra("spark", error) from error
+
+_SUBMITTED = "PYSPARK_GATEWAY_PORT"
+"""Set where spark-submit runs this process: the JVM and its settings are there already."""
+
+
+@contextlib.contextmanager
+def spark_session(workers: int, settings: Mapping[str, str]) -> Iterator[SparkSession]:
+    """Spark for as long as the block lasts: the caller's session, else one that is started here.
+
+    settings: of a session that is started here, where the user has given none. Raises EngineError where it does not
+    start.
+    """
+    found = SparkSession.getActiveSession()
+    if found is not None:
+        yield found
+        return
+    spark = start(workers, settings)
+    try:
+        yield spark
+    finally:
+        spark.stop()
+
+
+def start(workers: int, settings: Mapping[str, str]) -> SparkSession:
+    """A new session: with spark-submit's master and settings where it runs us, else here with `workers` tasks at once.
+
+    Executors run this interpreter unless PYSPARK_PYTHON names another; tarloom must be installed there.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        given = _given_settings()
+        master = given.get("spark.master", f"local[{workers}]")
+        builder = SparkSession.builder.appName("tarloom").master(master)
+        for name, value in {**_defaults(master), **settings}.items():
+            if name not in given:
+                builder = builder.config(name, value)
+        return builder.getOrCreate()
+    except (PySparkException, OSError) as error:
+        message = "Spark did not start; it needs Java 17 or newer: check JAVA_HOME, or run scripts/install.sh"
+        raise EngineError(message) from error
+
+
+def _given_settings() -> dict[str, str]:
+    """What spark-submit was told, or nothing."""
+    if _SUBMITTED not in os.environ:
+        return {}
+    SparkContext._ensure_initialized()  # connects to spark-submit's JVM, from which SparkConf then reads
+    return dict(SparkConf().getAll())
+
+
+def _defaults(master: str) -> dict[str, str]:
+    """Settings where the user has none: quiet, and on one machine reachable from that machine only."""
+    settings = {"spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower()}
+    if _SUBMITTED in os.environ:
+        settings["spark.log.level"] = "ERROR"
+    else:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        logs = Path(__file__).with_name("log4j2.properties").as_uri()
+        settings["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={logs}"
+    if master.startswith("local"):
+        settings |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.ui.enabled": "false",
+        }
+    return settings
