@@ -1,0 +1,89 @@
+"""URLs as the list gives them. Percent-encodings are sent as they are: a signed URL encoded anew is another one.
+
+Only what no request line may hold is encoded: spaces, control characters and what is not ASCII (as UTF-8; an
+international host as IDNA). Fragments are dropped. A user and password before the host are sent to that host alone.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from yarl import URL
+
+from tarloom.errors import FetchError
+
+SCHEMES = ("http", "https")
+PORTS = {"http": 80, "https": 443}
+_PLAIN = re.compile(r"https?://(?!xn--)[a-z0-9-]{1,63}(?:\.(?!xn--)[a-z0-9-]{1,63})*(?:[/?][!-\"$-~]*)?", re.ASCII)
+"""What needs no second look; most URLs are such."""
+_TO_ENCODE = re.compile(r"[^!-~]")
+
+
+class Origin(NamedTuple):
+    """What counts as one host: its limits, its circuit and its robots.txt are its own."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def parse_url(text: str | None) -> URL:
+    """The URL, fit to be sent. Raises FetchError bad_url or scheme_refused."""
+    if not text:
+        raise FetchError("bad_url", "the row has no URL")
+    if _PLAIN.fullmatch(text):
+        return URL(text, encoded=True)
+    try:
+        return _parsed(text.strip())
+    except ValueError as error:
+        raise FetchError("bad_url", "not a valid URL") from error
+
+
+def redirected(url: URL, location: str) -> URL:
+    """Where a redirect leads. Raises FetchError as parse_url."""
+    try:
+        return parse_url(urljoin(str(url), location.strip()))
+    except ValueError as error:
+        raise FetchError("bad_url", "a redirect to what is not a valid URL") from error
+
+
+def origin_of(url: URL) -> Origin:
+    """The URL's scheme, host and port."""
+    return Origin(url.scheme, url.raw_host or "", url.port or PORTS[url.scheme])
+
+
+def path_of(url: URL) -> str:
+    """Path and query, as they are sent."""
+    return url.raw_path_qs or "/"
+
+
+def _parsed(text: str) -> URL:
+    parts = urlsplit(text)
+    if parts.scheme not in SCHEMES:
+        raise FetchError("scheme_refused" if parts.scheme else "bad_url", "only http and https are fetched")
+    if not parts.hostname:
+        raise FetchError("bad_url", "the URL has no host")
+    port = "" if parts.port is None else f":{parts.port}"
+    user = _encoded(parts.netloc.rpartition("@")[0])
+    path = _encoded(parts.path if parts.path.startswith("/") or not parts.query else "/" + parts.path)
+    query = f"?{_encoded(parts.query)}" if parts.query else ""
+    return URL(f"{parts.scheme}://{user}{'@' if user else ''}{_host(parts.hostname)}{port}{path}{query}", encoded=True)
+
+
+@lru_cache(maxsize=4096)
+def _host(host: str) -> str:
+    """As it stands in a URL: an address in brackets, an international name as IDNA."""
+    found = URL.build(scheme="http", host=host)
+    if found.host is None:  # decoded only here, where it is international
+        raise ValueError(f"no host: {host}")
+    return found.host_subcomponent or ""
+
+
+def _encoded(text: str) -> str:
+    return _TO_ENCODE.sub(lambda found: "".join(f"%{byte:02X}" for byte in _bytes(found[0])), text)
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8. Headers are read as UTF-8 too; what is none is kept in surrogates, and goes back as it came."""
+    return text.encode("utf-8", "surrogateescape")
