@@ -16,10 +16,11 @@ from tarloom.create.folder import PictureFolder
 from tarloom.create.guard import parse_networks
 from tarloom.create.pack import PackerDescription, ShardTask
 from tarloom.create.plan import PLAN_VERSION, Plan, check_same, parse_slice, read_plan, selected_shards, write_plan
+from tarloom.create.shard_files import result_columns
 from tarloom.create.sources import Source, cut, open_source
 from tarloom.engines.base import Engine, Report
 from tarloom.errors import CorruptShard, EngineError, StorageError, UsageError
-from tarloom.format.layout import PLAN, is_shard_file, metadata_name, stats_name, tar_name
+from tarloom.format.layout import PLAN, files_of_done, is_shard_file
 from tarloom.format.metadata import SUCCESS, metadata_schema, read_stats
 from tarloom.format.storage import Storage, open_storage
 
@@ -71,7 +72,7 @@ class CreateJob:
         self._storage = open_storage(self._config.output)
         _check_writable(self._storage)
         self._plan, self._additional = _planned(self._source, self._storage, self._config)
-        self._schema = metadata_schema(self._additional, self._source.has_captions)
+        self._schema = metadata_schema(self._additional, self._source.has_captions, result_columns(self._config))
         self._storage.sweep()
         self._numbers = selected_shards(self._plan, self._config.sharding.shards)
         self.shards = [self._plan.name(number) for number in self._numbers]
@@ -139,7 +140,7 @@ class CreateJob:
         """For each shard the report of an earlier run that did it, if one did."""
         names = {entry.name for entry in self._storage.list()}
         for shard in self.shards:
-            files = {tar_name(shard), metadata_name(shard), stats_name(shard)}
+            files = files_of_done(shard, self._config.sharding.output_format)
             yield _earlier_report(self._storage, shard) if files <= names else None
 
 
@@ -177,7 +178,7 @@ def _new_plan(
     rows, additional = source.scan()
     if rows == 0:
         raise UsageError(f"source {config.source}: has no rows")
-    metadata_schema(additional, source.has_captions)  # refuses columns of one name
+    metadata_schema(additional, source.has_captions, result_columns(config))  # refuses columns of one name
     return Plan(
         version=PLAN_VERSION,
         source=fingerprint,

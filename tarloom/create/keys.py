@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from tarloom.create.columns import KEY, failed, with_column
 from tarloom.create.config import CreateConfig
+from tarloom.create.results import RowResult
 from tarloom.create.rows import row_key
-from tarloom.create.shard_files import RowResult
 from tarloom.errors import FetchError
 
 BUILT_IN = ("row", "shard", "url", "content")

@@ -14,11 +14,11 @@ from tarloom.create.config import CreateConfig
 from tarloom.create.fetch import WebFetcher
 from tarloom.create.keys import ContentKeys, hashed_key, shard_keys
 from tarloom.create.reorder import Window, in_order
+from tarloom.create.results import RowResult
 from tarloom.create.rows import Fetcher, Picture, Row, rows_of
-from tarloom.create.shard_files import RowResult, ShardFiles
+from tarloom.create.shard_files import NewShard, open_shard
 from tarloom.engines.base import Report
-from tarloom.errors import RowError
-from tarloom.format.layout import tar_name
+from tarloom.errors import FetchError, RowError
 from tarloom.format.storage import Storage, open_storage
 
 CODEC_THREADS = min(4, os.cpu_count() or 1)
@@ -69,19 +69,12 @@ class ShardPacker:
             return runner.run(self._make(task))
 
     async def _make(self, task: ShardTask) -> Report:
-        with self._storage.create(tar_name(task.shard)) as file:
-            files = ShardFiles(
-                file,
-                shard=task.shard,
-                rows=task.rows,
-                schema=self._description.schema,
-                image_extension=self._config.images.encode_format,
-            )
+        schema = self._description.schema
+        with open_shard(self._storage, self._config, shard=task.shard, rows=task.rows, schema=schema) as files:
             await self._fill(files, task)
-            files.end_tar()
-        return files.commit(self._storage)
+            return files.commit()
 
-    async def _fill(self, files: ShardFiles, task: ShardTask) -> None:
+    async def _fill(self, files: NewShard, task: ShardTask) -> None:
         in_flight = self._config.web.thread_count
         window = Window(in_flight=in_flight, waiting=WAITING_PER_DOWNLOAD * in_flight, waiting_bytes=WAITING_BYTES)
         pool = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
@@ -106,14 +99,17 @@ class ShardPacker:
         by_content = self._config.lists.key_from == "content"
         kept = replace(fetched, data=b"", key=hashed_key(fetched.data) if by_content else None)
         try:
-            picture, sha256 = await loop.run_in_executor(pool, self._picture, fetched.data)
+            picture, digest = await loop.run_in_executor(pool, self._picture, row, fetched.data)
         except RowError as error:
             return RowResult(row=row, fetched=kept, error=error)
-        return RowResult(row=row, fetched=kept, picture=picture, sha256=sha256)
+        return RowResult(row=row, fetched=kept, picture=picture, digest=digest)
 
-    def _picture(self, data: bytes) -> tuple[Picture, str | None]:
-        wanted = self._config.sharding.compute_hash == "sha256"
-        return self._process_picture(data, self._config.images), hashlib.sha256(data).hexdigest() if wanted else None
+    def _picture(self, row: Row, data: bytes) -> tuple[Picture, str | None]:
+        kind = self._config.sharding.compute_hash
+        digest = None if kind == "none" else hashlib.new(kind, data, usedforsecurity=False).hexdigest()
+        if self._config.lists.verify_hash is not None and digest != row.expected_hash:
+            raise FetchError("hash_mismatch", f"the bytes do not have the {kind} that the list gives")
+        return self._process_picture(data, self._config.images), digest
 
     def _fetcher(self) -> Fetcher:
         if self._description.folder is not None:

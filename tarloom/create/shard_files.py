@@ -1,144 +1,218 @@
-"""The files of one shard, written in input order and committed one after the other: tar, metadata, index, stats."""
+"""The files of one shard in each output format, written in input order and committed one after the other, stats last.
 
-import json
-import time
-from collections import Counter
+    webdataset   00000.tar, 00000.parquet, its index, 00000_stats.json
+    files        00000/KEY.jpg, 00000/KEY.json, ...; 00000.parquet, 00000_stats.json
+    parquet      00000.parquet with the pictures in it, 00000_stats.json
+    dummy        00000_stats.json
+
+Whoever makes a shard knows `open_shard` alone. A shard that is left before its commit leaves nothing that looks whole:
+a tar or parquet does not appear at all, and a folder of files lacks its stats until the shard is made anew.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any, Self
 
 import pyarrow as pa
 
-from tarloom.create.rows import Fetched, Picture, Row
+from tarloom.create.config import CreateConfig, OutputFormat
+from tarloom.create.results import Ledger, RowResult, members_of
 from tarloom.engines.base import Report
-from tarloom.errors import FetchError, RowError
 from tarloom.format.index import IndexBuilder, write_index
-from tarloom.format.layout import metadata_name
-from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, SUCCESS, Stats, write_stats
-from tarloom.format.parquet import write_table
+from tarloom.format.layout import metadata_name, tar_name
+from tarloom.format.metadata import ResultColumns, write_stats
+from tarloom.format.parquet import ROW_GROUP_ROWS, row_group_writer, write_table
 from tarloom.format.storage import Storage
 from tarloom.format.tar_writer import TarWriter
 
+FILE_THREADS = 16
+"""Files written at once: each is synced, or sent, alone."""
+FILES_WAITING = 4 * FILE_THREADS
+ROW_GROUP_BYTES = 32 << 20
+"""Pictures in one row group; so much is held in memory."""
+
+
+def result_columns(config: CreateConfig) -> ResultColumns:
+    """The columns about what became of the rows that these options ask for."""
+    sharding = config.sharding
+    return ResultColumns(
+        exif=config.images.extract_exif,
+        digest=None if sharding.compute_hash == "none" else sharding.compute_hash,
+        verified=config.lists.verify_hash is not None,
+        picture=config.images.encode_format if sharding.output_format == "parquet" else None,
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
-class RowResult:
-    """What became of a row: a picture, or the error that it failed with."""
+class ShardContents:
+    """What a new shard is called and what will be in it."""
 
-    row: Row
-    fetched: Fetched | None = None
-    """Without its data: only what lay beside the picture."""
-    picture: Picture | None = None
-    sha256: str | None = None
-    """Of the bytes as they were fetched."""
-    error: RowError | None = None
-
-    @property
-    def status(self) -> str:
-        """img2dataset's word for it."""
-        if self.error is None:
-            return SUCCESS
-        return FAILED_TO_DOWNLOAD if isinstance(self.error, FetchError) else FAILED_TO_RESIZE
+    shard: str
+    rows: pa.Table
+    """The source's rows."""
+    schema: pa.Schema
+    """Of the metadata."""
+    results: ResultColumns
+    extension: str
+    """The pictures' format."""
 
 
-class ShardFiles:
-    """Takes results in input order, one for each of `rows`. The tar is open while they come; `commit` writes what
-    follows it. What the source says of its rows goes into the metadata as it is, whatever its type."""
+def open_shard(storage: Storage, config: CreateConfig, *, shard: str, rows: pa.Table, schema: pa.Schema) -> "NewShard":
+    """A shard to be written: use it in a `with` block, `add` one result for each of `rows`, then `commit`."""
+    results, extension = result_columns(config), config.images.encode_format
+    contents = ShardContents(shard=shard, rows=rows, schema=schema, results=results, extension=extension)
+    return _KINDS[config.sharding.output_format](storage, contents)
 
-    def __init__(self, file: IO[bytes], *, shard: str, rows: pa.Table, schema: pa.Schema, image_extension: str) -> None:
-        self._tar = TarWriter(file)
-        self._shard = shard
-        self._rows = rows
-        self._schema = schema
-        self._image_extension = image_extension
-        self._index = IndexBuilder(shard)
-        self._columns: dict[str, list[Any]] = {name: [] for name in schema.names if name not in rows.column_names}
-        self._statuses: Counter[str] = Counter()
-        self._messages: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
+
+class NewShard(ABC):
+    """A shard that is being written. Takes results in input order."""
+
+    def __init__(self, storage: Storage, contents: ShardContents) -> None:
+        self._storage = storage
+        self._contents = contents
+        self._shard = contents.shard
+        self._ledger = Ledger(contents.rows, contents.schema, contents.results)
+        self._unfinished = ExitStack()
+        """Files and threads that are open."""
         self._bytes = 0
-        self._started = time.time()
+        self._identity: str | None = None
+        self._tar_size: int | None = None
+
+    def __enter__(self) -> Self:
+        self._unfinished.__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._unfinished.__exit__(*failure)
 
     def add(self, result: RowResult) -> None:
-        """Append a row to the metadata and, if it succeeded, a sample to the tar."""
-        values = self._values(result)
-        for name, column in self._columns.items():
-            column.append(values[name])
-        self._statuses[result.status] += 1
-        self._messages[SUCCESS if result.error is None else str(result.error)] += 1
-        if result.error is not None:
-            self._errors[result.error.name] += 1
-        for extension, data in sorted(self._members(result, values).items()):
-            offset = self._tar.add(f"{result.row.key}.{extension}", data)
-            self._index.add(result.row.key, extension, offset, len(data))
-            self._bytes += len(data)
+        """Write what a row has become. Raises StorageError."""
+        values = self._ledger.add(result)
+        if result.picture is not None:
+            self._bytes += self._write(result, values)
 
-    def end_tar(self) -> None:
-        """Write the archive's end; the tar can be committed."""
+    def commit(self) -> Report:
+        """Commit the shard's files and, last, its stats: with these it is done. Raises StorageError."""
+        self._finish()
+        write_stats(self._storage, self._shard, self._ledger.stats(identity=self._identity, tar_size=self._tar_size))
+        return self._ledger.report(self._shard, bytes=self._bytes)
+
+    @abstractmethod
+    def _write(self, result: RowResult, values: dict[str, Any]) -> int:
+        """Write a sample; how many bytes its members have."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Commit all files but the stats."""
+
+
+class TarShard(NewShard):
+    """webdataset: samples in a tar, and an index of it."""
+
+    def __init__(self, storage: Storage, contents: ShardContents) -> None:
+        super().__init__(storage, contents)
+        self._index = IndexBuilder(contents.shard)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._tar = TarWriter(self._unfinished.enter_context(self._storage.create(tar_name(self._shard))))
+        return self
+
+    def _write(self, result: RowResult, values: dict[str, Any]) -> int:
+        key, written = result.row.key, 0
+        for extension, data in sorted(members_of(result, values, self._contents.extension).items()):
+            offset = self._tar.add(f"{key}.{extension}", data)
+            self._index.add(key, extension, offset, len(data))
+            written += len(data)
+        return written
+
+    def _finish(self) -> None:
         self._tar.close()
-
-    def commit(self, storage: Storage) -> Report:
-        """Write metadata, index and, last, stats: with these the shard is done. The tar must be in its place."""
-        identity = f"sha256:{self._tar.sha256}"
-        write_table(storage, metadata_name(self._shard), self._metadata())
-        write_index(storage, self._index.finish(self._shard, self._tar.size, identity))
-        ended = time.time()
-        stats = Stats(
-            count=self._statuses.total(),
-            successes=self._statuses[SUCCESS],
-            failed_to_download=self._statuses[FAILED_TO_DOWNLOAD],
-            failed_to_resize=self._statuses[FAILED_TO_RESIZE],
-            duration=ended - self._started,
-            start_time=self._started,
-            end_time=ended,
-            status_dict=dict(sorted(self._messages.items())),
-            identity=identity,
-            tar_size=self._tar.size,
-        )
-        write_stats(storage, self._shard, stats)
-        return Report(
-            shard=self._shard,
-            rows=stats.count,
-            successes=stats.successes,
-            errors=dict(sorted(self._errors.items())),
-            bytes=self._bytes,
-            seconds=stats.duration,
-        )
-
-    def _metadata(self) -> pa.Table:
-        given = {name: self._rows.column(name) for name in self._schema.names if name not in self._columns}
-        return pa.table({**given, **self._columns}, schema=self._schema)
-
-    def _values(self, result: RowResult) -> dict[str, Any]:
-        """The metadata row, in the order of its columns."""
-        picture, fetched = result.picture, result.fetched
-        found: dict[str, Any] = {
-            **result.row.columns,
-            **(fetched.columns if fetched else {}),
-            "key": result.row.key,
-            "status": result.status,
-            "error_message": None if result.error is None else str(result.error),
-            "sha256": result.sha256,
-            "error": None if result.error is None else result.error.name,
-        }
-        if picture is not None:
-            found |= {name: getattr(picture, name) for name in _PICTURE_COLUMNS}
-        return {name: found.get(name) for name in self._schema.names}
-
-    def _members(self, result: RowResult, values: dict[str, Any]) -> dict[str, bytes]:
-        """The sample's files by extension; none where the row failed."""
-        if result.picture is None:
-            return {}
-        fetched = result.fetched
-        members = dict(fetched.members) if fetched else {}
-        fields = {**(fetched.fields if fetched else {}), **values}
-        members["json"] = json.dumps(fields, ensure_ascii=False, default=_plain).encode("utf-8", "replace")
-        if values.get("caption"):
-            members["txt"] = values["caption"].encode()
-        return members | {self._image_extension: result.picture.data}
+        self._unfinished.close()
+        self._identity, self._tar_size = f"sha256:{self._tar.sha256}", self._tar.size
+        write_table(self._storage, metadata_name(self._shard), self._ledger.take())
+        write_index(self._storage, self._index.finish(self._shard, self._tar_size, self._identity))
 
 
-_PICTURE_COLUMNS = ("width", "height", "original_width", "original_height", "exif")
+class FolderShard(NewShard):
+    """files: a sample's members are files in a folder called as the shard."""
+
+    def __init__(self, storage: Storage, contents: ShardContents) -> None:
+        super().__init__(storage, contents)
+        self._names: set[str] = set()
+        self._under_way: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
+        self._unfinished.callback(self._pool.shutdown, cancel_futures=True)
+        return self
+
+    def _write(self, result: RowResult, values: dict[str, Any]) -> int:
+        members = members_of(result, values, self._contents.extension)
+        for extension, data in members.items():
+            name = f"{self._shard}/{result.row.key}.{extension}"
+            self._names.add(name)
+            self._under_way.append(self._pool.submit(self._storage.write, name, data))
+        while len(self._under_way) > FILES_WAITING:
+            self._under_way.popleft().result()
+        return sum(map(len, members.values()))
+
+    def _finish(self) -> None:
+        for write in self._under_way:
+            write.result()
+        self._unfinished.close()
+        # What an earlier run left here, of rows that this time have failed.
+        for name in sorted({entry.name for entry in self._storage.list(self._shard)} - self._names):
+            self._storage.delete(name)
+        write_table(self._storage, metadata_name(self._shard), self._ledger.take())
 
 
-def _plain(value: object) -> object:
-    """A value of a parquet column that JSON has no form for, as text."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+class ParquetShard(NewShard):
+    """parquet: the pictures are a column of the metadata, called by their format; null where the row failed."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        name, schema, pictures = metadata_name(self._shard), self._contents.schema, self._contents.extension
+        group = row_group_writer(self._storage, name, schema, unlike={pictures})
+        self._write_group = self._unfinished.enter_context(group)
+        self._held_rows = self._held_bytes = 0
+        return self
+
+    def add(self, result: RowResult) -> None:
+        super().add(result)
+        self._held_rows += 1
+        if self._held_rows >= ROW_GROUP_ROWS or self._held_bytes >= ROW_GROUP_BYTES:
+            self._write_group(self._ledger.take())
+            self._held_rows = self._held_bytes = 0
+
+    def _write(self, result: RowResult, values: dict[str, Any]) -> int:
+        size = len(values[self._contents.extension])
+        self._held_bytes += size
+        return size
+
+    def _finish(self) -> None:
+        if self._held_rows:
+            self._write_group(self._ledger.take())
+        self._unfinished.close()
+
+
+class DummyShard(NewShard):
+    """dummy: nothing but the counts, to measure or to look for dead links."""
+
+    def _write(self, result: RowResult, values: dict[str, Any]) -> int:
+        return 0
+
+    def _finish(self) -> None:
+        """There is nothing to commit."""
+
+
+_KINDS: dict[OutputFormat, type[NewShard]] = {
+    "webdataset": TarShard,
+    "files": FolderShard,
+    "parquet": ParquetShard,
+    "dummy": DummyShard,
+}

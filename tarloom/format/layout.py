@@ -70,4 +70,4 @@ def describe_lack(names: Iterable[str]) -> str:
         return (
             "its shards are no tars; read their files or parquet as they are, or create with output_format webdataset"
         )
-    return "no tar shards here; check the path, or create shards first"
+    return "no shard (a finished .tar file) is here; check the path, or create shards first"

@@ -18,29 +18,51 @@ FAILED_TO_DOWNLOAD = "failed_to_download"
 FAILED_TO_RESIZE = "failed_to_resize"
 STATUSES = (SUCCESS, FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE)
 
-RESULT_FIELDS: "tuple[pa.Field[Any], ...]" = (
-    pa.field("key", pa.string()),
-    pa.field("status", pa.string()),
-    pa.field("error_message", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("original_width", pa.int32()),
-    pa.field("original_height", pa.int32()),
-    pa.field("exif", pa.string()),
-    pa.field("sha256", pa.string()),
-    pa.field("error", pa.string()),
-)
-"""img2dataset's columns about a row, in its order and types (exif: JSON; sha256: of the bytes as they came), then
-ours: `error`, the stable name of what went wrong, null on success."""
+_SIZES = ("width", "height", "original_width", "original_height")
 
 
-def metadata_schema(additional: pa.Schema, caption: bool) -> pa.Schema:
+@dataclass(frozen=True, kw_only=True)
+class ResultColumns:
+    """The columns that say what became of a row, for the options that decide which there are."""
+
+    exif: bool = True
+    """`exif`, a JSON object."""
+    digest: str | None = "sha256"
+    """The kind of hash of the bytes as they came, and its column's name."""
+    verified: bool = False
+    """The list says what the hashes must be: then img2dataset has them before the URL."""
+    picture: str | None = None
+    """The column with the pictures' bytes, called by their format; None where they lie elsewhere."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What they are called."""
+        return frozenset(self._before_url().names) | frozenset(self._behind_url().names)
+
+    def around(self, url: "pa.Field[Any]") -> "list[pa.Field[Any]]":
+        """These columns with the URL's, in img2dataset's order and types; then ours: `error`, the stable name of what
+        went wrong, null on success."""
+        return [*self._before_url(), url, *self._behind_url()]
+
+    def _before_url(self) -> pa.Schema:
+        return pa.schema([(self.digest, pa.string())] if self.digest and self.verified else [])
+
+    def _behind_url(self) -> pa.Schema:
+        columns: list[tuple[str, pa.DataType]] = [(name, pa.string()) for name in ("key", "status", "error_message")]
+        columns += [(name, pa.int32()) for name in _SIZES]
+        columns += [("exif", pa.string())] if self.exif else []
+        columns += [(self.digest, pa.string())] if self.digest and not self.verified else []
+        columns += [(self.picture, pa.binary())] if self.picture else []
+        return pa.schema([*columns, ("error", pa.string())])
+
+
+def metadata_schema(additional: pa.Schema, caption: bool, results: ResultColumns | None = None) -> pa.Schema:
     """The columns of a metadata parquet: additional columns, `caption` where there are captions, `url`, the rest.
 
     Raises UsageError for an additional column with one of these names.
     """
-    given = [pa.field("caption", pa.string())] if caption else []
-    own: list[pa.Field[Any]] = [*given, pa.field("url", pa.string()), *RESULT_FIELDS]
+    own = [pa.field("caption", pa.string())] if caption else []
+    own += (results or ResultColumns()).around(pa.field("url", pa.string()))
     taken = sorted({item.name for item in own} & set(additional.names))
     if taken:
         raise UsageError(f"additional column {', '.join(taken)}: the metadata has one of that name; rename it")

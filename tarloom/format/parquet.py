@@ -4,8 +4,9 @@ Every page has a checksum that is proven when it is read: a changed bit is an er
 Tables are small beside their shards, so a remote file is read whole. A footer alone is read from the file's end.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,22 @@ def write_table(storage: Storage, name: str, table: pa.Table, metadata: Mapping[
     table = table.replace_schema_metadata(dict(sorted(metadata.items())) if metadata else None)
     with storage.create(name) as file:
         pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
+
+
+@contextmanager
+def row_group_writer(
+    storage: Storage, name: str, schema: pa.Schema, *, unlike: Collection[str]
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Commit a table that is too large for the memory: call what this gives with the rows of one group at a time.
+
+    unlike: columns of values that are hardly ever equal, which no dictionary would make smaller.
+    """
+    alike: Any = [field for field in schema.names if field not in unlike]
+    with (
+        storage.create(name) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=alike, write_page_checksum=True) as writer,
+    ):
+        yield lambda table: writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 
 def read_table(

@@ -17,6 +17,7 @@ from tarloom.format.findings import Finding, Findings
 from tarloom.format.layout import (
     PLAN,
     PRIVATE,
+    describe_lack,
     index_name,
     is_shard_file,
     metadata_name,
@@ -57,7 +58,7 @@ def verify(path: str | Path) -> Iterator[VerifyReport]:
     names = frozenset(entry.name for entry in storage.list())
     shards = sorted(shard_of(name) for name in names if is_shard_file(name) and tar in (None, name))
     if not shards:
-        raise UsageError(f"{path}: no tar shards here; check the path")
+        raise UsageError(f"{path}: {describe_lack(names if tar is None else ())}")
     if tar is None:
         yield VerifyReport(shard="", rows=0, bytes=0, findings=tuple(verify_folder(storage, names)))
     stages = find_sidecars(names)

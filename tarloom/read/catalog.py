@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tarloom.errors import CorruptShard, UsageError
 from tarloom.format.index import KEY, ShardIndex, is_text
 from tarloom.format.index_load import load_index
-from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
+from tarloom.format.layout import PLAN, describe_lack, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, Storage, open_dataset_storage
@@ -167,7 +167,7 @@ def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:
     local = storage.local_path("")
     if local is not None and not local.exists():
         raise UsageError(f"{path}: no such folder; check the path")
-    raise UsageError(f"{path}: no shard (a finished .tar file) is here; check the path, or create shards first")
+    raise UsageError(f"{path}: {describe_lack(entry.name for entry in storage.list())}")
 
 
 def _in_threads(load: Callable[[ShardFiles], ShardFacts], shards: Sequence[ShardFiles]) -> list[ShardFacts]:

@@ -41,12 +41,12 @@ def test_one_tar_is_checked_with_what_belongs_to_it(ours):
     assert [finding.file for finding in report.findings] == ["00000.clip.parquet"]
     (report,) = verify(ours / "00001.tar")
     assert (report.shard, report.findings) == ("00001", ())
-    with pytest.raises(UsageError, match=r"00009\.tar: no tar shards here"):
+    with pytest.raises(UsageError, match=r"00009\.tar: no shard"):
         list(verify(ours / "00009.tar"))
 
 
 def test_a_folder_without_shards_is_wrong_usage(tmp_path):
-    with pytest.raises(UsageError, match="no tar shards"):
+    with pytest.raises(UsageError, match="no shard"):
         findings(tmp_path)
 
 
