@@ -6,7 +6,7 @@ row:error   "NAME: REASON" where the list itself tells that the row must fail, s
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -26,7 +26,7 @@ def failed(table: pa.Table, errors: Mapping[int, FetchError]) -> pa.Table:
     return with_column(table, ERROR, pa.array(texts, pa.string()))
 
 
-def with_column(table: pa.Table, name: str, column: "pa.Array") -> pa.Table:
+def with_column(table: pa.Table, name: str, column: "pa.Array[Any] | pa.ChunkedArray[Any]") -> pa.Table:
     """The table with this column, in the place of the one of its name if there is one."""
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, column)

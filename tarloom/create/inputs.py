@@ -150,10 +150,11 @@ def first_byte(file: InputFile) -> bytes:
         return _read(stream, 4096, file).removeprefix(BYTE_ORDER_MARK).lstrip()[:1]
 
 
-def read_whole(file: InputFile) -> bytes:
-    """All of the file, decompressed."""
+def chunks(file: InputFile, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The file's bytes, decompressed."""
     with file.open() as stream:
-        return b"".join(iter(lambda: _read(stream, CHUNK_BYTES, file), b""))
+        while chunk := _read(stream, chunk_bytes, file):
+            yield chunk
 
 
 def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_BYTES) -> Iterator[list[bytes]]:
@@ -162,13 +163,12 @@ def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_
     Raises UsageError where a line is longer than `longest` bytes (this is no list), or the compression is broken.
     """
     rest = None
-    with file.open() as stream:
-        while chunk := _read(stream, chunk_bytes, file):
-            start = chunk.removeprefix(BYTE_ORDER_MARK) if rest is None else rest + chunk
-            *whole, rest = start.split(b"\n")
-            if len(rest) > longest:
-                raise UsageError(f"{file.where}: a line is longer than {longest} bytes; is this a list?")
-            yield [line for line in map(bytes.strip, whole) if line]
+    for chunk in chunks(file, chunk_bytes):
+        start = chunk.removeprefix(BYTE_ORDER_MARK) if rest is None else rest + chunk
+        *whole, rest = start.split(b"\n")
+        if len(rest) > longest:
+            raise UsageError(f"{file.where}: a line is longer than {longest} bytes; is this a list?")
+        yield [line for line in map(bytes.strip, whole) if line]
     if rest is not None and rest.strip():
         yield [rest.strip()]
 

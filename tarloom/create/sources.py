@@ -12,7 +12,8 @@ import pyarrow as pa
 from tarloom.create.config import CreateConfig
 from tarloom.create.folder import PICTURES, PictureFolder
 from tarloom.create.inputs import InputFile, digest, find_files, outside
-from tarloom.create.lists import ListReader, open_reader
+from tarloom.create.list_reader import ListReader
+from tarloom.create.lists import open_reader
 from tarloom.errors import UsageError
 
 LIST_FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet")
@@ -47,7 +48,7 @@ class UrlLists:
 
     @property
     def has_captions(self) -> bool:
-        return "caption" in self._reader.wanted.values()
+        return "caption" in self._reader.texts
 
     def fingerprint(self) -> str:
         return digest(self._files)

@@ -195,17 +195,16 @@ def test_a_list_that_is_damaged_where_it_is_not_yet_read_is_refused_when_it_is(t
 
 BAD_LISTS = {
     "absent.csv": (None, {}, "nothing there"),
-    "empty.csv": (b"", {}, "Empty CSV file"),
+    "empty.csv": (b"", {}, "it is empty"),
     "no_url.csv": (b"a,b\n1,2\n", {}, "no column 'url'; it has a, b"),
     "no_caption.csv": (b"url,b\n1,2\n", {"caption_col": "text"}, "no column 'text'"),
     "no_score.jsonl": (b'{"url": "u"}\n', {"save_additional_columns": ("score",)}, "no column 'score'"),
-    "uneven.csv": (b"url,b\n1,2\n3\n", {}, "not a sound table"),
     "noise.parquet": (b"nonsense", {}, "not a sound parquet file"),
     "noise.txt.gz": (b"nonsense", {}, "cannot be decompressed"),
     "cut.jsonl.gz": (gzip.compress(b'{"url": "u"}\n' * 1000)[:-20], {}, "cannot be decompressed"),
     "columns.txt": (b"http://a\n", {"caption_col": "text"}, "a txt list has no columns"),
     "what.xml": (b"<urls/>", {}, "neither pictures nor URL lists"),
-    "latin.csv": ("url,légende\nu,é\n".encode("latin-1"), {}, "can't decode byte 0xe9"),
+    "latin.csv": ("url,légende\nu,é\n".encode("latin-1"), {"caption_col": "légende"}, "no column 'légende'"),
     "twice.csv": (b"url,a,url\n1,2,3\n", {}, "2 columns are called 'url'"),
     "twice.parquet": (
         parquet_bytes(["url", "a", "a"]),
