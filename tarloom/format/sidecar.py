@@ -23,6 +23,8 @@ SUCCESS = "success"
 FAILED = "failed"
 SKIPPED = "skipped"
 STATUSES = (SUCCESS, FAILED, SKIPPED)
+UNCHANGED = "unchanged"
+CHANGED = "changed"
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -36,6 +38,9 @@ class SidecarInfo:
     identity: str
     """Of the shard that it was made for."""
     rows: int
+    carried: str | None = None
+    """None where the stage was run on this shard. Where its rows were carried over from shards that were repacked,
+    whether the pictures have been encoded anew since: "unchanged" or "changed"."""
 
 
 def check_stage_name(stage: str) -> None:
@@ -54,7 +59,7 @@ def write_sidecar(storage: Storage, shard: str, table: pa.Table, info: SidecarIn
         "tarloom.fingerprint": json.dumps(dict(info.fingerprint), sort_keys=True),
         "tarloom.identity": info.identity,
         "tarloom.rows": str(info.rows),
-    }
+    } | ({} if info.carried is None else {"tarloom.carried": info.carried})
     write_table(storage, sidecar_name(shard, info.stage), table, footer)
 
 
@@ -76,6 +81,7 @@ def sidecar_info(storage: Storage, shard: str, stage: str) -> SidecarInfo | None
             fingerprint=json.loads(footer["tarloom.fingerprint"]),
             identity=footer["tarloom.identity"],
             rows=int(footer["tarloom.rows"]),
+            carried=footer.get("tarloom.carried"),
         )
         sound = info.rows == rows and info.stage == stage and footer["tarloom.format_version"] == FORMAT_VERSION
     except (KeyError, ValueError) as error:
