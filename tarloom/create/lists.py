@@ -5,11 +5,12 @@ of `tarloom.create.columns` that the options ask for; url and caption are text.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import pyarrow as pa
 
 from tarloom.create.config import ListOptions
-from tarloom.create.inputs import InputFile, lines
+from tarloom.create.inputs import InputFile, digest, lines
 from tarloom.create.list_csv import CsvReader
 from tarloom.create.list_json import JsonReader
 from tarloom.create.list_parquet import ParquetReader
@@ -40,3 +41,35 @@ def open_reader(input_format: str, options: ListOptions) -> ListReader:
     if input_format == "txt":
         return TextReader(options)
     return ParquetReader(options) if input_format == "parquet" else JsonReader(options)
+
+
+class UrlLists:
+    """One or more URL lists of one format, one after the other."""
+
+    def __init__(self, files: Sequence[InputFile], input_format: str, options: ListOptions) -> None:
+        self._files = files
+        self._format = input_format
+        self._reader = open_reader(input_format, options)
+        self.url_col = options.url_col
+
+    @property
+    def has_captions(self) -> bool:
+        return "caption" in self._reader.texts
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest(self._files)
+
+    def fingerprint(self) -> str:
+        return self._digest
+
+    def scan(self) -> tuple[int, pa.Schema]:
+        return self._reader.scan(self._files)
+
+    def tables(self, additional: pa.Schema, start: int) -> Iterator[pa.Table]:
+        return self._reader.tables(self._files, additional, start)
+
+    def urls(self) -> Iterator[pa.Table]:
+        """The rows' URLs alone: no other column is read."""
+        reader = open_reader(self._format, ListOptions(url_col=self.url_col))
+        return reader.tables(self._files, pa.schema([]), 0)

@@ -5,6 +5,7 @@
     00000_stats.json              its counts; written last, the commit mark of creation
     00000.caption.parquet         a sidecar: one row for every key of the tar, in tar order
     _tarloom/plan.json            what was planned
+    _tarloom/duplicates.parquet   the rows whose URL a row before them has, where these were looked for
     _tarloom/index/00000.parquet  where every member lies in its tar
 
 Creation can also put a shard's pictures into a folder of files, 00000/KEY.jpg, or into its parquet, or nowhere
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 TAR_SUFFIX = ".tar"
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
+DUPLICATES = f"{PRIVATE}/duplicates.parquet"
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 """Extensions that hold a picture. Of a sample with several, the first in this order is its picture."""
 
