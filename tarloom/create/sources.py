@@ -1,4 +1,4 @@
-"""Where the rows come from: a folder of pictures or URL lists, as one stream of tables cut where the shards are.
+"""Where the rows come from: pictures in a folder, URL lists or shards, as one stream of tables cut where shards are.
 
 The process that plans reads the source once, front to back, and sends every shard's rows to the worker that makes it:
 compressed lists need no seeking, and workers need no access to the list.
@@ -10,18 +10,23 @@ from typing import Protocol
 import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
+from tarloom.create.dedup import DedupedLists
 from tarloom.create.folder import PICTURES, PictureFolder
-from tarloom.create.inputs import InputFile, digest, find_files, outside
-from tarloom.create.list_reader import ListReader
-from tarloom.create.lists import open_reader
+from tarloom.create.inputs import InputFile, find_files, outside
+from tarloom.create.keys import BUILT_IN
+from tarloom.create.lists import UrlLists
+from tarloom.create.repack import TarShards
 from tarloom.errors import UsageError
+from tarloom.format.layout import is_shard_file
+from tarloom.format.storage import open_storage
 
 LIST_FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet")
 
 
 class Source(Protocol):
     """Rows in a fixed order. A table has the columns `url`, `caption` where there are captions, and additional ones;
-    those of `tarloom.create.columns` where they apply, and the names of the files beside the pictures."""
+    those of `tarloom.create.columns` where they apply, and the names of the files beside the pictures. (Those of
+    shards have columns of their own: their rows are named, not given.)"""
 
     @property
     def has_captions(self) -> bool: ...
@@ -39,27 +44,6 @@ class Source(Protocol):
         ...
 
 
-class UrlLists:
-    """One or more URL lists of one format, one after the other."""
-
-    def __init__(self, files: Sequence[InputFile], reader: ListReader) -> None:
-        self._files = files
-        self._reader = reader
-
-    @property
-    def has_captions(self) -> bool:
-        return "caption" in self._reader.texts
-
-    def fingerprint(self) -> str:
-        return digest(self._files)
-
-    def scan(self) -> tuple[int, pa.Schema]:
-        return self._reader.scan(self._files)
-
-    def tables(self, additional: pa.Schema, start: int) -> Iterator[pa.Table]:
-        return self._reader.tables(self._files, additional, start)
-
-
 def open_source(config: CreateConfig) -> Source:
     """The source that the options name. Raises UsageError where there is none, or it is of no known kind."""
     files, is_folder = find_files(config.source)
@@ -68,13 +52,35 @@ def open_source(config: CreateConfig) -> Source:
     wanted = config.lists.input_format
     pictures = any(file.extension in PICTURES for file in files)
     if is_folder and (wanted == "images" or (wanted == "auto" and pictures)):
+        _check_folder_options(config)
         return PictureFolder(files)
     if wanted == "images":
         raise UsageError(f"source {config.source}: input_format images needs a folder")
+    if wanted == "tars" or (wanted == "auto" and any(is_shard_file(file.entry.name) for file in files)):
+        return TarShards(files, config, is_folder=is_folder)
     if wanted != "auto" and not is_folder:
-        return UrlLists(files, open_reader(wanted, config.lists))
+        return _lists(files, wanted, config)
     lists = [file for file in files if file.extension in (LIST_FORMATS if wanted == "auto" else (wanted,))]
-    return UrlLists(lists, open_reader(_format_of(lists, config.source), config.lists))
+    return _lists(lists, _format_of(lists, config.source), config)
+
+
+def _lists(files: Sequence[InputFile], input_format: str, config: CreateConfig) -> Source:
+    lists = UrlLists(files, input_format, config.lists)
+    return DedupedLists(lists, open_storage(config.output)) if config.lists.dedup_urls else lists
+
+
+def _check_folder_options(config: CreateConfig) -> None:
+    """Raise UsageError for options that only the rows of a list can heed."""
+    lists = config.lists
+    wanted = {
+        "bbox_col": lists.bbox_col is not None,
+        "verify_hash": lists.verify_hash is not None,
+        "dedup_urls": lists.dedup_urls,
+        f"key_from {lists.key_from}": lists.key_from not in BUILT_IN,
+    }
+    for name, is_wanted in wanted.items():
+        if is_wanted:
+            raise UsageError(f"source {config.source}: {name} needs a URL list, and this is a folder of pictures")
 
 
 def cut(tables: Iterable[pa.Table], position: int, ranges: Iterable[tuple[int, int]]) -> Iterator[pa.Table]:
