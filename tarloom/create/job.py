@@ -16,9 +16,11 @@ from tarloom.create.folder import PictureFolder
 from tarloom.create.guard import parse_networks
 from tarloom.create.pack import PackerDescription, ShardTask
 from tarloom.create.plan import PLAN_VERSION, Plan, check_same, parse_slice, read_plan, selected_shards, write_plan
+from tarloom.create.repack import TarShards
+from tarloom.create.repack_pack import RepackerDescription
 from tarloom.create.shard_files import result_columns
 from tarloom.create.sources import Source, cut, open_source
-from tarloom.engines.base import Engine, Report
+from tarloom.engines.base import Engine, Opener, Report
 from tarloom.errors import CorruptShard, EngineError, StorageError, UsageError
 from tarloom.format.layout import PLAN, files_of_done, is_shard_file
 from tarloom.format.metadata import SUCCESS, metadata_schema, read_stats
@@ -91,12 +93,7 @@ class CreateJob:
             else:
                 self._reports.append(done)
                 yield done
-        source = self._source
-        description = PackerDescription(
-            config=self._config,
-            schema=self._schema,
-            folder=source.storage if isinstance(source, PictureFolder) else None,
-        )
+        description = _description(self._source, self._config, self._schema)
         in_a_row = 0
         for outcome in self._engine.map(description, self._tasks(missing)):
             report = outcome.result or Report(shard=outcome.item.shard)
@@ -142,6 +139,14 @@ class CreateJob:
         for shard in self.shards:
             files = files_of_done(shard, self._config.sharding.output_format)
             yield _earlier_report(self._storage, shard) if files <= names else None
+
+
+def _description(source: Source, config: CreateConfig, schema: pa.Schema) -> Opener[ShardTask, Report]:
+    """What makes shards of this source."""
+    if isinstance(source, TarShards):
+        return RepackerDescription(config=config, schema=schema, source=source.storage, stages=source.stages)
+    folder = source.storage if isinstance(source, PictureFolder) else None
+    return PackerDescription(config=config, schema=schema, folder=folder)
 
 
 def _earlier_report(storage: Storage, shard: str) -> Report | None:
