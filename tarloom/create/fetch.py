@@ -1,44 +1,65 @@
 """Bytes behind a URL. Every failure is a FetchError with one of a few names (docs/errors.md).
 
-One deadline covers the whole of a try: name look-up, connection, redirects, headers and body. Failures that may pass
-are tried again after a growing, jittered pause; the others are final at once.
+One deadline covers the whole of a try: name look-up, connection, redirects, headers and body, but not the waits for its
+turn. Failures that may pass are tried again after a growing, jittered pause; the others are final at once. Each request
+waits for its host (hosts.py), then for a place among all tries (in_flight.py).
 """
 
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Self
+from typing import Self, TypeVar
 
 from yarl import URL
 
-from tarloom.create.config import WebOptions
+from tarloom.create.config import ConsentOptions, WebOptions
+from tarloom.create.consent import Consent, honest_user_agent
 from tarloom.create.guard import parse_networks
+from tarloom.create.hosts import GivenUp, HostLimits, Hosts
 from tarloom.create.in_flight import InFlight
 from tarloom.create.proxies import proxies_of_environment
 from tarloom.create.rows import Fetched, Row
-from tarloom.create.transport import Answer, Headers, Lookups, Transport, TransportOptions
-from tarloom.create.urls import parse_url, redirected
+from tarloom.create.transport import Answer, Check, Headers, Lookups, Transport, TransportOptions, Unreachable
+from tarloom.create.urls import origin_of, parse_url, redirected
 from tarloom.errors import FetchError
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+THROTTLING_STATUSES = frozenset({429, 503})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE = 0.5
 """Seconds before the first retry; each further pause is twice as long."""
 BODIES_AT_MOST = 192 << 20
 """Bytes of all bodies under way; the oldest try may go beyond it."""
 
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Want:
+    """What is fetched, and what holds for it."""
+
+    max_bytes: int
+    max_redirects: int
+    check_of: Callable[[URL], Awaitable[Check]]
+    """Asked before each URL; what it returns is held against the answer's headers."""
+
 
 class WebFetcher:
     """Fetches URLs over one pool of connections. An asynchronous context manager."""
 
-    def __init__(self, options: WebOptions, *, lookups: Lookups | None = None) -> None:
+    def __init__(
+        self, options: WebOptions, consent: ConsentOptions | None = None, *, lookups: Lookups | None = None
+    ) -> None:
         """lookups: who looks names up, if not this machine."""
         self._options = options
+        self._consent_options = consent or ConsentOptions()
         self._transport = Transport(
             TransportOptions(
-                user_agent=options.user_agent,
+                user_agent=honest_user_agent(options.user_agent, self._consent_options.user_agent_token),
                 allowed=parse_networks(options.allow_private),
                 proxies=proxies_of_environment(),
                 connections=options.thread_count,
@@ -47,79 +68,97 @@ class WebFetcher:
         )
 
     async def __aenter__(self) -> Self:
-        self._in_flight = InFlight(tries=self._options.thread_count, bytes_at_most=BODIES_AT_MOST)
+        options = self._options
+        self._in_flight = InFlight(tries=options.thread_count, bytes_at_most=BODIES_AT_MOST)
+        self._hosts = Hosts(
+            HostLimits(connections=options.host_connections, rate=options.host_rate, longest_pause=options.max_wait)
+        )
+        self._consent = Consent(self._consent_options, self._ask)
+        self._picture = _Want(
+            max_bytes=options.max_bytes, max_redirects=options.max_redirects, check_of=self._consent.check_of
+        )
         await self._transport.__aenter__()
         return self
 
     async def __aexit__(self, *failure: object) -> None:
+        self._consent.close()
         await self._transport.__aexit__(*failure)
 
     async def fetch(self, row: Row) -> Fetched:
         """The body behind the row's URL. Raises FetchError when all tries failed."""
         url = parse_url(row.url)
+        answer = await self._with_retries(lambda: self._follow(url, self._picture))
+        if answer.status != HTTPStatus.OK:
+            raise _status_error(answer.status)
+        if not answer.body:
+            raise FetchError("empty_body", "the server sent no bytes")
+        return Fetched(data=answer.body)
+
+    async def _ask(self, url: URL) -> Answer:
+        """A small file that says what the owners of a host want."""
+        return await self._with_retries(lambda: self._follow(url, _SMALL_FILE))
+
+    async def _with_retries(self, attempt_once: Callable[[], Awaitable[Done]]) -> Done:
         for attempt in range(self._options.retries + 1):
             try:
-                return Fetched(data=await self._try(url))
-            except _Failure as failure:
-                if attempt == self._options.retries or not failure.error.transient:
-                    raise failure.error from failure.__cause__
-                await asyncio.sleep(pause_before_retry(attempt, failure.retry_after, self._options.max_wait))
+                return await attempt_once()
+            except GivenUp as given_up:
+                error = given_up.error
+                raise FetchError(error.name, error.reason, transient=error.transient) from None
             except FetchError as error:
                 if attempt == self._options.retries or not error.transient:
                     raise
-                await asyncio.sleep(pause_before_retry(attempt, 0, self._options.max_wait))
+                await asyncio.sleep(pause_before_retry(attempt, self._options.max_wait))
         raise AssertionError("unreachable")
 
-    async def _try(self, url: URL) -> bytes:
+    async def _follow(self, url: URL, want: _Want) -> Answer:
+        """One try: the answer at the end of the redirects. Raises FetchError, also for statuses that may pass."""
         left = self._options.timeout
-        for _ in range(self._options.max_redirects + 1):
-            async with self._in_flight.place() as place:
-                started = time.monotonic()
-                answer = await self._transport.get(
-                    url, seconds=left, max_bytes=self._options.max_bytes, place=place, check=_any_answer
-                )
-                left -= time.monotonic() - started
+        for _ in range(want.max_redirects + 1):
+            check = await want.check_of(url)
+            answer, took = await self._request(url, left, want.max_bytes, check)
+            left -= took
+            if answer.status in TRANSIENT_STATUSES:
+                raise _status_error(answer.status)
             location = answer.headers.get("Location")
             if answer.status not in REDIRECTS or not location:
-                return _body(answer)
+                return answer
             url = redirected(url, location)
         raise FetchError("too_many_redirects", "the redirects do not end")
 
+    async def _request(self, url: URL, seconds: float, max_bytes: int, check: Check) -> tuple[Answer, float]:
+        """One answer and the seconds that it took, once it is its host's turn and there is a place."""
+        async with self._hosts.of(origin_of(url)) as host, self._in_flight.place() as place:
+            started = time.monotonic()
 
-class _Failure(Exception):
-    """One try failed, and how long the server asks to wait."""
+            def seen(status: int, headers: Headers) -> None:
+                asked = seconds_asked_for(headers.get("Retry-After")) if status in THROTTLING_STATUSES else 0
+                if asked:
+                    host.throttled(_status_error(status), asked)
+                else:
+                    host.answered()
+                check(status, headers)
 
-    def __init__(self, error: FetchError, retry_after: float = 0) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.retry_after = retry_after
-
-
-def _any_answer(status: int, headers: Headers) -> None:
-    pass
-
-
-def _body(answer: Answer) -> bytes:
-    if answer.status != HTTPStatus.OK:
-        raise _status_failure(answer.status, answer.headers.get("Retry-After"))
-    if not answer.body:
-        raise FetchError("empty_body", "the server sent no bytes")
-    return answer.body
+            try:
+                answer = await self._transport.get(url, seconds=seconds, max_bytes=max_bytes, place=place, check=seen)
+            except Unreachable as error:
+                if error.name != "timeout" or seconds == self._options.timeout:  # else those before it were slow
+                    host.unreachable(error)
+                raise
+            return answer, time.monotonic() - started
 
 
-def pause_before_retry(attempt: int, retry_after: float, longest: float) -> float:
+async def _no_check(url: URL) -> Check:
+    return lambda status, headers: None
+
+
+_SMALL_FILE = _Want(max_bytes=8 << 20, max_redirects=5, check_of=_no_check)
+
+
+def pause_before_retry(attempt: int, longest: float) -> float:
     """Seconds to wait after failed try number `attempt` (from 0): twice as long each time, jittered, capped."""
     growing: float = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1)
-    return min(max(growing, retry_after), longest)
-
-
-def _status_failure(status: int, retry_after: str | None) -> _Failure:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "unknown status"
-    error = FetchError(f"http_{status}", phrase, transient=status in TRANSIENT_STATUSES)
-    return _Failure(error, seconds_asked_for(retry_after))
+    return min(growing, longest)
 
 
 def seconds_asked_for(retry_after: str | None) -> float:
@@ -132,3 +171,11 @@ def seconds_asked_for(retry_after: str | None) -> float:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0
+
+
+def _status_error(status: int) -> FetchError:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "unknown status"
+    return FetchError(f"http_{status}", phrase, transient=status in TRANSIENT_STATUSES)

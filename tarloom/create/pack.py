@@ -48,7 +48,11 @@ class PackerDescription:
     folder: Storage | None
     """Where the pictures lie; None for URLs."""
 
-    def __call__(self) -> "ShardPacker":
+    def __call__(self) -> Callable[[ShardTask], Report]:
+        if self.config.downloader == "img2dataset":
+            from tarloom.create.with_img2dataset import Img2datasetPacker
+
+            return Img2datasetPacker(self)
         return ShardPacker(self)
 
 
@@ -114,7 +118,7 @@ class ShardPacker:
     def _fetcher(self) -> Fetcher:
         if self._description.folder is not None:
             return FolderFetcher(self._description.folder, self._config.web.max_bytes)
-        return WebFetcher(self._config.web)
+        return WebFetcher(self._config.web, self._config.consent)
 
 
 def _size(result: RowResult) -> int:

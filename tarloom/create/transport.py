@@ -7,6 +7,7 @@ look-up, connection, headers and body. Headers, and what a body may hold, are bo
 import asyncio
 import resource
 import socket
+import zlib
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from aiohttp.abc import AbstractResolver as Lookups
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from tarloom.create.encodings import Decoder
 from tarloom.create.guard import LOOKUPS_AT_ONCE, Network, RefusedAddress, Resolver, guarded_socket, is_allowed
 from tarloom.create.in_flight import Place
 from tarloom.create.lookups import SharedLookups
@@ -43,7 +45,7 @@ class Unreachable(FetchError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What a server answered. The body is empty unless the status is 200; it is encoded as the headers say."""
+    """What a server answered. The body is empty unless the status is 200."""
 
     status: int
     headers: Headers
@@ -97,8 +99,11 @@ class Transport:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            headers={"User-Agent": self._options.user_agent, "Accept": "image/*,*/*;q=0.5"},
-            skip_auto_headers=("Accept-Encoding",),
+            headers={
+                "User-Agent": self._options.user_agent,
+                "Accept": "image/*,*/*;q=0.5",
+                "Accept-Encoding": "identity",
+            },
             auto_decompress=False,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
@@ -114,7 +119,7 @@ class Transport:
         except TimeoutError as error:
             kind = FetchError if phase.connected else Unreachable
             raise kind("timeout", "not complete within the timeout", transient=True) from error
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
             raise name_error(error) from error
 
     async def _get(self, url: URL, max_bytes: int, place: Place, check: Check) -> Answer:
@@ -179,15 +184,18 @@ async def _body(response: aiohttp.ClientResponse, max_bytes: int, place: Place) 
     too_large = FetchError("too_large", f"the body is longer than {max_bytes} bytes")
     if (response.content_length or 0) > max_bytes:
         raise too_large
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
+    decoder = Decoder(response.headers.get("Content-Encoding", ""))
+    pieces, size = [], 0
+    async for data in response.content.iter_any():
+        piece = decoder.feed(data, max_bytes - size + 1)
+        size += len(piece)
         if size > max_bytes:
             raise too_large
         if size > place.size:
             await place.grow(size)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        pieces.append(piece)
+    decoder.end()
+    return b"".join(pieces)
 
 
 def allow_open_files(downloads: int) -> int:
@@ -233,7 +241,12 @@ _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, boo
         "the proxy cannot be reached or refuses",
         True,
     ),
-    (aiohttp.ClientPayloadError, "body_cut_short", "the body ended early or is not as its headers say", True),
+    (
+        (aiohttp.ClientPayloadError, zlib.error),
+        "body_cut_short",
+        "the body ended early or is not as its headers say",
+        True,
+    ),
     (aiohttp.ClientResponseError, "bad_response", "the answer is not HTTP", False),
     ((aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch), "tls", "no trusted TLS connection", False),
 )

@@ -65,9 +65,9 @@ def _parsed(text: str) -> URL:
     if not parts.hostname:
         raise FetchError("bad_url", "the URL has no host")
     port = "" if parts.port is None else f":{parts.port}"
-    user = _encoded(parts.netloc.rpartition("@")[0])
-    path = _encoded(parts.path if parts.path.startswith("/") or not parts.query else "/" + parts.path)
-    query = f"?{_encoded(parts.query)}" if parts.query else ""
+    user = percent_encoded(parts.netloc.rpartition("@")[0])
+    path = percent_encoded(parts.path if parts.path.startswith("/") or not parts.query else "/" + parts.path)
+    query = f"?{percent_encoded(parts.query)}" if parts.query else ""
     return URL(f"{parts.scheme}://{user}{'@' if user else ''}{_host(parts.hostname)}{port}{path}{query}", encoded=True)
 
 
@@ -80,7 +80,8 @@ def _host(host: str) -> str:
     return found.host_subcomponent or ""
 
 
-def _encoded(text: str) -> str:
+def percent_encoded(text: str) -> str:
+    """The text as it can be sent. What is encoded already stays as it is."""
     return _TO_ENCODE.sub(lambda found: "".join(f"%{byte:02X}" for byte in _bytes(found[0])), text)
 
 

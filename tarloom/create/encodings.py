@@ -1,0 +1,57 @@
+"""Bodies that come compressed though nobody asked: gzip and deflate are undone, piece by piece and within bounds.
+
+No machine can undo more than another, so that all get the same bytes: other codings (br, zstd) fail by name.
+"""
+
+import zlib
+
+from tarloom.errors import FetchError
+
+CODINGS = frozenset({"br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "x-compress", "zstd"})
+"""Registered ones that are not undone. Other words mean nothing, and the body is taken as it is."""
+_GZIP, _ZLIB, _RAW = 31, 15, -15
+_MEMBERS = 256
+"""Parts of a gzip stream, each a stream of its own; more are no picture but an attack."""
+
+
+class Decoder:
+    """Undoes a body's coding. A body that is called gzip and is none is taken as it is: servers often err so."""
+
+    def __init__(self, encoding: str) -> None:
+        """encoding: the Content-Encoding header, or "". Raises FetchError unknown_encoding."""
+        names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
+        known = [name for name in names if name in CODINGS or name in ("gzip", "x-gzip", "deflate")]
+        if len(known) > 1 or not CODINGS.isdisjoint(known):
+            raise FetchError("unknown_encoding", f"the body is encoded as {', '.join(known)}")
+        self._coding = known[0].removeprefix("x-") if known else ""
+        self._unpacker: zlib._Decompress | None = None
+        self._members = 1
+
+    def feed(self, data: bytes, at_most: int) -> bytes:
+        """What a piece of the body unfolds to; of more than `at_most` bytes, the first ones. Raises zlib.error."""
+        if self._coding and self._unpacker is None:
+            self._begin(data[0])
+        if self._unpacker is None:
+            return data
+        out = self._unpacker.decompress(data, at_most)
+        while self._unpacker.eof and self._unpacker.unused_data.startswith(b"\x1f") and len(out) < at_most:
+            rest = self._unpacker.unused_data
+            self._members += 1
+            if self._members > _MEMBERS:
+                raise zlib.error("too many parts")
+            self._unpacker = zlib.decompressobj(_GZIP)
+            out += self._unpacker.decompress(rest, at_most - len(out))
+        return out
+
+    def end(self) -> None:
+        """The body ended. Raises zlib.error where that is too early."""
+        if self._unpacker is not None and not self._unpacker.eof:
+            raise zlib.error("ends early")
+
+    def _begin(self, first: int) -> None:
+        if self._coding == "deflate":
+            self._unpacker = zlib.decompressobj(_ZLIB if first & 0x0F == zlib.DEFLATED else _RAW)
+        elif first == 0x1F:
+            self._unpacker = zlib.decompressobj(_GZIP)
+        else:
+            self._coding = ""
