@@ -22,12 +22,23 @@ FRAMEWORKS = {
     "vllm": "process/with_vllm.py",
     "webdataset": "read/with_webdataset.py",
     "cv2": "create/images.py",
+    "img2dataset": "create/with_img2dataset.py",
     "simplejpeg": "create/images.py format/pictures.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
 ADAPTERS = {f"tarloom/{file}" for files in FRAMEWORKS.values() for file in files.split()} | {"tarloom/read/decode.py"}
 """decode.py stands on format/pictures.py, and is imported as late."""
-NEVER_LOADED_BY_IMPORTING = {"ray", "pyspark", "torch", "transformers", "vllm", "webdataset", "cv2", "simplejpeg"}
+NEVER_LOADED_BY_IMPORTING = {
+    "ray",
+    "pyspark",
+    "torch",
+    "transformers",
+    "vllm",
+    "webdataset",
+    "cv2",
+    "simplejpeg",
+    "img2dataset",
+}
 
 LIBRARY = library()
 PROGRAMS = programs()

@@ -1,7 +1,9 @@
 """Values that cannot work together, or at all: found before anything is begun."""
 
+import importlib.util
+
 from tarloom.create.config import CreateConfig, ImageOptions
-from tarloom.errors import UsageError
+from tarloom.errors import UsageError, missing_extra
 
 
 def check_options(config: CreateConfig) -> None:
@@ -11,6 +13,7 @@ def check_options(config: CreateConfig) -> None:
     _check_least(config)
     _check_images(config.images)
     _check_hashes(config)
+    _check_downloader(config)
     if not config.web.timeout > 0:
         raise UsageError(f"timeout must be more than 0 seconds, not {config.web.timeout}")
     if not config.web.host_rate > 0:
@@ -55,3 +58,27 @@ def _check_hashes(config: CreateConfig) -> None:
         raise UsageError(f"verify_hash {wanted[1]}: compute_hash is {config.sharding.compute_hash}; name the same")
     if config.lists.bbox_col is not None and config.images.disable_all_reencoding:
         raise UsageError("bbox_col: nothing is decoded with disable_all_reencoding, so nothing could be blurred")
+
+
+IMG2DATASET_LACKS = "user_agent host_connections host_rate max_redirects max_bytes max_wait robots_txt tdm_reservation"
+"""Options of fetching that img2dataset does not have."""
+
+
+def _check_downloader(config: CreateConfig) -> None:
+    """img2dataset's package must be there; nothing may be asked of it that it cannot do, and it goes anywhere."""
+    if config.downloader != "img2dataset":
+        return
+    if importlib.util.find_spec("img2dataset") is None:
+        raise missing_extra("img2dataset", ImportError(name="img2dataset"))
+    for group in (config.web, config.consent):
+        for name in vars(group).keys() & set(IMG2DATASET_LACKS.split()):
+            if getattr(group, name) != getattr(type(group)(), name):
+                raise UsageError(f"{name}: img2dataset cannot do that; leave it out, or the downloader")
+    if config.lists.key_from == "content":
+        raise UsageError("key_from content: img2dataset does not tell the bytes that it fetched; choose another")
+    if config.lists.input_format in ("images", "tars"):
+        raise UsageError(
+            f"input_format {config.lists.input_format}: img2dataset fetches URLs; leave the downloader out"
+        )
+    if "all" not in config.web.allow_private:
+        raise UsageError("downloader img2dataset: goes to private addresses too; say so with allow_private all")

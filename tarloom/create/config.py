@@ -169,5 +169,5 @@ def shaping_options(config: CreateConfig) -> dict[str, str]:
     """The options that decide the output's bytes, as JSON texts by name. Timeouts and the like are not among them."""
     groups = (config.lists, config.images, config.consent, config.sharding)
     options = {name: value for group in groups for name, value in vars(group).items() if name != "shards"}
-    options["max_bytes"] = config.web.max_bytes
+    options |= {"max_bytes": config.web.max_bytes, "downloader": config.downloader}
     return {name: json.dumps(value) for name, value in sorted(options.items())}
