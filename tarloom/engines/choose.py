@@ -12,8 +12,8 @@ class EngineConfig:
     """Where the work runs, and how much of it may fail. Nothing here shapes the output."""
 
     engine: Literal["local", "ray", "spark"] = "local"
-    """local: processes of this machine. ray: actors of a Ray cluster, or of one started for the run. spark: tasks of the
-    cluster that spark-submit names, or of a Spark started for the run."""
+    """local: processes of this machine. ray: actors of a Ray cluster, or of one started for the run. spark: tasks on
+    the cluster that spark-submit names, or on a Spark started for the run."""
     num_workers: int = 1
     """Workers side by side, each with one shard at a time; with the local engine one worker needs no extra process."""
     cpus_per_worker: float = 1

@@ -17,7 +17,8 @@ from tarloom.engines.base import Item, Opener, Outcome, Result, Worker, WorkerBr
 from tarloom.errors import EngineError, TarloomError, UsageError
 
 LOST_OPENINGS = 3
-"""So many workers in a row that die while they open mean a broken environment, not bad luck."""
+"""So many workers in a row that die while they open mean a broken environment, not bad luck. Any hired before the last
+such death do not count: a node that is lost takes several along."""
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,8 @@ class Crew(Generic[Item]):
         self._hire = hire
         self._wait = wait
         self._size = size
-        self._opening: set[Seat] = set()
+        self._opening: dict[Seat, int] = {}
+        """Seats that are not open yet, and how many openings had been lost when they were hired."""
         self._idle: list[Seat] = []
         self._busy: dict[Seat, _Task[Item]] = {}
         self._lost_openings = 0
@@ -161,7 +163,7 @@ class Crew(Generic[Item]):
             self._busy[seat] = task
             seat.submit(task.item)
         while len(self._opening) + len(self._busy) < self._size and len(self._opening) < backlog.look_ahead():
-            self._opening.add(self._hire())
+            self._opening[self._hire()] = self._lost_openings
 
     def _handle(self, seat: Seat, reply: Reply, backlog: Backlog[Item]) -> Outcome[Item, Any] | None:
         if reply.fatal is not None:
@@ -179,13 +181,14 @@ class Crew(Generic[Item]):
         return Outcome(item=task.item, result=reply.result)
 
     def _opened(self, seat: Seat, reply: Reply) -> None:
-        self._opening.discard(seat)
+        lost_before = self._opening.pop(seat)
         if not reply.lost:
             self._lost_openings = 0
             self._idle.append(seat)
             return
         seat.dismiss(at_once=True)
-        self._lost_openings += 1
+        if lost_before >= self._lost_openings:
+            self._lost_openings += 1
         if self._lost_openings >= LOST_OPENINGS:
             raise EngineError(
                 f"{LOST_OPENINGS} workers in a row died while they opened ({reply.error}); "

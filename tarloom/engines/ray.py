@@ -1,5 +1,6 @@
 """Work on Ray: one actor a worker, on a cluster that is there or on one started here for the run."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,14 +19,19 @@ except ImportError as error:
 
 OBJECT_STORE_BYTES = 256 << 20
 """Only items and reports pass through the object store of a cluster started here."""
+GROW_SECONDS = 600.0
+"""How long a cluster may stay without a node that has room for a worker: one that grows by itself takes minutes."""
+
+logger = logging.getLogger(__name__)
 
 
 class RayEngine:
-    """Runs workers in Ray actors.
+    """Runs workers in Ray actors. Those that have been placed work, while others wait for a cluster to grow.
 
     address: of a running cluster ("auto", "host:port", "ray://host:port"); else RAY_ADDRESS, else a cluster of this
     machine is started and stopped again by `close`. A session that the caller has initialised is used and left alone.
-    Raises UsageError where no cluster answers at the address or a worker could never be placed.
+    grow_seconds: how long a cluster may stay without room for a worker. Raises UsageError where no cluster answers at
+    the address or a worker could never be placed.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class RayEngine:
         cpus_per_worker: float = 1,
         gpus_per_worker: float = 0,
         address: str | None = None,
+        grow_seconds: float = GROW_SECONDS,
     ) -> None:
         if workers < 1:
             raise UsageError(f"the number of workers must be at least 1, not {workers}")
@@ -43,14 +50,15 @@ class RayEngine:
         with ExitStack() as session:
             cpus = math.ceil(workers * cpus_per_worker)
             session.enter_context(ray_session(cpus=cpus, store_bytes=OBJECT_STORE_BYTES, address=address))
-            _check_room(cpus_per_worker, gpus_per_worker)
+            self._grow_seconds = grow_seconds
+            self._check_room()
             self._session = session.pop_all()
 
     def map(
         self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
     ) -> Iterator[Outcome[Item, Result]]:
         shipped = ray.put(opener)
-        crew = Crew[Item](hire=lambda: _ActorSeat(shipped, self._resources), wait=_wait, size=self.workers)
+        crew = Crew[Item](hire=lambda: _ActorSeat(shipped, self._resources), wait=self._wait, size=self.workers)
         try:
             yield from crew.run(items, retries=retries)
         except RayError as error:
@@ -59,6 +67,32 @@ class RayEngine:
     def close(self) -> None:
         """Leave the cluster, and stop it if it was started here."""
         self._session.close()
+
+    def _check_room(self) -> None:
+        """Actors that fit on no node would wait for ever, unless there may be other nodes soon."""
+        if self._has_room():
+            return
+        if _is_started_here():
+            raise UsageError(f"{self._lack()}; ask for less, or use a larger cluster")
+        logger.warning("%s now; waiting for it to grow, up to %g s", self._lack(), self._grow_seconds)
+
+    def _wait(self, seats: Sequence["_ActorSeat"]) -> list["_ActorSeat"]:
+        """Those that have replied. Raises EngineError where none can, because no node has room any more."""
+        owed = [seat.owed for seat in seats]
+        while not (ready := ray.wait(owed, num_returns=1, timeout=self._grow_seconds)[0]):
+            if not self._has_room():
+                raise EngineError(f"{self._lack()}, for {self._grow_seconds:g} s; run the same command again to go on")
+        return [seat for seat in seats if seat.owed in ready]
+
+    def _has_room(self) -> bool:
+        """Whether some node has, in all, what one worker needs."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus, gpus = self._resources["num_cpus"], self._resources["num_gpus"]
+        return any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+
+    def _lack(self) -> str:
+        cpus, gpus = self._resources["num_cpus"], self._resources["num_gpus"]
+        return f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for one worker"
 
 
 class _Actor:
@@ -98,13 +132,7 @@ class _ActorSeat:
         ray.kill(self._actor)
 
 
-def _wait(seats: Sequence[_ActorSeat]) -> list[_ActorSeat]:
-    ready, _ = ray.wait([seat.owed for seat in seats], num_returns=1)
-    return [seat for seat in seats if seat.owed in ready]
-
-
-def _check_room(cpus: float, gpus: float) -> None:
-    """Actors that fit on no node would wait for ever."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-        raise UsageError(f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for one worker")
+def _is_started_here() -> bool:
+    """Whether the cluster is this process's own: then nothing makes it larger."""
+    node = ray._private.worker._global_node
+    return node is not None and node.is_head()

@@ -83,3 +83,18 @@ class Sleeps:
         Path(self.folder, f"pid-{os.getpid()}").touch()
         time.sleep(60)
         return item
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Says on which node of a Ray cluster an item was done."""
+
+    def __call__(self) -> Callable[[int], str]:
+        return self._run
+
+    def _run(self, item: int) -> str:
+        import ray
+
+        time.sleep(0.05)
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
