@@ -17,6 +17,7 @@ SCHEMES = ("http", "https")
 PORTS = {"http": 80, "https": 443}
 _PLAIN = re.compile(r"https?://(?!xn--)[a-z0-9-]{1,63}(?:\.(?!xn--)[a-z0-9-]{1,63})*(?:[/?][!-\"$-~]*)?", re.ASCII)
 """What needs no second look; most URLs are such."""
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII)
 _TO_ENCODE = re.compile(r"[^!-~]")
 
 
@@ -42,8 +43,9 @@ def parse_url(text: str | None) -> URL:
 
 def redirected(url: URL, location: str) -> URL:
     """Where a redirect leads. Raises FetchError as parse_url."""
+    location = location.strip()
     try:
-        return parse_url(urljoin(str(url), location.strip()))
+        return parse_url(location if _ABSOLUTE.match(location) else urljoin(str(url), location))
     except ValueError as error:
         raise FetchError("bad_url", "a redirect to what is not a valid URL") from error
 
