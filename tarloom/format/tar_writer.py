@@ -11,6 +11,8 @@ from tarloom.errors import UsageError
 from tarloom.format.tar import BLOCK, LARGEST_OCTAL, RECORD, header_checksum
 
 _ZEROS = bytes(BLOCK)
+_SMALL_BYTES = 64 << 10
+"""To copy so much is cheaper than to write and hash it in three parts."""
 
 
 class TarWriter:
@@ -32,10 +34,13 @@ class TarWriter:
     def add(self, name: str, data: bytes | memoryview) -> int:
         """Append a member and return the offset of its data. Raises UsageError for a name that no tar can hold."""
         size = len(data) if isinstance(data, bytes) else data.nbytes
-        self._write(_headers(name, size))
-        offset = self.size
-        self._write(data)
-        self._write(_ZEROS[: -size % BLOCK])
+        headers, padding = _headers(name, size), _ZEROS[: -size % BLOCK]
+        offset = self.size + len(headers)
+        if size <= _SMALL_BYTES:
+            self._write(b"".join((headers, data, padding)))
+        else:
+            for part in (headers, data, padding):
+                self._write(part)
         return offset
 
     def close(self) -> None:
