@@ -67,8 +67,6 @@ def _entry(name: str, info: dict[str, Any]) -> Entry:
 def _translated(where: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
     except (httpx.HTTPError, OSError, ValueError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(f"{where}: {reason}; check the address, the network and HF_TOKEN") from error
