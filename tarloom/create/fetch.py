@@ -23,11 +23,11 @@ from tarloom.create.hosts import GivenUp, HostLimits, Hosts
 from tarloom.create.in_flight import InFlight
 from tarloom.create.proxies import proxies_of_environment
 from tarloom.create.rows import Fetched, Row
+from tarloom.create.transient import TRANSIENT_STATUSES
 from tarloom.create.transport import Answer, Check, Headers, Lookups, Transport, TransportOptions, Unreachable
 from tarloom.create.urls import origin_of, parse_url, redirected
 from tarloom.errors import FetchError
 
-TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 THROTTLING_STATUSES = frozenset({429, 503})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE = 0.5

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tarloom import __version__
 from tarloom.create.read_only import ReadOnlyStorage
+from tarloom.create.transient import TRANSIENT_STATUSES
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage_base import Entry
 
@@ -31,7 +32,6 @@ TIMEOUT = 60.0
 TRIES = 5
 FIRST_PAUSE = 0.5
 """Seconds before the second try; each further pause is twice as long."""
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PARTIAL = 206
 _CHANGED = 412
 
@@ -104,7 +104,7 @@ class WebFile(ReadOnlyStorage):
             error.close()
             if error.code == _CHANGED:
                 raise self._changed() from error
-            if error.code not in _TRANSIENT or pause is None:
+            if error.code not in TRANSIENT_STATUSES or pause is None:
                 raise StorageError(f"{self._where}: the server answers {error.code} {_reason(error)}") from error
         except (http.client.HTTPException, OSError) as error:
             if pause is None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from tarloom.create.boxes import BOXES
 from tarloom.create.config import CreateConfig
-from tarloom.create.fetch import TRANSIENT_STATUSES
+from tarloom.create.transient import TRANSIENT_STATUSES
 from tarloom.create.keys import shard_keys
 from tarloom.create.pack import PackerDescription, ShardTask
 from tarloom.create.results import RowResult
