@@ -63,6 +63,7 @@ class WebFetcher:
                 allowed=parse_networks(options.allow_private),
                 proxies=proxies_of_environment(),
                 connections=options.thread_count,
+                max_bytes=options.max_bytes,
                 lookups=lookups,
             )
         )

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import aiohttp
@@ -18,6 +19,7 @@ from aiohttp.abc import AbstractResolver as Lookups
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from tarloom.create.answers import Answers, TooMuch
 from tarloom.create.encodings import Decoder
 from tarloom.create.guard import LOOKUPS_AT_ONCE, Network, RefusedAddress, Resolver, guarded_socket, is_allowed
 from tarloom.create.in_flight import Place
@@ -33,6 +35,8 @@ OTHER_FILES = 64
 IDLE_CONNECTIONS = 512
 """Kept open for the next request to their host; those that waited longest are closed for new ones."""
 IDLE_SECONDS = 15.0
+READ_AT_ONCE = 32 << 10
+"""Bytes of a body that may wait to be taken; aiohttp stops reading at twice as many."""
 
 Headers = CIMultiDictProxy[str]
 Check = Callable[[int, Headers], None]
@@ -62,6 +66,8 @@ class TransportOptions:
     proxies: Proxies
     connections: int
     """In use at once."""
+    max_bytes: int
+    """Of the longest body; no answer is read much further."""
     lookups: Lookups | None = None
     """Who looks names up, if not this machine."""
 
@@ -95,6 +101,7 @@ class Transport:
             socket_factory=socket_factory,
         )
         connector.idle_at_most = idle
+        connector.answer_with(partial(Answers, asyncio.get_running_loop(), self._options.max_bytes))
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -105,6 +112,7 @@ class Transport:
                 "Accept-Encoding": "identity",
             },
             auto_decompress=False,
+            read_bufsize=READ_AT_ONCE,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )
@@ -158,6 +166,10 @@ class _Connector(aiohttp.TCPConnector):
 
     idle_at_most = IDLE_CONNECTIONS
     _released = 0
+
+    def answer_with(self, protocol: Callable[[], Answers]) -> None:
+        """Let this protocol read what comes on new connections."""
+        self._factory = protocol  # type: ignore[assignment]
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
         connection = await super().connect(*args, **options)
@@ -241,6 +253,7 @@ _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, boo
         "the proxy cannot be reached or refuses",
         True,
     ),
+    (TooMuch, "too_large", "what came is longer than any body may be", False),
     (
         (aiohttp.ClientPayloadError, zlib.error),
         "body_cut_short",

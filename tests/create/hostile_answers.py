@@ -142,9 +142,9 @@ def _bodies() -> Iterator[Misbehaviour]:
     yield Misbehaviour("no-last-chunk", "body_cut_short", chunked + b"%x\r\n%b\r\n" % (len(whole), whole), "close")
     yield Misbehaviour("bad-chunk-size", "body_cut_short", chunked + b"zz\r\n" + whole, "close")
     yield Misbehaviour("huge-chunk-size", "body_cut_short", chunked + b"f" * 30 + b"\r\n" + whole, "close")
-    yield Misbehaviour("gzip-garbage", "body_cut_short", answer(whole, "Content-Encoding: gzip"))
+    yield Misbehaviour("gzip-in-name-only", None, answer(whole, "Content-Encoding: gzip"))
     yield Misbehaviour("gzip-cut", "body_cut_short", answer(_gzipped(whole)[:-50], "Content-Encoding: gzip"))
-    yield Misbehaviour("gzip-twice", "not_an_image", answer(_gzipped(_gzipped(whole)), "Content-Encoding: gzip, gzip"))
+    yield Misbehaviour("gzip-twice", "unknown_encoding", answer(_gzipped(_gzipped(whole)), "Content-Encoding: gzip, gzip"))
     yield Misbehaviour("encoding-unknown", None, answer(whole, "Content-Encoding: magic"))
     yield Misbehaviour("gzip-sound", None, answer(_gzipped(whole), "Content-Encoding: gzip"))
     yield Misbehaviour("http-1.0", None, b"HTTP/1.0 200 OK\r\n\r\n" + whole, "close")
@@ -178,9 +178,9 @@ def _bombs() -> Iterator[Misbehaviour]:
     yield Misbehaviour("bomb-raw-deflate", "too_large", lambda _: _bomb("deflate", -15))
     for name, codec in (("br", "brotli"), ("zstd", "zstd")):
         body = pa.Codec(codec).compress(bytes(10**8), asbytes=True)
-        yield Misbehaviour(f"bomb-{name}", "body_cut_short", answer(body, f"Content-Encoding: {name}"))
+        yield Misbehaviour(f"bomb-{name}", "unknown_encoding", answer(body, f"Content-Encoding: {name}"))
     nested = _gzipped(_gzipped(bytes(10**8)))
-    yield Misbehaviour("bomb-nested", "not_an_image", answer(nested, "Content-Encoding: gzip, gzip"))
+    yield Misbehaviour("bomb-nested", "unknown_encoding", answer(nested, "Content-Encoding: gzip, gzip"))
 
 
 def _pictures() -> Iterator[Misbehaviour]:
