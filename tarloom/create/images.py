@@ -6,7 +6,6 @@ anything is decoded. Sizes are img2dataset's for each resize mode, except that E
 what one sees.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import simplejpeg
 from PIL import ExifTags, Image
 
 from tarloom.create.config import ImageOptions
+from tarloom.create.exif import exif_json
 from tarloom.create.rows import Picture
 from tarloom.errors import ImageError
 from tarloom.format.pictures import (
@@ -35,7 +35,6 @@ DECODE_MARGIN = 1.5
 that loses 4 dB against reducing from full size; from this on, under 1 dB."""
 LONGEST_SIDE = {"jpg": 65_500, "png": 1_000_000, "webp": 16_383}
 """What the encoders take, in pixels."""
-LONGEST_EXIF_VALUE = 256
 
 Image.MAX_IMAGE_PIXELS = None  # Our own limit, max_pixels, is checked right after the header is read.
 cv2.setNumThreads(1)  # Pictures are worked on side by side; threads within one small picture only cost time.
@@ -58,7 +57,7 @@ def process_picture(data: bytes, options: ImageOptions) -> Picture:
         height=pixels.shape[0],
         original_width=decoded.original[1],
         original_height=decoded.original[0],
-        exif=_exif_json(decoded.exif),
+        exif=exif_json(decoded.exif),
     )
 
 
@@ -200,27 +199,6 @@ def _pillow_exif(image: Image.Image) -> Image.Exif:
         return image.getexif()
     except Exception:  # As above.
         return Image.Exif()
-
-
-def _exif_json(exif: Image.Exif) -> str:
-    found: dict[str, str] = {}
-    parts: tuple[tuple[str, Any, Any], ...] = (
-        ("Image", lambda: exif, ExifTags.TAGS),
-        ("EXIF", lambda: exif.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS),
-        ("GPS", lambda: exif.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS),
-    )
-    try:
-        for prefix, read, names in parts:
-            tags = read()
-            found.update({f"{prefix} {names[tag]}": _exif_text(tags[tag]) for tag in tags if tag in names})
-    except Exception:  # As above: what could be read before the broken part is kept.
-        return json.dumps(found)
-    return json.dumps(found)
-
-
-def _exif_text(value: object) -> str:
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return text.strip("\0 ")[:LONGEST_EXIF_VALUE]
 
 
 def _pixels(array: Any) -> Pixels:

@@ -1,0 +1,56 @@
+"""EXIF tags as texts, under img2dataset's names: "Image Make", "EXIF ExposureTime", "GPS GPSLatitude".
+
+Ratios are written as such ("1/125"), several values in brackets ("[52, 30, 3/2]"), as img2dataset does. What the
+standard numbers stays a number: an Orientation is "6", where img2dataset writes the words of its library.
+"""
+
+import json
+from math import gcd
+from typing import Any
+
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IFDRational
+
+LONGEST_VALUE = 256
+_TAGS = ExifTags.TAGS | {
+    0x9214: "SubjectArea",
+    0x9290: "SubSecTime",
+    0x9291: "SubSecTimeOriginal",
+    0x9292: "SubSecTimeDigitized",
+    0xA003: "ExifImageLength",
+    0xA005: "InteroperabilityOffset",
+}
+"""Names by number; those of cameras' tags that Pillow calls otherwise."""
+_GPS_TAGS = ExifTags.GPSTAGS | {0x1D: "GPSDate"}
+
+
+def exif_json(exif: Image.Exif) -> str:
+    """A picture's tags by name, as a JSON object. Of a broken block, what stands before the break."""
+    found: dict[str, str] = {}
+    parts: tuple[tuple[str, Any, Any], ...] = (
+        ("Image", lambda: exif, _TAGS),
+        ("EXIF", lambda: exif.get_ifd(ExifTags.IFD.Exif), _TAGS),
+        ("GPS", lambda: exif.get_ifd(ExifTags.IFD.GPSInfo), _GPS_TAGS),
+    )
+    try:
+        for prefix, read, names in parts:
+            tags = read()
+            found.update({f"{prefix} {names[tag]}": _text(tags[tag]) for tag in tags if tag in names})
+    except Exception:  # Cameras and editors write all kinds of EXIF; a broken block is no failed row.
+        return json.dumps(found)
+    return json.dumps(found)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple) and len(value) != 1:
+        return f"[{', '.join(map(_one, value))}]"[:LONGEST_VALUE]
+    return _one(value[0] if isinstance(value, tuple) else value)[:LONGEST_VALUE]
+
+
+def _one(value: object) -> str:
+    if isinstance(value, IFDRational):
+        above, below = int(value.numerator), int(value.denominator)
+        shared = gcd(above, below) if below else 1
+        return str(above // shared) if below == shared else f"{above // shared}/{below // shared}"
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return text.strip("\0 ")
