@@ -63,12 +63,20 @@ def parse_robots(data: bytes, product: str) -> Robots:
     """The rules of all groups that name the robot's product token, else of those for `*`. Never fails."""
     groups: dict[str, list[Rule]] = {product.lower(): [], "*": []}
     named: set[str] = set()
-    for names, rules in _groups(data.removeprefix(b"\xef\xbb\xbf")[:MAX_BYTES].decode("utf-8", "surrogateescape")):
+    for names, rules in _groups(_bounded(data).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")):
         for name in names & groups.keys():
             groups[name] += rules
             named.add(name)
     rules = groups[product.lower() if product.lower() in named else "*"]
     return Robots(rules=tuple(sorted(rules, key=lambda rule: (-len(rule.pattern), not rule.allows))))
+
+
+def _bounded(data: bytes) -> bytes:
+    """As much as is read, in whole lines."""
+    if len(data) <= MAX_BYTES:
+        return data
+    end = max(data.rfind(b"\n", 0, MAX_BYTES), data.rfind(b"\r", 0, MAX_BYTES))
+    return data[: max(0, end)]
 
 
 def comparable(path: str) -> str:
