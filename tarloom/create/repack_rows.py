@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tarloom.create.named_errors import named_error
 from tarloom.create.repack import SAMPLE, SHARDS, group_shards
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.index import KEY, ShardIndex
@@ -75,7 +76,8 @@ class Group:
         samples = _samples_of(rows, index)
         lacking = pc.and_(pc.equal(rows.column("status"), pa.scalar(SUCCESS)), pa.array(samples < 0))
         unclaimed = np.setdiff1d(np.arange(index.rows), samples)
-        rows = pa.concat_tables([_without_sample(rows, lacking), self._blank(index.keys.take(unclaimed))])
+        rows = _named(_without_sample(rows, lacking))
+        rows = pa.concat_tables([rows, self._blank(index.keys.take(unclaimed))])
         return _in_tar_order(rows, np.concatenate([samples, unclaimed]))
 
     def _fitted(self, given: pa.Table, where: str) -> pa.Table:
@@ -178,6 +180,23 @@ def _without_sample(rows: pa.Table, lacking: Any) -> pa.Table:
     for name, value in ending.items():
         column = pc.if_else(lacking, pa.scalar(value), rows.column(name))
         rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), column)
+    return rows
+
+
+def _named(rows: pa.Table) -> pa.Table:
+    """The rows, those that failed without an error's name (img2dataset has none) with one, also before the message."""
+    nameless = pc.and_(pc.not_equal(rows.column("status"), pa.scalar(SUCCESS)), pc.is_null(rows.column("error")))
+    places = np.flatnonzero(nameless.to_numpy())
+    if not len(places):
+        return rows
+    names, messages = rows.column("error").to_pylist(), rows.column("error_message").to_pylist()
+    statuses = rows.column("status").to_pylist()
+    for place in places:
+        message = messages[place] or ""
+        names[place] = named_error(statuses[place], message).name
+        messages[place] = f"{names[place]}: {message or statuses[place]}"
+    for name, values in (("error", names), ("error_message", messages)):
+        rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), pa.array(values, pa.string()))
     return rows
 
 
