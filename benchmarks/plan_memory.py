@@ -9,10 +9,11 @@ Writes the list into a temporary folder, then runs the program over it, each tim
 
 The URLs are refused for their scheme, so that what is measured is what every row costs without the network. The memory
 is the highest sum of what all processes of the run hold (RSS, pages that they share counted for each), looked at every
-50 ms. Exit code 1 where it is over --limit megabytes, or a row is not accounted for.
+tenth of a second. Exit code 1 where it is over --limit megabytes, or a row is not accounted for.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "create" / "create_webdataset.py"
 BATCH_ROWS = 200_000
-INTERVAL = 0.05
+INTERVAL = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +115,17 @@ def measured(source: Path, output: Path, rows: int, name: str) -> Measured:
     return Measured(seconds=time.monotonic() - started, peak=peak / 1e6, rows=facts["rows"])
 
 
-def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    try:
-        children = [
-            child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()
-        ]
-    except OSError:
-        return []
-    return [pid, *(each for task in children for child in task for each in tree(int(child)))]
+def tree(root: int) -> set[int]:
+    """A process and all its descendants that live now."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found, size = {root}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found
 
 
 def resident(pid: int) -> int:
