@@ -5,6 +5,7 @@ look-up, connection, headers and body. Headers, and what a body may hold, are bo
 """
 
 import asyncio
+import re
 import resource
 import socket
 import zlib
@@ -37,6 +38,10 @@ IDLE_CONNECTIONS = 512
 IDLE_SECONDS = 15.0
 READ_AT_ONCE = 32 << 10
 """Bytes of a body that may wait to be taken; aiohttp stops reading at twice as many."""
+
+NO_PROXY = "the proxy cannot be reached, or refuses"
+_MAYBE_ADDRESS = re.compile(r":|(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$", re.ASCII)
+"""Hosts that some reader may take for an address."""
 
 Headers = CIMultiDictProxy[str]
 Check = Callable[[int, Headers], None]
@@ -132,24 +137,34 @@ class Transport:
 
     async def _get(self, url: URL, max_bytes: int, place: Place, check: Check) -> Answer:
         proxy = self._options.proxies.of(url)
-        session = self._direct
-        if proxy is not None and self._proxied is not None:
-            await self._refuse_private(url)
-            session = self._proxied
-        async with session.get(url, allow_redirects=False, proxy=proxy) as response:
-            check(response.status, response.headers)
-            body = await _body(response, max_bytes, place) if response.status == 200 else b""
-            return Answer(status=response.status, headers=response.headers, body=body)
+        if proxy is None or self._proxied is None:
+            return await _answer(self._direct.get(url, allow_redirects=False), max_bytes, place, check)
+        await self._refuse_private(url)
+        try:
+            return await _answer(self._proxied.get(url, allow_redirects=False, proxy=proxy), max_bytes, place, check)
+        except aiohttp.ClientConnectorDNSError as error:  # it was the proxy's name that was looked up
+            raise Unreachable("proxy", NO_PROXY, transient=True) from error
 
     async def _refuse_private(self, url: URL) -> None:
         """What a proxy is asked for must be public as far as can be seen here. A name without an address here is the
-        proxy's to look up."""
+        proxy's to look up, but no number is."""
+        host = url.raw_host or ""
         try:
-            found = await self._lookups.resolve(url.host or "")
+            found = await self._lookups.resolve(host)
         except OSError:
+            if _MAYBE_ADDRESS.search(host):
+                raise RefusedAddress from None
             return
         if not all(is_allowed(answer["host"], self._options.allowed) for answer in found):
             raise RefusedAddress
+
+
+async def _answer(asked: Any, max_bytes: int, place: Place, check: Check) -> Answer:
+    """asked: aiohttp's request, to be entered."""
+    async with asked as response:
+        check(response.status, response.headers)
+        body = await _body(response, max_bytes, place) if response.status == 200 else b""
+        return Answer(status=response.status, headers=response.headers, body=body)
 
 
 class _Phase:
@@ -250,7 +265,7 @@ _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, boo
     (
         (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),
         "proxy",
-        "the proxy cannot be reached or refuses",
+        NO_PROXY,
         True,
     ),
     (TooMuch, "too_large", "what came is longer than any body may be", False),

@@ -17,6 +17,7 @@ SCHEMES = ("http", "https")
 PORTS = {"http": 80, "https": 443}
 _PLAIN = re.compile(r"https?://(?!xn--)[a-z0-9-]{1,63}(?:\.(?!xn--)[a-z0-9-]{1,63})*(?:[/?][!-\"$-~]*)?", re.ASCII)
 """What needs no second look; most URLs are such."""
+_HOST = re.compile(r"[a-z0-9._-]+", re.ASCII)
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII)
 _TO_ENCODE = re.compile(r"[^!-~]")
 
@@ -77,9 +78,10 @@ def _parsed(text: str) -> URL:
 def _host(host: str) -> str:
     """As it stands in a URL: an address in brackets, an international name as IDNA."""
     found = URL.build(scheme="http", host=host)
-    if found.host is None:  # decoded only here, where it is international
+    text = found.host_subcomponent or ""
+    if found.host is None or not (_HOST.fullmatch(text) or text.startswith("[")):  # decoded here, if international
         raise ValueError(f"no host: {host}")
-    return found.host_subcomponent or ""
+    return text
 
 
 def percent_encoded(text: str) -> str:

@@ -121,7 +121,15 @@ def test_what_counts_as_one_host(given, origin):
             "http://h:99999/",
         ),
         *("http://h:x/", "http://a b/", "http://h\\x/", "http://xn--a.invalid/", "http://h/\ud800", "http://[x]/"),
-        *("http://:80/", "http://@/", "http://a\x00b/", "http://h%/", "http://..\uff0e/"),
+        *(
+            "http://:80/",
+            "http://@/",
+            "http://a\x00b/",
+            "http://h%/",
+            "http://10%2e0.0.1/",
+            "http://a!b/",
+            "http://..\uff0e/",
+        ),
     ],
 )
 def test_what_is_no_url_is_named_so(url):
