@@ -36,8 +36,9 @@ class ListOptions:
     verify_hash: tuple[str, str] | None = None
     """A column of hashes and their kind, which must be compute_hash's: bodies of another hash fail as hash_mismatch."""
     key_from: str = "row"
-    """Where keys come from. row: the row's number in the source; shard: its shard's number, then its number in that
-    (img2dataset's keys); url or content: their hash; else the name of a column of the list."""
+    """Where keys come from. row: the row's number in the source (a picture of a folder has its path, a sample of a shard
+    keeps its key); shard: its shard's number, then its number in that (img2dataset's keys); url or content: their hash;
+    else the name of a column of the list, or of the shards' metadata."""
     dedup_urls: bool = False
     """Fetch each URL once: later rows that have it too fail as duplicate_url."""
 
@@ -122,7 +123,7 @@ class ShardOptions:
     """How the output is cut into shards."""
 
     number_sample_per_shard: int = 10000
-    """Input rows per shard."""
+    """Input rows per shard; of shards that are repacked, samples."""
     oom_shard_count: int = 5
     """Digits of a shard's name."""
     output_format: OutputFormat = "webdataset"
@@ -152,7 +153,8 @@ class CreateConfig:
 
     source: str
     """A folder of pictures (with .txt, .cls and .json beside them), or a URL list: txt, csv, tsv, json, jsonl (each
-    also .gz or .zst) or parquet; a file, a folder of them or a glob; local or s3://, gs://, az://."""
+    also .gz or .zst) or parquet; or shards to repack (docs/format.md); a file, a folder of them or a glob; local or
+    s3://, gs://, az://."""
     output: str
     """The folder for the shards, local or s3://, gs://, az://. A run that was interrupted goes on where it stopped."""
     downloader: Literal["tarloom", "img2dataset"] = "tarloom"
