@@ -37,7 +37,7 @@ from tarloom.format.index import ShardIndex, is_text
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
-from tarloom.format.sidecar import CHANGED, SidecarInfo, check_fresh, find_sidecars, sidecar_info
+from tarloom.format.sidecar import CHANGED, check_fresh, find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, Storage
 
 LOOKERS = 16
@@ -60,7 +60,7 @@ class _Shard:
     version: str
     """Changes with the tar, the metadata and the sidecars."""
     keys: npt.NDArray[np.int64]
-    """A hash of each, to find those that come twice. (8 bytes a sample: the keys themselves take ten times that.)"""
+    """A hash of each, where they are kept: to find those that come twice. (The keys themselves take ten times that.)"""
 
 
 class TarShards:
@@ -158,7 +158,7 @@ class TarShards:
 
     @cached_property
     def _shards(self) -> list[_Shard]:
-        """All of them, each looked at once."""
+        """All of them, each looked at once; what must be the same in all is compared."""
         sidecars = find_sidecars(self._entries)
         with ThreadPoolExecutor(LOOKERS) as pool:
             try:
@@ -168,47 +168,53 @@ class TarShards:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[ShardIndex, pa.Schema | None, dict[str, Stage]]:
+    def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[_Shard, pa.Schema | None, dict[str, Stage]]:
         """What a shard's index and footers say. Raises ShardError, StaleSidecar among them."""
-        shard = shard_of(tar.name)
-        index = load_index(self.storage, shard, tar)
-        name = metadata_name(shard)
-        schema = read_schema(self.storage, name) if name in self._entries else None
-        has_rows = schema is not None and {"key", "status"} <= set(schema.names)
+        index = load_index(self.storage, shard_of(tar.name), tar)
         check_not_overwritten(index, self._config.images, self.storage.describe(tar.name))
-        return index, schema if has_rows else None, {stage: self._look_beside(index, stage) for stage in stages}
+        name = metadata_name(index.shard)
+        schema = read_schema(self.storage, name) if name in self._entries else None
+        if schema is not None and not {"key", "status"} <= set(schema.names):
+            schema = None
+        beside = [name, *(sidecar_name(index.shard, stage) for stage in stages)]
+        keys = index.keys.to_pylist() if self._config.lists.key_from == "row" else []
+        shard = _Shard(
+            name=index.shard,
+            identity=index.identity,
+            samples=index.rows,
+            has_metadata=schema is not None,
+            version=json.dumps([self._version(name) for name in beside if name in self._entries]),
+            keys=np.fromiter(map(hash, keys), np.int64, len(keys)),
+        )
+        return shard, schema, {stage: self._look_beside(index, stage) for stage in stages}
 
     def _look_beside(self, index: ShardIndex, stage: str) -> Stage:
         name = sidecar_name(index.shard, stage)
-        info: SidecarInfo | None = sidecar_info(self.storage, index.shard, stage)
+        where = self.storage.describe(name)
+        info = sidecar_info(self.storage, index.shard, stage)
         if info is None:
-            raise ShardError(f"{self.storage.describe(name)}: has gone; leave the source alone while it is read")
-        check_fresh(info, index, self.storage.describe(name))
+            raise ShardError(f"{where}: has gone; leave the source alone while it is read")
+        check_fresh(info, index, where)
         schema = read_schema(self.storage, name)
         return Stage(fingerprint=info.fingerprint, schema=schema, shard=index.shard, carried=info.carried)
 
-    def _taken(self, index: ShardIndex, schema: pa.Schema | None, stages: Mapping[str, Stage]) -> _Shard:
-        """What is remembered of a look; what must be the same in all shards is compared."""
+    def _taken(self, shard: _Shard, schema: pa.Schema | None, stages: Mapping[str, Stage]) -> _Shard:
         if schema is not None and schema not in self._columns:
             self._columns.append(schema)
         for name, stage in stages.items():
             check_same_stage(name, self.stages.setdefault(name, stage), stage, self.storage)
             if stage.carried == CHANGED:
                 self.stages[name] = stage
-        beside = [metadata_name(index.shard), *(sidecar_name(index.shard, name) for name in stages)]
-        return _Shard(
-            name=index.shard,
-            identity=index.identity,
-            samples=index.rows,
-            has_metadata=schema is not None,
-            version=json.dumps([self._version(name) for name in beside if name in self._entries]),
-            keys=np.fromiter(map(hash, index.keys.to_pylist()), np.int64, index.rows),
-        )
+        return shard
 
     def _version(self, name: str) -> tuple[int, str | int | None]:
         """A file's size and its ETag or, on this machine's disks, the time of its last change."""
         entry, path = self._entries[name], self.storage.local_path(name)
-        return entry.size, entry.etag if path is None else path.stat().st_mtime_ns
+        try:
+            return entry.size, entry.etag if path is None else path.stat().st_mtime_ns
+        except OSError as error:
+            where = self.storage.describe(name)
+            raise UsageError(f"{where}: {error.strerror}; leave the source alone while it is read") from error
 
     @cached_property
     def _metadata_schema(self) -> pa.Schema:

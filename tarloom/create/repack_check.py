@@ -78,7 +78,8 @@ def find_duplicate(
 
     hashes: of each shard's keys. keys_of: the keys of the shard at this place.
     """
-    known = np.sort(np.concatenate([*hashes, np.zeros(0, np.int64)]))
+    known = np.concatenate([*hashes, np.zeros(0, np.int64)])
+    known.sort()
     suspects = np.unique(known[1:][known[1:] == known[:-1]])[:SUSPECTS]
     seen: dict[str, int] = {}
     for number, found in enumerate(hashes):
