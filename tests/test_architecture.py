@@ -22,7 +22,7 @@ FRAMEWORKS = {
     "vllm": "process/with_vllm.py",
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/hub.py process/models.py",
-    "cv2": "create/images.py",
+    "cv2": "create/images.py create/scale.py create/blur.py",
     "img2dataset": "create/with_img2dataset.py",
     "simplejpeg": "create/images.py format/pictures.py",
 }

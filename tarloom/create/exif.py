@@ -24,8 +24,10 @@ _TAGS = ExifTags.TAGS | {
 _GPS_TAGS = ExifTags.GPSTAGS | {0x1D: "GPSDate"}
 
 
-def exif_json(exif: Image.Exif) -> str:
+def exif_json(exif: Image.Exif | None) -> str:
     """A picture's tags by name, as a JSON object. Of a broken block, what stands before the break."""
+    if exif is None:
+        return "{}"
     found: dict[str, str] = {}
     parts: tuple[tuple[str, Any, Any], ...] = (
         ("Image", lambda: exif, _TAGS),

@@ -50,12 +50,13 @@ class Picture:
     """An encoded picture and the sizes in pixels of what came out and of what went in, both as one sees them."""
 
     data: bytes
-    width: int
-    height: int
-    original_width: int
-    original_height: int
-    exif: str
-    """EXIF tags of the input by name, as a JSON object."""
+    width: int | None
+    """Sizes are null where nothing was decoded."""
+    height: int | None
+    original_width: int | None
+    original_height: int | None
+    exif: str | None
+    """EXIF tags of the input by name, as a JSON object; null where they are not wanted."""
 
 
 class Fetcher(Protocol):

@@ -8,7 +8,9 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from tarloom.errors import ImageError
+from tarloom.format.jpeg import check_scans, jpeg_segments
 
 Pixels = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3)."""
@@ -38,25 +41,47 @@ def check_pixels(size: Size, max_pixels: int) -> None:
 
 def jpeg_size(data: bytes) -> Size | None:
     """The size of a JPEG that simplejpeg decodes to RGB; None for CMYK, unusual samplings, and what is no JPEG."""
+    header = jpeg_header(data)
+    return None if header is None or header.colours in ("CMYK", "YCCK") else header.size
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What simplejpeg sees of a JPEG before it decodes it."""
+
+    size: Size
+    colours: str
+    """YCbCr, RGB, Gray, CMYK or YCCK."""
+
+
+def jpeg_header(data: bytes) -> JpegHeader | None:
+    """None for unusual samplings, and for what is no JPEG."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError):  # KeyError: a header that ends before it names its sampling
         return None
-    return (height, width) if colours in ("YCbCr", "RGB", "Gray") else None
+    return JpegHeader((height, width), colours)
 
 
-def decode_jpeg(data: bytes, *, at_least: Size = (0, 0)) -> Pixels:
+def decode_jpeg(
+    data: bytes, *, at_least: Size = (0, 0), colours: Literal["RGB", "CMYK"] = "RGB", coarse_colour: bool = False
+) -> Pixels:
     """Decode at the smallest of the format's own scales (1/2 to 1/8) that keeps at least this size; (0, 0): in full.
 
-    Raises ImageError truncated or corrupt_image.
+    coarse_colour: do not smooth colour that is stored at half the size; faster, and as good where the picture is made
+    half as large or less anyway. Raises ImageError truncated, unsupported_image or corrupt_image.
     """
     # Scales between 1 and 1/2 take longer to decode than the whole: min_factor leaves them out.
-    decode = partial(simplejpeg.decode_jpeg, data, min_height=at_least[0], min_width=at_least[1], min_factor=2)
+    scale: dict[str, int] = {"min_height": at_least[0], "min_width": at_least[1], "min_factor": 2}
+    decode = partial(simplejpeg.decode_jpeg, data, colorspace=colours, fastupsample=coarse_colour, **scale)
     try:
         return _leniently(decode)
     except ValueError as error:
-        if "premature end" in str(error).lower():
+        text = str(error).lower()
+        if "premature end" in text:
             raise ImageError("truncated", "the JPEG ends before its picture does") from error
+        if "unsupported" in text:
+            raise ImageError("unsupported_image", "a rare kind of JPEG: lossless, or of 12 bits") from error
         raise ImageError("corrupt_image", "the JPEG's data cannot be decoded") from error
 
 
@@ -74,6 +99,7 @@ def _leniently(decode: Callable[..., Pixels]) -> Pixels:
 def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """The picture in Pillow; whatever its readers raise inside the block comes out as an ImageError."""
     try:
+        check_scans(data, jpeg_segments(data))
         with Image.open(io.BytesIO(data), formats=formats) as image:
             check_pixels((image.height, image.width), max_pixels)
             yield image
@@ -90,13 +116,22 @@ def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) 
 
 
 def as_rgb(image: Image.Image) -> Pixels:
-    """The first frame as RGB: transparent parts over white, 16 bits scaled to 8."""
+    """The first frame as RGB: transparent parts over white, more than 8 bits scaled to 8."""
     if image.mode.startswith("I") or image.mode == "F":
-        deep = np.nan_to_num(np.asarray(image).astype(np.float64))
-        scale = 257.0 if image.mode.startswith("I;16") or deep.max(initial=0) > 255 else 1.0
-        return np.repeat(np.clip(np.rint(deep / scale), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
     if image.has_transparency_data:
         clear = image.convert("RGBA")
         image = Image.new("RGB", clear.size, WHITE)
         image.paste(clear, mask=clear.getchannel("A"))
     return np.array(image.convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Pixels:
+    """Grey of 16 or 32 bits or of floats. Where the format does not say what is white, the values do: 1, 255 or 65535,
+    the lowest of them that no value exceeds."""
+    deep = np.nan_to_num(np.asarray(image).astype(np.float64))
+    highest = deep.max(initial=0)
+    white = 65535.0 if image.mode.startswith("I;16") or highest > 255 else 255.0
+    if image.mode == "F" and highest <= 1:
+        white = 1.0
+    return np.clip(np.rint(deep * (255 / white)), 0, 255).astype(np.uint8)

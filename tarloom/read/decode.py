@@ -2,6 +2,7 @@
 
 from PIL import ImageOps
 
+from tarloom.format.jpeg import check_scans, jpeg_segments
 from tarloom.format.pictures import FORMATS, Pixels, as_rgb, check_pixels, decode_jpeg, jpeg_size, opened
 
 MAX_PIXELS = 100_000_000
@@ -24,6 +25,7 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
     size = jpeg_size(data) if plain else None
     if size is not None:
         check_pixels(size, max_pixels)
+        check_scans(data, jpeg_segments(data))
         return decode_jpeg(data, at_least=(at_least, at_least))
     with opened(data, max_pixels=max_pixels, formats=READ_FORMATS) as image:
         return as_rgb(ImageOps.exif_transpose(image))

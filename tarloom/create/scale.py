@@ -1,0 +1,110 @@
+"""Sizes: what a picture is scaled to, how its pixels are, and how it is padded or cut to its canvas."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tarloom.create.config import ImageOptions, Interpolation
+from tarloom.format.pictures import WHITE, Pixels, Size
+
+LINES_APART = 1.15
+"""When a picture is made smaller by area, it is first read at this distance or less, in its own pixels. Less costs
+time; at this one the error is a tenth of what the encoder will add, at twice it is as large."""
+MULTIPLES = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Of the wanted size: what a picture is read at before pixels are added up."""
+
+METHODS: dict[Interpolation, int] = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "bilinear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+    "lanczos4": cv2.INTER_LANCZOS4,
+}
+
+cv2.setNumThreads(1)  # Pictures are worked on side by side; threads within one small picture only cost time.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What becomes of a picture of some size."""
+
+    scaled: Size
+    canvas: Size
+    """Padded with white, or cut around its middle, to this."""
+    method: Interpolation
+    """How it is scaled."""
+
+    def changes(self, original: Size) -> bool:
+        return not original == self.scaled == self.canvas
+
+
+ShapeOf = Callable[[Size], Shape]
+
+
+def shape_of(original: Size, options: ImageOptions) -> Shape:
+    """img2dataset's resize modes."""
+    shorter = options.resize_mode in ("keep_ratio", "center_crop")
+    side = min(original) if shorter else max(original)
+    method = options.downscale_interpolation if side > options.image_size else options.upscale_interpolation
+    if options.resize_mode == "no" or (options.resize_only_if_bigger and side <= options.image_size):
+        return Shape(scaled=original, canvas=original, method=method)
+    scale = options.image_size / side
+    scaled = max(1, round(original[0] * scale)), max(1, round(original[1] * scale))
+    square = options.resize_mode in ("border", "center_crop")
+    return Shape(scaled=scaled, canvas=(options.image_size,) * 2 if square else scaled, method=method)
+
+
+def resized(pixels: Pixels, size: Size, method: Interpolation) -> Pixels:
+    """Pixels of any number of channels at another size; the same array if it has that size."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return _by_area(pixels, size) if method == "area" else _resize(pixels, size, METHODS[method])
+
+
+def on_canvas(pixels: Pixels, canvas: Size) -> Pixels:
+    """Padded with white, or cut around the middle; the same array if it has that size."""
+    missing_rows, missing_columns = canvas[0] - pixels.shape[0], canvas[1] - pixels.shape[1]
+    if missing_rows < 0 or missing_columns < 0:
+        top, left = max(0, -missing_rows // 2), max(0, -missing_columns // 2)
+        pixels = np.ascontiguousarray(pixels[top : top + canvas[0], left : left + canvas[1]])
+    if missing_rows <= 0 and missing_columns <= 0:
+        return pixels
+    rows, columns = max(0, missing_rows), max(0, missing_columns)
+    top, left = rows // 2, columns // 2
+    sides = (top, rows - top, left, columns - left)
+    return _pixels(cv2.copyMakeBorder(pixels, *sides, borderType=cv2.BORDER_CONSTANT, value=WHITE))
+
+
+def _by_area(pixels: Pixels, size: Size) -> Pixels:
+    """Each pixel becomes the mean of the area it covers.
+
+    OpenCV's own way is exact but slow where the factor is no whole number (most of what making a shard would cost). So
+    lines are first read, linearly, at a whole multiple of the wanted size that is close to the picture's own, and then
+    added up in whole boxes.
+    """
+    rows, columns = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
+    times = next((times for times in MULTIPLES if max(rows, columns) <= LINES_APART * times), None)
+    if times is None or min(rows, columns) < 1.5 or abs(rows - columns) > 0.1 * times:
+        return _resize(pixels, size, cv2.INTER_AREA)
+    pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_LINEAR)
+    while times % 2 == 0:
+        times //= 2
+        pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_AREA)
+    if times == 1:
+        return pixels
+    # The middle one of each three by three, of which the blur has made their mean.
+    return _resize(_pixels(cv2.blur(pixels, (3, 3))), size, cv2.INTER_LINEAR)
+
+
+def _resize(pixels: Pixels, size: Size, method: int) -> Pixels:
+    return pixels if pixels.shape[:2] == size else _pixels(cv2.resize(pixels, size[::-1], interpolation=method))
+
+
+def _pixels(array: Any) -> Pixels:
+    return np.asarray(array, dtype=np.uint8)

@@ -1,0 +1,65 @@
+"""What a JPEG says before its picture begins, read in one walk over its segments. Nothing is decoded here."""
+
+from dataclasses import dataclass
+
+from tarloom.errors import ImageError
+
+MAX_SCANS = 100
+"""Scans of a progressive JPEG; cameras and programs write about 10. Each costs a pass over all of the picture, though
+it may hold next to nothing: a file of some KB could keep a decoder busy for hours."""
+
+_START = b"\xff\xd8"
+_SCAN_MARKER = b"\xff\xda"
+_EXIF = b"Exif\0\0"
+_PROFILE = b"ICC_PROFILE\0"
+_PROFILE_HEADER = len(_PROFILE) + 2
+"""Its name, the number of this part, and how many there are."""
+_ENDS, _SCAN, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """What the segments in front of a JPEG's first scan say."""
+
+    exif: bytes = b""
+    """The EXIF block with its "Exif" header."""
+    profile: bytes = b""
+    """The ICC profile."""
+    first_scan: int = 0
+    """Where the picture begins."""
+    several_scans: bool = False
+    """Is it made of more than one scan?"""
+
+
+def jpeg_segments(data: bytes) -> Segments:
+    """Walk the segments up to the picture; what is broken or missing there is left empty."""
+    exif, profile = b"", b""
+    components, several = 0, False
+    position = 2 if data.startswith(_START) else len(data)
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        kind = data[position + 1]
+        if kind == 0xFF or kind in _WITHOUT_LENGTH:
+            position += 1 if kind == 0xFF else 2
+            continue
+        start, end = position + 4, position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if kind == _APP1 and not exif and data.startswith(_EXIF, start):
+            exif = data[start:end]
+        elif kind == _APP2 and data.startswith(_PROFILE, start):
+            profile += data[start + _PROFILE_HEADER : end]
+        elif kind in _FRAMES and end <= len(data):
+            components, several = data[min(start + 5, len(data) - 1)], kind in _PROGRESSIVE
+        elif kind == _SCAN:
+            several = several or data[min(start, len(data) - 1)] < components
+        if kind in (_SCAN, _ENDS):
+            break
+        position = max(end, start)
+    return Segments(exif=exif, profile=profile, first_scan=position, several_scans=several)
+
+
+def check_scans(data: bytes, segments: Segments) -> None:
+    """Raises ImageError too_many_scans."""
+    if segments.several_scans and data.count(_SCAN_MARKER, segments.first_scan) > MAX_SCANS:
+        raise ImageError("too_many_scans", f"a progressive JPEG of more than {MAX_SCANS} scans")
