@@ -85,14 +85,19 @@ class Circuit:
         self._probe_at = now + self._cool_down
         return None
 
-    def failed(self, error: FetchError, now: float) -> None:
-        """A request failed."""
+    def failed(self, error: FetchError, now: float) -> float:
+        """A request failed. Returns the seconds after which one more failure will open the circuit, 0 if that may be
+        long off: until then there is no use in further requests."""
         if not self._count:
             self._first = now
         self._count += 1
         self._error = error
-        if self._count >= self._needed and now - self._first >= self._seconds:
+        if self._count < self._needed:
+            return 0
+        if now - self._first >= self._seconds:
             self._probe_at = now + self._cool_down
+            return 0
+        return self._first + self._seconds - now
 
     def succeeded(self) -> None:
         """A request did not fail."""
@@ -161,7 +166,8 @@ class Host:
 
     def unreachable(self, error: FetchError) -> None:
         """No connection came about."""
-        self._connecting.failed(error, self._clock())
+        now = self._clock()
+        self._pace.pause(now, self._connecting.failed(error, now))
         if self._connecting.is_open:
             self._fail_waiting(error)
 

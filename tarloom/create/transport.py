@@ -180,6 +180,8 @@ class _Connector(aiohttp.TCPConnector):
     """Notes that a connection came about, and bounds those that lie idle."""
 
     idle_at_most = IDLE_CONNECTIONS
+    look_every = 64
+    """Connections given back between two looks at how many lie idle."""
     _released = 0
 
     def answer_with(self, protocol: Callable[[], Answers]) -> None:
@@ -194,7 +196,7 @@ class _Connector(aiohttp.TCPConnector):
     def _release(self, *args: Any, **options: Any) -> None:
         super()._release(*args, **options)
         self._released += 1
-        if self._released % 64 == 0:
+        if self._released % self.look_every == 0:
             self._close_idle()
 
     def _close_idle(self) -> None:

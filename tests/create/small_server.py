@@ -29,6 +29,7 @@ class SmallServer:
         self.times: list[float] = []
         """When, on the monotonic clock."""
         self.headers: list[dict[str, str]] = []
+        self.connections = 0
         self._reply = reply
 
     def url(self, path: str) -> str:
@@ -52,6 +53,10 @@ class SmallServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                outer.connections += 1
+                super().setup()
 
             def do_GET(self) -> None:
                 outer.requests[self.path] += 1

@@ -72,11 +72,12 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def a_request_fails(self):
-        self.circuit.failed(GONE, self.now)
+        wait = self.circuit.failed(GONE, self.now)
         self.failures.append(self.now)
         if len(self.failures) >= 5 and self.now - self.failures[0] >= 1:
             self.opened = True
             self.allowed = [self.now]
+        assert wait == (self.failures[0] + 1 - self.now if len(self.failures) >= 5 and not self.opened else 0)
 
     @rule()
     def a_request_succeeds(self):
@@ -225,9 +226,11 @@ def test_all_that_wait_for_a_host_that_is_given_up_fail_as_the_last_did():
 
 def test_a_moment_without_network_gives_no_host_up():
     async def run() -> None:
-        host = Host(LIMITS, Clock())
+        clock = Clock()
+        host = Host(LIMITS, clock)
         for _ in range(100):
             host.unreachable(GONE)
+        clock.now += 1
         async with host:
             pass
 
