@@ -27,8 +27,9 @@ FRAMEWORKS = {
     "simplejpeg": "create/images.py format/pictures.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
-ADAPTERS = {f"tarloom/{file}" for files in FRAMEWORKS.values() for file in files.split()} | {"tarloom/read/decode.py"}
-"""decode.py stands on format/pictures.py, and is imported as late."""
+ON_ADAPTERS = ("read/decode.py", "create/decode.py", "create/colour.py")
+"""They stand on format/pictures.py, and are imported as late."""
+ADAPTERS = {f"tarloom/{file}" for files in (*FRAMEWORKS.values(), " ".join(ON_ADAPTERS)) for file in files.split()}
 NEVER_LOADED_BY_IMPORTING = {
     "ray",
     "pyspark",
