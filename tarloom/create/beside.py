@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from tarloom.create.rows import Fetched, Row
 from tarloom.errors import FetchError, StorageError
 from tarloom.format.storage import Storage
 
+READS_AT_ONCE = 16
 DEEPEST = 64
 """Levels of nesting in the .json beside a picture."""
 
@@ -15,9 +17,12 @@ DEEPEST = 64
 class FolderFetcher:
     """Reads pictures from a storage, in threads."""
 
-    def __init__(self, storage: Storage, max_bytes: int) -> None:
+    def __init__(self, storage: Storage, max_bytes: int, room: Callable[[], Awaitable[object]]) -> None:
+        """room: awaited before a picture is handed on and the next one read."""
         self._storage = storage
         self._max_bytes = max_bytes
+        self._room = room
+        self._slots = asyncio.Semaphore(READS_AT_ONCE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -27,7 +32,10 @@ class FolderFetcher:
 
     async def fetch(self, row: Row) -> Fetched:
         """The picture and what lies beside it. Raises FetchError unreadable, too_large or bad_json."""
-        return await asyncio.to_thread(self._read_row, row)
+        async with self._slots:
+            fetched = await asyncio.to_thread(self._read_row, row)
+            await self._room()
+        return fetched
 
     def _read_row(self, row: Row) -> Fetched:
         assert row.url is not None, "a picture of a folder has a path"

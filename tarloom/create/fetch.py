@@ -52,10 +52,17 @@ class WebFetcher:
     """Fetches URLs over one pool of connections. An asynchronous context manager."""
 
     def __init__(
-        self, options: WebOptions, consent: ConsentOptions | None = None, *, lookups: Lookups | None = None
+        self,
+        options: WebOptions,
+        consent: ConsentOptions | None = None,
+        *,
+        lookups: Lookups | None = None,
+        room: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """lookups: who looks names up, if not this machine."""
+        """lookups: who looks names up, if not this machine. room: awaited before an answer is handed on and its place
+        given to the next."""
         self._options = options
+        self._room = room
         self._consent_options = consent or ConsentOptions()
         self._transport = Transport(
             TransportOptions(
@@ -146,7 +153,10 @@ class WebFetcher:
                 if error.name != "timeout" or seconds == self._options.timeout:  # else those before it were slow
                     host.unreachable(error)
                 raise
-            return answer, time.monotonic() - started
+            took = time.monotonic() - started
+            if self._room is not None:
+                await self._room()
+            return answer, took
 
 
 async def _no_check(url: URL) -> Check:

@@ -1,76 +1,62 @@
-"""Makes one shard: its rows are fetched and resized side by side, and written in input order."""
+"""Makes shards: their rows are fetched and resized side by side, and written in input order."""
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-
-import pyarrow as pa
+from dataclasses import replace
 
 from tarloom.create.beside import FolderFetcher
-from tarloom.create.config import CreateConfig
 from tarloom.create.fetch import WebFetcher
+from tarloom.create.images import process_picture
 from tarloom.create.keys import ContentKeys, hashed_key, shard_keys
 from tarloom.create.reorder import Window, in_order
 from tarloom.create.results import RowResult
 from tarloom.create.rows import Fetcher, Picture, Row, rows_of
 from tarloom.create.shard_files import NewShard, open_shard
+from tarloom.create.tasks import CODEC_THREADS, PackerDescription, ShardTask
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, RowError
-from tarloom.format.storage import Storage, open_storage
+from tarloom.format.storage import open_storage
 
-CODEC_THREADS = min(4, os.cpu_count() or 1)
-"""Threads that decode, resize and encode; the libraries that do it let other threads run meanwhile."""
 WAITING_PER_DOWNLOAD = 16
 """Rows that may wait for a slow one in front of them, for each download in flight."""
 WAITING_BYTES = 256 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardTask:
-    """A shard to make: its rows travel with it."""
-
-    shard: str
-    first_row: int
-    """The number of its first row in the source."""
-    rows: pa.Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackerDescription:
-    """What a worker needs to make shards. Travels to where the work runs; calling it opens the worker there."""
-
-    config: CreateConfig
-    schema: pa.Schema
-    """Of the metadata."""
-    folder: Storage | None
-    """Where the pictures lie; None for URLs."""
-
-    def __call__(self) -> Callable[[ShardTask], Report]:
-        if self.config.downloader == "img2dataset":
-            from tarloom.create.with_img2dataset import Img2datasetPacker
-
-            return Img2datasetPacker(self)
-        return ShardPacker(self)
+BODIES_PER_THREAD = 8
+"""Fetched pictures that may wait for each codec thread."""
 
 
 class ShardPacker:
-    """Makes shards, one at a time."""
+    """Makes shards, one at a time, over one event loop and one fetcher: connections and what was learnt of hosts last
+    from shard to shard."""
 
     def __init__(self, description: PackerDescription) -> None:
-        from tarloom.create.images import process_picture  # Loads OpenCV: only where pictures are worked on.
-
-        self._process_picture = process_picture
         self._description = description
         self._config = description.config
         self._storage = open_storage(self._config.output)
+        self._pool = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
+        self._runner = asyncio.Runner(loop_factory=_loop_factory())
+        self._fetcher = self._runner.run(self._open_fetcher())
 
     def __call__(self, task: ShardTask) -> Report:
         """Make one shard and commit its files. Raises StorageError."""
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(self._make(task))
+        return self._runner.run(self._make(task))
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        self._runner.run(self._fetcher.__aexit__(None, None, None))
+        self._runner.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _open_fetcher(self) -> Fetcher:
+        self._room = asyncio.Event()
+        self._bodies = 0
+        self._count_bodies(0)
+        if self._description.folder is not None:
+            fetcher: Fetcher = FolderFetcher(self._description.folder, self._config.web.max_bytes, self._room.wait)
+        else:
+            fetcher = WebFetcher(self._config.web, self._config.consent, room=self._room.wait)
+        return await fetcher.__aenter__()
 
     async def _make(self, task: ShardTask) -> Report:
         schema = self._description.schema
@@ -79,46 +65,47 @@ class ShardPacker:
             return files.commit()
 
     async def _fill(self, files: NewShard, task: ShardTask) -> None:
-        in_flight = self._config.web.thread_count
-        window = Window(in_flight=in_flight, waiting=WAITING_PER_DOWNLOAD * in_flight, waiting_bytes=WAITING_BYTES)
-        pool = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
-        try:
-            async with self._fetcher() as fetcher:
-                keys = shard_keys(self._config, task.shard, task.first_row)
-                rows, settled = rows_of(keys.given(task.rows)), ContentKeys().settled
-                async for result in in_order(rows, lambda row: self._row(row, fetcher, pool), _size, window):
-                    files.add(settled(result))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        at_once = self._config.web.thread_count
+        window = Window(items=WAITING_PER_DOWNLOAD * at_once, bytes=WAITING_BYTES, items_at_least=at_once)
+        keys = shard_keys(self._config, task.shard, task.first_row)
+        rows, settled = rows_of(keys.given(task.rows)), ContentKeys().settled
+        async for result in in_order(rows, self._row, _size, window):
+            files.add(settled(result))
 
-    async def _row(self, row: Row, fetcher: Fetcher, pool: ThreadPoolExecutor) -> RowResult:
+    async def _row(self, row: Row) -> RowResult:
         """Fetch and resize one row. What goes wrong with the row is its result, not an exception."""
         if row.error is not None:
             return RowResult(row=row, error=row.error)
         try:
-            fetched = await fetcher.fetch(row)
+            fetched = await self._fetcher.fetch(row)
         except RowError as error:
             return RowResult(row=row, error=error)
-        loop = asyncio.get_running_loop()
         by_content = self._config.lists.key_from == "content"
         kept = replace(fetched, data=b"", key=hashed_key(fetched.data) if by_content else None)
+        self._count_bodies(+1)
         try:
-            picture, digest = await loop.run_in_executor(pool, self._picture, row, fetched.data)
+            work = asyncio.get_running_loop().run_in_executor(self._pool, self._picture, row, fetched.data)
+            picture, digest = await work
         except RowError as error:
             return RowResult(row=row, fetched=kept, error=error)
+        finally:
+            self._count_bodies(-1)
         return RowResult(row=row, fetched=kept, picture=picture, digest=digest)
+
+    def _count_bodies(self, more: int) -> None:
+        """While many wait for the codec, none are fetched: what is fetched is held in memory."""
+        self._bodies += more
+        if self._bodies < BODIES_PER_THREAD * CODEC_THREADS:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _picture(self, row: Row, data: bytes) -> tuple[Picture, str | None]:
         kind = self._config.sharding.compute_hash
         digest = None if kind == "none" else hashlib.new(kind, data, usedforsecurity=False).hexdigest()
         if self._config.lists.verify_hash is not None and digest != row.expected_hash:
             raise FetchError("hash_mismatch", f"the bytes do not have the {kind} that the list gives")
-        return self._process_picture(data, self._config.images), digest
-
-    def _fetcher(self) -> Fetcher:
-        if self._description.folder is not None:
-            return FolderFetcher(self._description.folder, self._config.web.max_bytes)
-        return WebFetcher(self._config.web, self._config.consent)
+        return process_picture(data, self._config.images), digest
 
 
 def _size(result: RowResult) -> int:

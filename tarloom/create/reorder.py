@@ -12,14 +12,15 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """What bounds the memory: how much may be under way, and how much may wait for a slow one in front."""
+    """What bounds the memory while the first item is slow: what may wait behind it. How many items are worked on at
+    once is for the work to bound, which knows when it only waits."""
 
-    in_flight: int
-    """Items worked on at once."""
-    waiting: int
+    items: int
     """Items begun and not yet taken."""
-    waiting_bytes: int
-    """Bytes of finished items that wait to be taken."""
+    bytes: int
+    """Bytes of items begun and not yet taken; of unfinished ones, the mean of those finished so far is counted."""
+    items_at_least: int
+    """May be begun, whatever their bytes."""
 
 
 async def in_order(
@@ -32,26 +33,38 @@ async def in_order(
 
     However the iteration ends, no work is left behind.
     """
-    slots = asyncio.Semaphore(window.in_flight)
     begun: deque[asyncio.Task[Done]] = deque()
-    held = 0
+    progress = asyncio.Event()
+    finished = taken = bytes_finished = bytes_taken = 0
 
     async def run(item: Given) -> Done:
-        nonlocal held
+        nonlocal finished, bytes_finished
         try:
             done = await work(item)
         finally:
-            slots.release()
-        held += size_of(done)
+            progress.set()
+        finished += 1
+        bytes_finished += size_of(done)
         return done
+
+    def is_full() -> bool:
+        if len(begun) < window.items_at_least:
+            return False
+        unfinished = len(begun) - (finished - taken)
+        expected = bytes_finished - bytes_taken + unfinished * bytes_finished / max(1, finished)
+        return finished == 0 or len(begun) >= window.items or expected > window.bytes
 
     try:
         for item in items:
-            while begun and (begun[0].done() or len(begun) >= window.waiting or held > window.waiting_bytes):
-                done = await begun.popleft()
-                held -= size_of(done)
-                yield done
-            await slots.acquire()
+            while is_full() or (begun and begun[0].done()):
+                if begun[0].done():
+                    done = begun.popleft().result()
+                    taken += 1
+                    bytes_taken += size_of(done)
+                    yield done
+                else:
+                    progress.clear()
+                    await progress.wait()
             begun.append(asyncio.create_task(run(item)))
         while begun:
             yield await begun.popleft()

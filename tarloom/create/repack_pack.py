@@ -11,7 +11,6 @@ import pyarrow as pa
 from tarloom.create.columns import ERROR, KEY, error_of
 from tarloom.create.config import CreateConfig, ImageOptions
 from tarloom.create.keys import BUILT_IN, shard_keys
-from tarloom.create.pack import CODEC_THREADS, ShardTask
 from tarloom.create.repack_check import Stage
 from tarloom.create.repack_results import FIRST_SEEN, SIZES, Results
 from tarloom.create.repack_rows import Group, NewRows, Piece, pieces_in
@@ -19,6 +18,7 @@ from tarloom.create.repack_samples import Carried, Carrier, Members, read_piece,
 from tarloom.create.repack_sidecars import write_carried
 from tarloom.create.rows import Picture
 from tarloom.create.shard_files import result_columns
+from tarloom.create.tasks import CODEC_THREADS, ShardTask
 from tarloom.engines.base import Report
 from tarloom.format.index import IndexBuilder, write_index
 from tarloom.format.layout import metadata_name, tar_name

@@ -23,10 +23,10 @@ from tarloom.create.boxes import BOXES
 from tarloom.create.config import CreateConfig
 from tarloom.create.keys import shard_keys
 from tarloom.create.named_errors import named_error
-from tarloom.create.pack import PackerDescription, ShardTask
 from tarloom.create.results import RowResult
 from tarloom.create.rows import Picture, Row, rows_of
 from tarloom.create.shard_files import open_shard
+from tarloom.create.tasks import PackerDescription, ShardTask
 from tarloom.create.urls import parse_url
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, UsageError, missing_extra

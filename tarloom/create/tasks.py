@@ -1,0 +1,52 @@
+"""What travels to where shards are made: a description of the worker, then tasks. Light: the worker's own libraries
+are loaded where it is opened, not where runs are planned."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from tarloom.create.config import CreateConfig
+from tarloom.engines.base import Report
+from tarloom.format.storage import Storage
+
+CODEC_THREADS = min(4, os.cpu_count() or 1)
+"""Threads of a worker that decode, resize and encode; the libraries that do it let other threads run meanwhile."""
+
+Earlier = Literal["nothing", "samples", "transient", "all"]
+"""What there is of a shard, and what is to be fetched: nothing, and all rows; samples, and the other rows; a finished
+shard, and its rows whose failures may pass, or all that failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """A shard to make: its rows travel with it."""
+
+    shard: str
+    first_row: int
+    """The number of its first row in the source."""
+    rows: pa.Table
+    earlier: Earlier = "nothing"
+    """What earlier runs made of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackerDescription:
+    """What a worker needs to make shards. Travels to where the work runs; calling it opens the worker there."""
+
+    config: CreateConfig
+    schema: pa.Schema
+    """Of the metadata."""
+    folder: Storage | None
+    """Where the pictures lie; None for URLs."""
+
+    def __call__(self) -> Callable[[ShardTask], Report]:
+        if self.config.downloader == "img2dataset":
+            from tarloom.create.with_img2dataset import Img2datasetPacker
+
+            return Img2datasetPacker(self)
+        from tarloom.create.pack import ShardPacker
+
+        return ShardPacker(self)
