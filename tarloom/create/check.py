@@ -65,11 +65,9 @@ IMG2DATASET_LACKS = "user_agent host_connections host_rate max_redirects max_byt
 
 
 def _check_downloader(config: CreateConfig) -> None:
-    """img2dataset's package must be there; nothing may be asked of it that it cannot do, and it goes anywhere."""
+    """Nothing may be asked of img2dataset that it cannot do, it goes anywhere, and its package must be there."""
     if config.downloader != "img2dataset":
         return
-    if importlib.util.find_spec("img2dataset") is None:
-        raise missing_extra("img2dataset", ImportError(name="img2dataset"))
     for group in (config.web, config.consent):
         for name in vars(group).keys() & set(IMG2DATASET_LACKS.split()):
             if getattr(group, name) != getattr(type(group)(), name):
@@ -82,3 +80,5 @@ def _check_downloader(config: CreateConfig) -> None:
         )
     if "all" not in config.web.allow_private:
         raise UsageError("downloader img2dataset: goes to private addresses too; say so with allow_private all")
+    if importlib.util.find_spec("img2dataset") is None:
+        raise missing_extra("img2dataset", ImportError(name="img2dataset"))
