@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +28,13 @@ from tarloom.format.storage import Storage
 
 BUCKETS = 256
 RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
+HELD_ROWS = 1 << 20
+"""Rows whose hashes are in memory before they are written."""
 GROUP_ROWS = 1 << 20
 _MADE_FOR = b"tarloom.source"
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Records = np.ndarray[Any, np.dtype[np.void]]
 
 
 class DedupedLists:
@@ -114,33 +117,48 @@ def _numbers_from(file: InputFile, start: int) -> Iterator[Numbers]:
 
 
 class _Spool:
-    """Hashes and numbers of rows, in temporary files by the first byte of the hash."""
+    """Hashes and numbers of rows: in memory as long as they are few, else in files by the first byte of the hash."""
 
     def __init__(self, folder: Path) -> None:
         self._paths = [folder / f"{bucket:02x}" for bucket in range(BUCKETS)]
+        self._files: list[IO[bytes]] = []
+        self._held: list[Records] = []
 
     def take(self, columns: Iterator["pa.ChunkedArray[Any]"]) -> int:
-        """Write the hashes of all URLs. Returns the number of rows."""
+        """Take the hashes of all URLs. Returns the number of rows."""
         rows = 0
         with ExitStack() as opened:
-            files = [opened.enter_context(path.open("wb")) for path in self._paths]
             for column in columns:
-                records = _records(column.to_pylist(), rows)
-                buckets = (records["high"] % BUCKETS).astype(np.uint8)
-                order = np.argsort(buckets, kind="stable")
-                ends = np.searchsorted(buckets[order], np.arange(1, BUCKETS))
-                for file, part in zip(files, np.split(records[order], ends), strict=True):
-                    file.write(part.tobytes())
+                self._held.append(_records(column.to_pylist(), rows))
                 rows += len(column)
+                if sum(map(len, self._held)) >= HELD_ROWS:
+                    self._files = self._files or [opened.enter_context(path.open("wb")) for path in self._paths]
+                    self._spill()
+            if self._files:
+                self._spill()
         return rows
+
+    def _spill(self) -> None:
+        """Write what is held to the files."""
+        records = self._take_held()
+        buckets = (records["high"] % BUCKETS).astype(np.uint8)
+        order = np.argsort(buckets, kind="stable")
+        ends = np.searchsorted(buckets[order], np.arange(1, BUCKETS))
+        for file, part in zip(self._files, np.split(records[order], ends), strict=True):
+            file.write(part.tobytes())
 
     def later_rows(self, rows: int) -> Iterator[Numbers]:
         """The numbers of all rows whose hash a row before them has, ascending, in pieces."""
         bits = np.zeros(-(-rows // 8), np.uint8)
-        for path in self._paths:
-            later = _later(np.fromfile(path, RECORD))
+        spilled = (np.fromfile(path, RECORD) for path in self._paths)
+        for records in spilled if self._files else [self._take_held()]:
+            later = _later(records)
             np.bitwise_or.at(bits, later >> 3, (1 << (later & 7)).astype(np.uint8))
         return _set_bits(bits)
+
+    def _take_held(self) -> Records:
+        held, self._held = self._held, []
+        return np.concatenate([np.empty(0, RECORD), *held])
 
 
 def _set_bits(bits: "np.ndarray[Any, np.dtype[np.uint8]]") -> Iterator[Numbers]:
@@ -150,7 +168,7 @@ def _set_bits(bits: "np.ndarray[Any, np.dtype[np.uint8]]") -> Iterator[Numbers]:
             yield numbers + first * 8
 
 
-def _records(urls: list[str | None], first: int) -> "np.ndarray[Any, np.dtype[np.void]]":
+def _records(urls: list[str | None], first: int) -> Records:
     """One record for each row that has a URL."""
     texts = [(url or "").strip().encode() for url in urls]
     hashes = b"".join([hashlib.sha256(text).digest()[:16] for text in texts if text])
@@ -161,7 +179,7 @@ def _records(urls: list[str | None], first: int) -> "np.ndarray[Any, np.dtype[np
     return records
 
 
-def _later(records: "np.ndarray[Any, np.dtype[np.void]]") -> Numbers:
+def _later(records: Records) -> Numbers:
     """The numbers of the records whose hash one with a lower number has."""
     records = records[np.lexsort((records["row"], records["low"], records["high"]))]
     high, low = records["high"], records["low"]
