@@ -1,32 +1,35 @@
 """A creation run: check everything, plan, then make the shards that are not yet done, on any engine."""
 
-import contextlib
-import os
+import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, cast
 
 import pyarrow as pa
 
 from tarloom.create.check import check_options
-from tarloom.create.config import CreateConfig, shaping_options
+from tarloom.create.config import CreateConfig
+from tarloom.create.earlier import is_tried_again
 from tarloom.create.folder import PictureFolder
 from tarloom.create.guard import parse_networks
-from tarloom.create.pack import PackerDescription, ShardTask
-from tarloom.create.plan import PLAN_VERSION, Plan, check_same, parse_slice, read_plan, selected_shards, write_plan
+from tarloom.create.plan import parse_slice, selected_shards
+from tarloom.create.planning import check_writable, planned
 from tarloom.create.repack import TarShards
 from tarloom.create.repack_pack import RepackerDescription
 from tarloom.create.shard_files import result_columns
 from tarloom.create.sources import Source, cut, open_source
+from tarloom.create.tasks import Earlier, PackerDescription, ShardTask
 from tarloom.engines.base import Engine, Opener, Report
-from tarloom.errors import CorruptShard, EngineError, StorageError, UsageError
-from tarloom.format.layout import PLAN, files_of_done, is_shard_file
+from tarloom.errors import CorruptShard, EngineError, UsageError
+from tarloom.format.layout import files_of_done, tar_name
 from tarloom.format.metadata import SUCCESS, metadata_schema, read_stats
+from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Storage, open_storage
 
 HOPELESS = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +75,9 @@ class CreateJob:
         parse_slice(self._config.sharding.shards)
         self._source = open_source(self._config)
         self._storage = open_storage(self._config.output)
-        _check_writable(self._storage)
-        self._plan, self._additional = _planned(self._source, self._storage, self._config)
+        check_writable(self._storage)
+        _check_resuming(self._config, self._source)
+        self._plan, self._additional = planned(self._source, self._storage, self._config)
         self._schema = metadata_schema(self._additional, self._source.has_captions, result_columns(self._config))
         self._storage.sweep()
         self._numbers = selected_shards(self._plan, self._config.sharding.shards)
@@ -86,16 +90,25 @@ class CreateJob:
         Rows fail alone; what fails a shard is the place where it is written, and rarely one shard's alone. So a run
         ends at HOPELESS of them in a row, rather than fetch all the rest in vain.
         """
-        missing = []
-        for number, done in zip(self._numbers, self._done_before(), strict=True):
-            if done is None:
-                missing.append(number)
-            else:
+        names = {entry.name for entry in self._storage.list()}
+        todo: dict[int, Earlier] = {}
+        again: dict[str, Report] = {}
+        for number in self._numbers:
+            done = self._done_before(number, names)
+            earlier = self._taken_over(self._plan.name(number), done, names)
+            if earlier is not None:
+                todo[number] = earlier
+                again |= {done.shard: done} if done else {}
+            elif done is not None:
                 self._reports.append(done)
                 yield done
+        yield from self._make(todo)
+        self._warn_of_stale_sidecars(again, names)
+
+    def _make(self, todo: Mapping[int, Earlier]) -> Iterator[Report]:
         description = _description(self._source, self._config, self._schema)
         in_a_row = 0
-        for outcome in self._engine.map(description, self._tasks(missing)):
+        for outcome in self._engine.map(description, self._tasks(todo), retries=self._config.resume.max_shard_retry):
             report = outcome.result or Report(shard=outcome.item.shard)
             if outcome.error is None:
                 self._reports.append(report)
@@ -123,22 +136,40 @@ class CreateJob:
             failed_shards=dict(sorted(self._failed.items())),
         )
 
-    def _tasks(self, numbers: Sequence[int]) -> Iterator[ShardTask]:
+    def _tasks(self, todo: Mapping[int, Earlier]) -> Iterator[ShardTask]:
         """The shards to make, with their rows, read from the source as they are asked for."""
-        if not numbers:
+        if not todo:
             return
-        ranges = [self._plan.rows_of(number) for number in numbers]
+        ranges = [self._plan.rows_of(number) for number in todo]
         first = ranges[0][0]
         tables = cut(self._source.tables(self._additional, first), first, ranges)
-        for number, (row, _), table in zip(numbers, ranges, tables, strict=True):
-            yield ShardTask(shard=self._plan.name(number), first_row=row, rows=table)
+        for (number, earlier), (row, _), table in zip(todo.items(), ranges, tables, strict=True):
+            shard, first_key = self._plan.name(number), self._plan.first_key + row
+            yield ShardTask(shard=shard, first_row=first_key, rows=table, earlier=earlier)
 
-    def _done_before(self) -> Iterator[Report | None]:
-        """For each shard the report of an earlier run that did it, if one did."""
-        names = {entry.name for entry in self._storage.list()}
-        for shard in self.shards:
-            files = files_of_done(shard, self._config.sharding.output_format)
-            yield _earlier_report(self._storage, shard) if files <= names else None
+    def _done_before(self, number: int, names: Set[str]) -> Report | None:
+        """The report of an earlier run that did this shard, if one did. names: of all files that are there."""
+        shard = self._plan.name(number)
+        done = files_of_done(shard, self._config.sharding.output_format) <= names
+        return _earlier_report(self._storage, shard) if done else None
+
+    def _taken_over(self, shard: str, done: Report | None, names: Set[str]) -> Earlier | None:
+        """What is taken over of a shard that is to be made; None where a finished one is to stay as it is."""
+        again = self._config.resume.retry_failed
+        if done is not None:
+            return again if again and any(is_tried_again(name, again) for name in done.errors) else None
+        fetched_by_us = self._config.downloader == "tarloom" and not isinstance(self._source, TarShards)
+        is_begun = self._config.sharding.output_format == "webdataset" and tar_name(shard) in names
+        return "samples" if fetched_by_us and is_begun else "nothing"
+
+    def _warn_of_stale_sidecars(self, again: Mapping[str, Report], names: Set[str]) -> None:
+        """What stages made of finished shards that have other samples now. again: their reports of before."""
+        now = {report.shard: report.successes for report in self._reports}
+        changed = {shard for shard, report in again.items() if now.get(shard) not in (None, report.successes)}
+        stale = {shard: stages for shard, stages in find_sidecars(names).items() if shard in changed}
+        if stale:
+            told = ", ".join(sorted({stage for stages in stale.values() for stage in stages}))
+            logger.warning("sidecars of %d shards are stale now (%s); run these stages again", len(stale), told)
 
 
 def _description(source: Source, config: CreateConfig, schema: pa.Schema) -> Opener[ShardTask, Report]:
@@ -165,58 +196,14 @@ def _earlier_report(storage: Storage, shard: str) -> Report | None:
     )
 
 
-def _planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Plan, pa.Schema]:
-    """The plan that the output has, or a new one, committed; and the additional columns."""
-    fingerprint, options = source.fingerprint(), shaping_options(config)
-    plan = read_plan(storage)
-    if plan is None:
-        plan = write_plan(storage, _new_plan(source, storage, config, fingerprint, options))
-    check_same(plan, fingerprint, options, storage.url)
-    return plan, _schema_of(plan) or source.scan()[1]
-
-
-def _new_plan(
-    source: Source, storage: Storage, config: CreateConfig, fingerprint: str, options: Mapping[str, str]
-) -> Plan:
-    if any(is_shard_file(entry.name) for entry in storage.list()):
-        raise UsageError(f"output {storage.url}: holds shards that are not of a plan; choose an empty folder")
-    rows, additional = source.scan()
-    if rows == 0:
-        raise UsageError(f"source {config.source}: has no rows")
-    metadata_schema(additional, source.has_captions, result_columns(config))  # refuses columns of one name
-    return Plan(
-        version=PLAN_VERSION,
-        source=fingerprint,
-        options=options,
-        rows=rows,
-        rows_per_shard=config.sharding.number_sample_per_shard,
-        digits=config.sharding.oom_shard_count,
-        columns={field.name: str(field.type) for field in additional},
-    )
-
-
-def _schema_of(plan: Plan) -> pa.Schema | None:
-    """The additional columns, None where their types are not simple enough to be known by their names."""
-    try:
-        return pa.schema([(name, pa.type_for_alias(cast(Any, kind))) for name, kind in plan.columns.items()])
-    except ValueError:
-        return None
-
-
-class _NotKept(Exception):
-    """Ends a trial write before its file appears."""
-
-
-def _check_writable(storage: Storage) -> None:
-    """Try to write, and leave no trace: the run may still turn out to be impossible."""
-    place = storage.local_path(PLAN)
-    missing = [folder for folder in place.parents if not os.path.exists(folder)] if place else []
-    try:
-        with contextlib.suppress(_NotKept), storage.create(PLAN):
-            raise _NotKept
-    except StorageError as error:
-        raise UsageError(f"output cannot be written: {error}") from error
-    finally:
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+def _check_resuming(config: CreateConfig, source: Source) -> None:
+    """Rows are fetched again only where a shard's other samples can be taken over; and what runs side by side must not
+    delete each other's shards. Raises UsageError."""
+    if config.resume.incremental_mode == "overwrite" and config.sharding.shards is not None:
+        raise UsageError("incremental_mode overwrite: deletes all shards; leave out shards, or overwrite first")
+    if config.resume.retry_failed is None:
+        return
+    if config.sharding.output_format != "webdataset":
+        raise UsageError(f"retry_failed: output_format {config.sharding.output_format} cannot; it needs webdataset")
+    if config.downloader != "tarloom" or isinstance(source, TarShards):
+        raise UsageError("retry_failed: only what tarloom itself fetched can be fetched again")

@@ -1,12 +1,14 @@
 """Makes shards: their rows are fetched and resized side by side, and written in input order."""
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from tarloom.create.beside import FolderFetcher
+from tarloom.create.earlier import EarlierShard, open_earlier
 from tarloom.create.fetch import WebFetcher
 from tarloom.create.images import process_picture
 from tarloom.create.keys import ContentKeys, hashed_key, shard_keys
@@ -17,6 +19,7 @@ from tarloom.create.shard_files import NewShard, open_shard
 from tarloom.create.tasks import CODEC_THREADS, PackerDescription, ShardTask
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, RowError
+from tarloom.format.layout import stats_name
 from tarloom.format.storage import open_storage
 
 WAITING_PER_DOWNLOAD = 16
@@ -62,6 +65,8 @@ class ShardPacker:
         schema = self._description.schema
         with open_shard(self._storage, self._config, shard=task.shard, rows=task.rows, schema=schema) as files:
             await self._fill(files, task)
+            if task.earlier != "nothing":  # not done any more: readers must not see files of two versions
+                self._storage.delete(stats_name(task.shard))
             return files.commit()
 
     async def _fill(self, files: NewShard, task: ShardTask) -> None:
@@ -69,8 +74,15 @@ class ShardPacker:
         window = Window(items=WAITING_PER_DOWNLOAD * at_once, bytes=WAITING_BYTES, items_at_least=at_once)
         keys = shard_keys(self._config, task.shard, task.first_row)
         rows, settled = rows_of(keys.given(task.rows)), ContentKeys().settled
-        async for result in in_order(rows, self._row, _size, window):
-            files.add(settled(result))
+        with open_earlier(self._storage, self._config, task) as earlier:
+            made = in_order(enumerate(rows), functools.partial(self._result, earlier), _size, window)
+            async for result in made:
+                files.add(settled(result))
+
+    async def _result(self, earlier: EarlierShard | None, numbered: tuple[int, Row]) -> RowResult:
+        """What has become of a row: in an earlier run, or now."""
+        known = await earlier.result(*numbered) if earlier else None
+        return known or await self._row(numbered[1])
 
     async def _row(self, row: Row) -> RowResult:
         """Fetch and resize one row. What goes wrong with the row is its result, not an exception."""
@@ -105,7 +117,8 @@ class ShardPacker:
         digest = None if kind == "none" else hashlib.new(kind, data, usedforsecurity=False).hexdigest()
         if self._config.lists.verify_hash is not None and digest != row.expected_hash:
             raise FetchError("hash_mismatch", f"the bytes do not have the {kind} that the list gives")
-        return process_picture(data, self._config.images), digest
+        boxes = row.columns.get(self._config.lists.bbox_col) if self._config.lists.bbox_col else None
+        return process_picture(data, self._config.images, boxes), digest
 
 
 def _size(result: RowResult) -> int:

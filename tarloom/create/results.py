@@ -112,7 +112,7 @@ class Ledger:
         if self._results.digest:
             found[self._results.digest] = result.digest
         if result.picture is not None:
-            found |= {name: getattr(result.picture, name) for name in _PICTURE_COLUMNS}
+            found |= {name: getattr(result.picture, name) for name in PICTURE_COLUMNS}
             if self._results.picture:
                 found[self._results.picture] = result.picture.data
         return {name: (found if name in self._found else given).get(name) for name in self._schema.names}
@@ -135,7 +135,7 @@ def members_of(result: RowResult, values: dict[str, Any], extension: str) -> dic
     return members | {extension: result.picture.data}
 
 
-_PICTURE_COLUMNS = ("width", "height", "original_width", "original_height", "exif")
+PICTURE_COLUMNS = ("width", "height", "original_width", "original_height", "exif")
 
 
 def _plain(value: object) -> object:

@@ -4,7 +4,7 @@
     00000.parquet                 its metadata: one row for every input row, in input order
     00000_stats.json              its counts; written last, the commit mark of creation
     00000.caption.parquet         a sidecar: one row for every key of the tar, in tar order
-    _tarloom/plan.json            what was planned
+    _tarloom/plan.json            what was planned; _tarloom/plan-7.json: what a later run added, from shard 7
     _tarloom/duplicates.parquet   the rows whose URL a row before them has, where these were looked for
     _tarloom/index/00000.parquet  where every member lies in its tar
 
@@ -15,6 +15,7 @@ A shard is called by its tar's name without ".tar", relative to the dataset's fo
 a foreign folder. Files and folders whose names begin with "_" or "." are never shards.
 """
 
+import re
 from collections.abc import Iterable
 
 TAR_SUFFIX = ".tar"
@@ -23,6 +24,15 @@ PLAN = f"{PRIVATE}/plan.json"
 DUPLICATES = f"{PRIVATE}/duplicates.parquet"
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 """Extensions that hold a picture. Of a sample with several, the first in this order is its picture."""
+
+
+def further_plan_name(first_shard: int) -> str:
+    """The plan of a run that extended the dataset, its shards beginning at this number."""
+    return f"{PRIVATE}/plan-{first_shard}.json"
+
+
+def is_plan(name: str) -> bool:
+    return re.fullmatch(rf"{PRIVATE}/plan(-\d+)?\.json", name) is not None
 
 
 def numbered_shard(number: int, digits: int = 5) -> str:

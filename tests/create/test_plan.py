@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.create.plan import PLAN_VERSION, Plan, check_same, read_plan, selected_shards, write_plan
-from tarloom.errors import PlanMismatch, UsageError
+from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused, selected_shards
+from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
 
 
@@ -55,21 +55,42 @@ def test_what_is_no_slice_is_refused(chosen):
         selected_shards(plan(), chosen)
 
 
-def test_a_plan_is_read_as_it_was_written(tmp_path):
+def test_plans_are_read_as_they_were_written_one_behind_the_other(tmp_path):
     storage = open_storage(tmp_path)
-    assert read_plan(storage) is None
-    write_plan(storage, plan())
-    assert read_plan(storage) == plan()
-    assert list(read_plan(storage).columns) == ["b", "a"]
+    assert read_plans(storage) == []
+    assert add_plan(storage, [], plan())
+    further = plan(7, source="sha256:2").behind([plan()])
+    assert add_plan(storage, [plan()], further)
+    assert read_plans(storage) == [plan(), further]
+    assert list(read_plans(storage)[0].columns) == ["b", "a"]
+    assert sorted(path.name for path in (tmp_path / "_tarloom").iterdir()) == ["plan-3.json", "plan.json"]
 
 
-def test_the_plan_of_the_run_that_was_faster_holds(tmp_path):
+def test_of_two_plans_of_one_moment_one_holds(tmp_path):
     storage = open_storage(tmp_path)
-    assert write_plan(storage, plan()) == plan()
-    assert write_plan(storage, plan(rows=7)) == plan()
+    assert add_plan(storage, [], plan())
+    assert not add_plan(storage, [], plan(rows=7))
+    assert add_plan(storage, [plan()], plan(5).behind([plan()]))
+    assert not add_plan(storage, [plan()], plan(6).behind([plan()]))
+    assert [made.rows for made in read_plans(storage)] == [25, 5]
 
 
-DAMAGED = [{"rows": "25"}, {"rows_per_shard": 0}, {"options": None}, {"columns": 7}]
+@given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 40)), min_size=1, max_size=5))
+def test_further_plans_have_shards_and_row_numbers_of_their_own(sizes):
+    plans: list[Plan] = []
+    for rows, per_shard in sizes:
+        plans.append(plan(rows, per_shard).behind(plans))
+    names = [made.name(number) for made in plans for number in range(made.shards)]
+    assert names == [f"{n:05d}" for n in range(len(names))]
+    keys = [made.first_key + row for made in plans for row in range(made.rows)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_row_numbers_go_on_as_the_keys_of_img2dataset_do():
+    assert plan(25, 10).behind([plan(25, 10)]).first_key == 30
+
+
+DAMAGED = [{"rows": "25"}, {"rows_per_shard": 0}, {"options": None}, {"columns": 7}, {"first_shard": -1}]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', *(json.dumps(vars(plan(**d))) for d in DAMAGED)])
@@ -77,13 +98,27 @@ def test_what_is_no_plan_is_refused(tmp_path, text):
     storage = open_storage(tmp_path)
     storage.write("_tarloom/plan.json", text.encode())
     with pytest.raises(UsageError, match="not a plan"):
-        read_plan(storage)
+        read_plans(storage)
 
 
-def test_every_difference_is_named():
-    check_same(plan(), "sha256:1", plan().options, "here")
-    with pytest.raises(PlanMismatch) as caught:
-        check_same(plan(), "sha256:2", {"image_size": "128", "resize_mode": '"no"', "new": "1"}, "here")
-    for part in ("contents have changed", "image_size was 256, is now 128", "new was None, is now 1"):
-        assert part in str(caught.value)
-    assert "resize_mode" not in str(caught.value)
+def test_the_plan_of_this_source_and_these_options_is_found():
+    plans = [plan(), plan(source="sha256:2").behind([plan()])]
+    assert find_plan(plans, "sha256:2", plan().options) == plans[1]
+    assert find_plan(plans, "sha256:3", plan().options) is None
+    assert find_plan(plans, "sha256:1", {**plan().options, "image_size": "1"}) is None
+
+
+def test_every_difference_to_the_nearest_plan_is_named():
+    nearest = plan(options={"image_size": "256", "resize_mode": '"no"', "caption_col": "null"})
+    far = plan(source="sha256:9", options={"a": "1", "b": "2", "c": "3", "d": "4", "e": "5"})
+    now = {"image_size": "128", "resize_mode": '"no"', "caption_col": '"text"', "new": "1"}
+    said = str(refused([far, nearest], "sha256:2", now, "here"))
+    for part in (
+        "contents have changed",
+        "image_size was 256, is now 128",
+        'caption_col was not given, is now "text"',
+        "new was not known, is now 1",
+        "incremental_mode",
+    ):
+        assert part in said
+    assert "resize_mode" not in said

@@ -1,0 +1,57 @@
+"""Deletes the shards of an output that is to be made anew: what creation and stages wrote for them, nothing else."""
+
+import re
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from tarloom.create.plan import Plan, read_plans
+from tarloom.errors import UsageError
+from tarloom.format.layout import DUPLICATES, PLAN, PRIVATE, is_plan, is_shard_file, stats_name
+from tarloom.format.storage import Storage
+
+DELETIONS_AT_ONCE = 16
+_FILE = re.compile(
+    rf"(?:{PRIVATE}/index/)?(\d+)(?:\.tar|{stats_name('')}|\.parquet|\.[A-Za-z0-9][A-Za-z0-9_-]*\.parquet|/.+)"
+)
+"""A file of a numbered shard: tar, stats, metadata or index, sidecar, picture in its folder."""
+
+
+def delete_shards(storage: Storage) -> None:
+    """Delete an output's shards, their sidecars and its plans. Raises UsageError where there are other shards.
+
+    Where there is a plan, readers go by the stats: these are deleted first, so that no shard is read that is half
+    deleted. What says that the rest is the output's, the plan or else the stats, is deleted last.
+    """
+    names = {entry.name for entry in storage.list()}
+    doomed = files_of_shards(names, shards_of_output(names, _plans(storage)))
+    foreign = sorted(name for name in names - doomed if is_shard_file(name))
+    if foreign:
+        raise UsageError(
+            f"output {storage.url}: {foreign[0]} is not this output's, so it is not overwritten; choose another folder"
+        )
+    stats = {name for name in doomed if name.endswith(stats_name(""))}
+    plans = {name for name in names if is_plan(name)} - {PLAN}
+    first = stats if PLAN in names else set()
+    with ThreadPoolExecutor(DELETIONS_AT_ONCE) as pool:
+        for group in (first, doomed - stats, stats - first, plans | {DUPLICATES}, {PLAN}):
+            list(pool.map(storage.delete, sorted(group & names)))
+
+
+def shards_of_output(names: Collection[str], plans: Iterable[Plan]) -> set[str]:
+    """The shards that were planned here, and those that are numbered and done: of a run without a plan."""
+    planned = {plan.name(number) for plan in plans for number in range(plan.shards)}
+    found = (re.fullmatch(rf"(\d+){stats_name('')}", name) for name in names)
+    return planned | {match[1] for match in found if match}
+
+
+def files_of_shards(names: Collection[str], shards: Collection[str]) -> set[str]:
+    """All files among `names` that are of these shards, whatever their output format."""
+    return {name for name in names if (match := _FILE.fullmatch(name)) and match[1] in shards}
+
+
+def _plans(storage: Storage) -> list[Plan]:
+    """Those that can be understood: what another version planned is overwritten all the same."""
+    try:
+        return read_plans(storage)
+    except UsageError:
+        return []

@@ -1,0 +1,104 @@
+"""Finds or makes the plan of a run: the one that the output has for this source and these options, or a new one."""
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pyarrow as pa
+
+from tarloom.create.config import CreateConfig, shaping_options
+from tarloom.create.overwrite import delete_shards
+from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused
+from tarloom.create.shard_files import result_columns
+from tarloom.create.sources import Source
+from tarloom.errors import StorageError, UsageError
+from tarloom.format.layout import PLAN, is_shard_file, shard_of, stats_name
+from tarloom.format.metadata import metadata_schema
+from tarloom.format.storage import Storage
+
+
+def planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Plan, pa.Schema]:
+    """The run's plan, committed, and the additional columns of its metadata.
+
+    Raises PlanMismatch where the output was planned otherwise, and the run is neither to extend nor to overwrite it.
+    """
+    fingerprint, options, mode = source.fingerprint(), shaping_options(config), config.resume.incremental_mode
+    draft: Plan | None = None
+    if mode == "overwrite":
+        draft = _draft(source, config, fingerprint, options)  # finds what is wrong before anything is deleted
+        delete_shards(storage)
+    while True:
+        plans = read_plans(storage)
+        plan = find_plan(plans, fingerprint, options)
+        if plan is not None:
+            return plan, _schema_of(plan) or source.scan()[1]
+        if plans and mode != "extend":
+            raise refused(plans, fingerprint, options, storage.url)
+        first = 0 if plans else _first_free_number(storage, extend=mode == "extend")
+        draft = draft or _draft(source, config, fingerprint, options)
+        add_plan(storage, plans, draft.behind(plans, first))  # or find, in the next round, that another run was faster
+
+
+def check_writable(storage: Storage) -> None:
+    """Try to write, and leave no trace: the run may still turn out to be impossible."""
+    place = storage.local_path(PLAN)
+    missing = [folder for folder in place.parents if not os.path.exists(folder)] if place else []
+    try:
+        with contextlib.suppress(_NotKept), storage.create(PLAN):
+            raise _NotKept
+    except StorageError as error:
+        raise UsageError(f"output cannot be written: {error}") from error
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+class _NotKept(Exception):
+    """Ends a trial write before its file appears."""
+
+
+def _draft(source: Source, config: CreateConfig, fingerprint: str, options: Mapping[str, str]) -> Plan:
+    """The plan for an empty output."""
+    rows, additional = source.scan()
+    if rows == 0:
+        raise UsageError(f"source {config.source}: has no rows")
+    metadata_schema(additional, source.has_captions, result_columns(config))  # refuses columns of one name
+    return Plan(
+        version=PLAN_VERSION,
+        source=fingerprint,
+        options=options,
+        rows=rows,
+        rows_per_shard=config.sharding.number_sample_per_shard,
+        digits=config.sharding.oom_shard_count,
+        columns={field.name: str(field.type) for field in additional},
+    )
+
+
+def _first_free_number(storage: Storage, *, extend: bool) -> int:
+    """Of an output without a plan. Raises UsageError where its shards are not numbered, or not to be extended."""
+    names = {entry.name for entry in storage.list()}
+    shards = {shard_of(name) for name in names if is_shard_file(name)}
+    shards |= {name.removesuffix(stats_name("")) for name in names if re.fullmatch(r"\d+" + stats_name(""), name)}
+    if shards and not extend:
+        raise UsageError(
+            f"output {storage.url}: holds shards that are not of a plan; choose an empty folder, or extend this one "
+            "(incremental_mode)"
+        )
+    unknown = sorted(shard for shard in shards if not shard.isdecimal() or stats_name(shard) not in names)
+    if unknown:
+        raise UsageError(
+            f"output {storage.url}: {unknown[0]} is no numbered shard with stats, so it cannot be extended; choose "
+            "another folder"
+        )
+    return max(map(int, shards), default=-1) + 1
+
+
+def _schema_of(plan: Plan) -> pa.Schema | None:
+    """The additional columns, None where their types are not simple enough to be known by their names."""
+    try:
+        return pa.schema([(name, pa.type_for_alias(cast(Any, kind))) for name, kind in plan.columns.items()])
+    except ValueError:
+        return None
