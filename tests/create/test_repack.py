@@ -4,7 +4,10 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from tarloom.format.storage import LocalStorage, open_storage
 from tarloom.format.verify import verify
 from tests.create.helpers import configuration, contents, create, encoded, photo, rows
 from tests.format.raw import Sample, some_samples, write_parquet, write_tar
+from tests.source_tree import ROOT
 
 FINGERPRINT = {"model": "a-model", "prompt": "what is this?"}
 
@@ -455,6 +459,26 @@ def test_a_run_goes_on_where_it_stopped_and_only_with_the_same_source(tmp_path):
     add_sidecar(tmp_path / "in", "1", "another")
     with pytest.raises(PlanMismatch, match="contents have changed"):
         repack(tmp_path / "in", tmp_path / "out", 4)
+
+
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
+    for number in range(3):
+        write_tar(tmp_path / "in" / f"{number}.tar", some_samples(25, first=25 * number))
+        add_sidecar(tmp_path / "in", str(number))
+    repack(tmp_path / "in", tmp_path / "whole", 5)
+    whole, out = contents(tmp_path / "whole"), tmp_path / "out"
+    words = ["--source", tmp_path / "in", "--output", out, "--number-sample-per-shard", 5, "--disable-all-reencoding"]
+    words += ["--image-size", 64]
+    process = subprocess.Popen([sys.executable, ROOT / "create" / "create_webdataset.py", *map(str, words)], cwd=ROOT)
+    while len(list(out.glob("*_stats.json"))) < 3 and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    left = {name: data for name, data in contents(out).items() if ".tmp-" not in name}
+    assert 3 <= len(left) < len(whole)
+    assert {name: data for name, data in left.items() if whole[name] != data} == {}
+    repack(tmp_path / "in", out, 5)
+    assert contents(out) == whole
 
 
 def test_object_stores_hold_sources_too(s3, tmp_path):
