@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, NoReturn
 
 from tarloom.errors import StorageError
+from tarloom.format.ranges import coalesce, cut_out
 from tarloom.format.storage_base import Entry, Storage
 
 
@@ -21,7 +22,9 @@ class ReadOnlyStorage(Storage):
         return bytes(self.read_ranges(name, [0], [entry.size])[0])
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
-        return [self.read_range(name, offset, size) for offset, size in zip(offsets, sizes, strict=True)]
+        spans = coalesce(offsets, sizes)
+        parts = (self.read_range(name, span.start, span.end - span.start) for span in spans)
+        return cut_out(spans, parts, offsets, sizes)
 
     def read_range(self, name: str, offset: int, size: int) -> memoryview:
         """These bytes of a file. Raises StorageError if it ends before them."""

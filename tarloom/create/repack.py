@@ -32,6 +32,7 @@ from tarloom.create.repack_check import (
     find_duplicate,
 )
 from tarloom.create.shard_files import result_columns
+from tarloom.create.web_file import WebFile
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.index import ShardIndex, is_text
 from tarloom.format.index_load import load_index
@@ -70,6 +71,8 @@ class TarShards:
         check_repacking(config)
         self.storage: Storage = files[0].storage
         self._config = config
+        if isinstance(self.storage, WebFile):
+            raise UsageError(f"source {config.source}: shards are not read from web servers; copy the file here first")
         chosen = [file for file in files if is_shard_file(file.entry.name)]
         if any(file.storage != self.storage for file in chosen):
             raise UsageError(f"source {config.source}: tars in several folders; give the folder above them")

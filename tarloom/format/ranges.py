@@ -1,6 +1,6 @@
 """Which requests to make for many small byte ranges of an object: pure, without I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 COALESCE_BYTES = 1 << 20
@@ -28,3 +28,14 @@ def coalesce(offsets: Sequence[int], sizes: Sequence[int]) -> list[Span]:
         spans[-1].end = max(spans[-1].end, end)
         spans[-1].ranges.append(i)
     return spans
+
+
+def cut_out(
+    spans: Sequence[Span], parts: Iterable[memoryview], offsets: Sequence[int], sizes: Sequence[int]
+) -> list[memoryview]:
+    """The ranges, in the order asked for, from what the requests gave."""
+    views = [memoryview(b"")] * len(offsets)
+    for span, part in zip(spans, parts, strict=True):
+        for i in span.ranges:
+            views[i] = part[offsets[i] - span.start :][: sizes[i]]
+    return views

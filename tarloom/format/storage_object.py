@@ -17,7 +17,7 @@ from obstore.store import from_url
 
 from tarloom.errors import StorageError
 from tarloom.format.object_errors import translated
-from tarloom.format.ranges import coalesce
+from tarloom.format.ranges import coalesce, cut_out
 from tarloom.format.storage_base import Entry, Storage, cut_short
 
 REMOTE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "memory")
@@ -49,19 +49,13 @@ class ObjectStorage(Storage):
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
         spans = coalesce(offsets, sizes)
-        views = [memoryview(b"")] * len(offsets)
-        if not spans:
-            return views
         # obstore's own coalescing panics where an object has become shorter than the ranges asked for.
         starts, ends = [span.start for span in spans], [span.end for span in spans]
         with translated(self.describe(name), absent_is_error=True):
-            found = obstore.get_ranges(_store(self.url), name, starts=starts, ends=ends, coalesce=0)
-        for span, data in zip(spans, found, strict=True):
-            if len(data) != span.end - span.start:
-                raise cut_short(self.describe(name))
-            for i in span.ranges:
-                views[i] = memoryview(data)[offsets[i] - span.start :][: sizes[i]]
-        return views
+            found = obstore.get_ranges(_store(self.url), name, starts=starts, ends=ends, coalesce=0) if spans else []
+        if any(len(data) != span.end - span.start for span, data in zip(spans, found, strict=True)):
+            raise cut_short(self.describe(name))
+        return cut_out(spans, map(memoryview, found), offsets, sizes)
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:

@@ -12,6 +12,7 @@ from tarloom.create.sources import open_source
 from tarloom.errors import StorageError, TarloomError, UsageError
 from tests.create.helpers import create, rows
 from tests.create.list_servers import FileServer, serving
+from tests.format.raw import some_samples, write_tar
 
 URLS = [f"http://example.org/{number}.jpg" for number in range(5000)]
 
@@ -130,6 +131,17 @@ def test_pictures_on_the_hub_are_a_source(server: FileServer, pictures, tmp_path
     summary = create("hf://datasets/u/r/photos", tmp_path / "shards")
     assert (summary.rows, summary.successes) == (20, 20)
     assert [row["key"] for row in rows(tmp_path / "shards")][:2] == ["0001", "0002"]
+
+
+def test_shards_on_the_hub_are_a_source_and_read_in_few_requests(server, tmp_path, monkeypatch):
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("TARLOOM_CACHE", str(tmp_path / "cache"))
+    write_tar(server.folder / "shards" / "0.tar", some_samples(200))
+    summary = create("hf://datasets/u/r/shards", tmp_path / "out", disable_all_reencoding=True)
+    assert (summary.rows, summary.successes, summary.shards) == (200, 200, 20)
+    assert len(server.requests) < 100
+    with pytest.raises(UsageError, match="copy the file"):
+        source_of(f"{server.url}/shards/0.tar", input_format="tars")
 
 
 def test_the_hub_is_only_read_from(server):
