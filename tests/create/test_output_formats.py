@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +16,8 @@ import tarloom
 from tarloom.create import shard_files
 from tarloom.errors import UsageError
 from tarloom.format.verify import verify
-from tests.create.helpers import PICTURES, contents, create, rows
+from tests.create.helpers import PICTURES, contents, create, rows, write_list
+from tests.source_tree import ROOT
 
 FORMATS = ("webdataset", "files", "parquet", "dummy")
 PATHS = [f"pictures/{number:04d}.jpg" for number in range(1, 13)]
@@ -125,6 +129,32 @@ def test_row_groups_are_bounded_and_end_at_the_same_rows(made, source, tmp_path,
     assert file.num_row_groups > 2
     assert pq.read_table(tmp_path / "a" / "00000.parquet").equals(pq.read_table(made["parquet"] / "00000.parquet"))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("output_format", "begun"), [("files", "00000/000000004.json"), ("parquet", ".tmp-00000.*")])
+def test_a_killed_run_leaves_nothing_that_looks_whole_and_goes_on(photo_server, tmp_path, output_format, begun):
+    """It is killed in its first shard, behind some pictures, while it waits for an address that says nothing."""
+    paths = [*PATHS[:3], *PATHS[5:8], "trouble/stalls.jpg", *PATHS[8:]]
+    source = write_list(tmp_path / "urls.txt", [f"{photo_server.url}/{path}" for path in paths])
+    create(source, tmp_path / "whole", output_format=output_format, retries=0)
+    whole, out = contents(tmp_path / "whole"), tmp_path / "out"
+    options = (
+        "--output-format files --number-sample-per-shard 10 --image-size 64 --timeout 60 --allow-private 127.0.0.0/8"
+    )
+    words = options.replace("files", output_format).split()
+    command = [sys.executable, "create/create_webdataset.py", "--source", source, "--output", out, *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(out.glob(begun)):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    left = {name: data for name, data in contents(out).items() if ".tmp-" not in name}
+    assert "00000_stats.json" not in left
+    assert "00000.parquet" not in left
+    assert left.items() <= whole.items()
+    create(source, out, output_format=output_format, retries=0)
+    assert contents(out) == whole
 
 
 @pytest.mark.parametrize("output_format", ["files", "parquet", "dummy"])
