@@ -35,7 +35,7 @@ class _Parser:
         """The elements that are whole with this text."""
         found: list[Any] = []
         text, place = self._text + text, 0
-        while (place := _BLANKS.match(text, place).end()) < len(text):  # type: ignore[union-attr]  # always matches
+        while (place := _behind_blanks(text, place)) < len(text):
             try:
                 place = self._step(text, place, found)
             except (ValueError, RecursionError) as error:
@@ -59,7 +59,8 @@ class _Parser:
             self._due = "first" if letter == "[" else "element"
         elif self._due in ("first", "element"):
             value, place = self._decoder.raw_decode(text, place)
-            if place == len(text):
+            behind = _behind_blanks(text, place)
+            if text[behind : behind + 1] not in (",", "]"):
                 raise ValueError("a number may go on")
             found.append(value)
             self._due = ","
@@ -70,3 +71,9 @@ class _Parser:
 
     def _broken(self) -> UsageError:
         return UsageError(f"{self._file.where}: neither JSON lines nor one JSON array of objects")
+
+
+def _behind_blanks(text: str, place: int) -> int:
+    found = _BLANKS.match(text, place)
+    assert found is not None, "none at all are blanks, too"
+    return found.end()
