@@ -40,6 +40,26 @@ if [ "$workers" -lt 1 ]; then
     exit 2
 fi
 
+# Only the plan extends or overwrites the output: the workers go on with what it then is.
+words=()
+for ((word = 1; word <= $#; word++)); do
+    case "${!word}" in
+    --incremental[-_]mode) word=$((word + 1)) ;;
+    --incremental[-_]mode=*) ;;
+    *) words+=("${!word}") ;;
+    esac
+done
+
+# A worker is stopped as by Ctrl-C when this script ends without a word: killed, or by a shell that crashed.
+leash='
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 2)  # PR_SET_PDEATHSIG, SIGINT
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(130)
+os.execvp(sys.argv[2], sys.argv[2:])
+'
+
 results="$(mktemp -d)"
 pids=()
 trap 'rm -rf "$results"' EXIT
@@ -66,7 +86,7 @@ started=$SECONDS
 set -m # each worker in a process group of its own: Ctrl-C reaches this script, which stops them
 for ((worker = 0; worker < workers; worker++)); do
     slice="$((worker * shards / workers)):$(((worker + 1) * shards / workers))"
-    "$python" "${create[@]}" "$@" --shards "$slice" --json >"$results/$worker" \
+    "$python" -c "$leash" $$ "$python" "${create[@]}" ${words[@]+"${words[@]}"} --shards "$slice" --json >"$results/$worker" \
         2> >(trap '' INT && exec sed -u "s/^/[$((worker + 1))] /" >&2) &
     pids+=("$!")
 done

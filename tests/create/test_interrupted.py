@@ -145,3 +145,30 @@ def test_the_shells_way_stops_its_workers_on_ctrl_c(source, whole, tmp_path):
     assert finished_shards(out) == before
     create(source, out, **OPTIONS)
     assert contents(out) == whole
+
+
+def test_the_shells_way_leaves_no_worker_when_it_is_killed(source, whole, tmp_path):
+    out = tmp_path / "out"
+    process = run_parallel(source, out, "2")
+    wait_for_shards(out, 1, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)  # comes back when no process writes there any more
+    before = finished_shards(out)
+    assert before < 6
+    create(source, out, **OPTIONS)
+    assert contents(out) == whole
+
+
+@pytest.mark.parametrize("mode", [["--incremental-mode", "extend"], ["--incremental_mode=overwrite"]], ids=str)
+def test_the_shells_way_extends_and_overwrites(photo_server, pictures, tmp_path, mode):
+    out = tmp_path / "out"
+    further = write_list(tmp_path / "urls.txt", [f"{photo_server.url}/pictures/{n:04d}.jpg" for n in range(1, 10)])
+    create(pictures, out, **OPTIONS)
+    process = run_parallel(further, out, "2", *mode)
+    _, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    if "extend" in mode:
+        assert [path.name for path in sorted(out.glob("*.tar"))] == [f"{n:05d}.tar" for n in range(5)]
+    else:
+        create(further, tmp_path / "fresh", **OPTIONS)
+        assert contents(out) == contents(tmp_path / "fresh")
