@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -122,6 +122,42 @@ def test_any_samples_in_any_shards_are_the_same_in_any_others(tmp_path_factory, 
     assert table(folder / "out").column("key").to_pylist() == list(dataset)
     after = sidecar_rows(folder / "out")
     assert {key: row for key, row in after.items() if "not_in_source" not in row} == before
+    assert_sound(folder / "out")
+
+
+@st.composite
+def shards_with_metadata(draw):
+    """For each shard the samples of its tar, and (key, whether it succeeded) of its metadata in any order."""
+    names = iter(draw(st.lists(key_parts, min_size=40, max_size=40, unique=True)))
+    found = []
+    for samples, failed in draw(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=5)):
+        keys = [next(names) for _ in range(min(samples, 4))]
+        told = [(key, True) for key in keys if draw(st.integers(0, 9))] + [(next(names), False) for _ in range(failed)]
+        found.append((keys, draw(st.permutations(told)) if draw(st.booleans()) else told))
+    return found
+
+
+@given(shards=shards_with_metadata(), count=st.integers(1, 9))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_row_of_any_metadata_is_accounted_for_and_stays_with_its_sample(tmp_path_factory, shards, count):
+    assume(any(keys for keys, _ in shards))
+    folder = tmp_path_factory.mktemp("rows")
+    for number, (in_tar, told) in enumerate(shards):
+        write_tar(folder / "in" / f"{number}.tar", [(key, {"txt": key.encode()}) for key in in_tar])
+        statuses = ["success" if succeeded else "failed_to_download" for _, succeeded in told]
+        columns = {"key": [key for key, _ in told], "url": [f"url of {key}" for key, _ in told], "status": statuses}
+        write_parquet(
+            folder / "in" / f"{number}.parquet", {name: pa.array(v, pa.string()) for name, v in columns.items()}
+        )
+    repack(folder / "in", folder / "out", count)
+    in_order = [key for in_tar, _ in shards for key in in_tar]
+    assert [key for key, _ in samples_of(folder / "out").items()] == in_order
+    assert sizes_of(folder / "out")[:-1] == [count] * ((len(in_order) - 1) // count)
+    found = table(folder / "out").select(["key", "url", "status"]).to_pylist()
+    assert [row["key"] for row in found if row["status"] == "success"] == in_order
+    told = {key: f"url of {key}" for _, rows in shards for key, _ in rows}
+    assert {row["key"]: row["url"] for row in found} == dict.fromkeys(in_order) | told
+    assert len(found) == len({*in_order, *told})
     assert_sound(folder / "out")
 
 
