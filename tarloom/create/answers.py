@@ -6,6 +6,7 @@ answer whose headers and fault arrive together, and leaves its reader waiting fo
 """
 
 import asyncio
+import re
 from typing import Any
 
 import aiohttp
@@ -13,9 +14,12 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 MAX_INTERIM = 16
-"""Interim answers (1xx) before the real one."""
+"""Interim answers (1xx) before the real one. Blank lines count as such."""
+HEADERS = 256 << 10
+"""Bytes of headers, those of interim answers included."""
 FRAMING = 1 << 20
 """Bytes that may come besides twice the longest body."""
+_BLANK = re.compile(rb"\n\r?\n")
 
 
 class TooMuch(aiohttp.ClientPayloadError):
@@ -25,14 +29,18 @@ class TooMuch(aiohttp.ClientPayloadError):
 class Answers(ResponseHandler):
     """The answers on one connection."""
 
+    was_out_of_step = False
+    """What came was no answer to the last request."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, max_bytes: int) -> None:
         super().__init__(loop)
         self._most = 2 * max_bytes + FRAMING
+        self._answered = False
         self._begin()
 
     def _begin(self) -> None:
         self._came = 0
-        self._interim = 0
+        self._blocks = 0
         self._in_headers = True
         self._before = b""
 
@@ -43,23 +51,37 @@ class Answers(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, headers by themselves: they are known before the body's first fault."""
+        if data and not self._in_headers and (self._payload is None or self._payload.is_eof()):
+            return self._hang_up()  # nobody asked for more
         self._came += len(data)
-        while self._in_headers and (end := self._end_of_headers(data)) and self._exception is None:
-            self._parse(data[:end])
-            data = data[end:]
+        start = 0
+        while self._in_headers and self._exception is None and (end := self._end_of_headers(data, start)):
+            self._blocks += 1
+            if self._blocks > 1 + MAX_INTERIM:
+                return self._fail(HttpProcessingError(message="too many interim answers"))
+            self._parse(data[start:end])
+            start = end
         if self._exception is None:
-            self._parse(data)
-        if self._came > self._most:
+            self._parse(data[start:])
+        if self._in_headers and self._came > HEADERS:
+            self._fail(HttpProcessingError(message="the headers do not end"))
+        elif self._came > self._most:
             self._fail(TooMuch("more bytes than any body needs"))
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take an answer's headers."""
-        self._interim += 1
-        if self._interim > MAX_INTERIM:
-            return self._fail(HttpProcessingError(message="too many interim answers"))
         status = data[0].code
         self._in_headers = 100 <= status < 200 and status != 101
+        self._answered = self._answered or not self._in_headers
         super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Whoever waits for headers gets the error."""
+        if isinstance(exc, HttpProcessingError) and self._in_headers and self._answered:
+            # Rather more of the last answer than a new one: aiohttp asks again, over a new connection.
+            self.was_out_of_step = True
+            exc = aiohttp.ServerDisconnectedError()
+        super().set_exception(exc, *cause)
 
     def _parse(self, data: bytes) -> None:
         super().data_received(data)
@@ -73,13 +95,18 @@ class Answers(ResponseHandler):
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(error)
         self._payload = None  # else the connection's end would be its error
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self.transport is not None:
             self.transport.close()
 
-    def _end_of_headers(self, data: bytes) -> int:
-        """How many of the bytes belong to headers that end in them, 0 if none end."""
-        joined = self._before + data
-        places = [at + len(blank) for blank in (b"\n\r\n", b"\n\n") if (at := joined.find(blank)) >= 0]
-        end = min(places, default=0) - len(self._before)
-        self._before = b"" if end > 0 else joined[-2:]
-        return max(0, end)
+    def _end_of_headers(self, data: bytes, start: int) -> int:
+        """Where headers end in what came, 0 if they go on. Their blank line may have begun in what came before."""
+        if start == 0 and (split := _BLANK.search(self._before + data[:2])):
+            end = split.end() - len(self._before)
+        else:
+            found = _BLANK.search(data, start)
+            end = found.end() if found else 0
+        self._before = b"" if end else (self._before + data[start:])[-2:]
+        return end

@@ -4,13 +4,15 @@ No machine can undo more than another, so that all get the same bytes: other cod
 """
 
 import zlib
+from collections.abc import Iterator
 
 from tarloom.errors import FetchError
 
 CODINGS = frozenset({"br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "x-compress", "zstd"})
 """Registered ones that are not undone. Other words mean nothing, and the body is taken as it is."""
 _GZIP, _ZLIB, _RAW = 31, 15, -15
-_MEMBERS = 256
+PIECE = 64 << 10
+_PARTS = 256
 """Parts of a gzip stream, each a stream of its own; more are no picture but an attack."""
 
 
@@ -25,28 +27,50 @@ class Decoder:
             raise FetchError("unknown_encoding", f"the body is encoded as {', '.join(known)}")
         self._coding = known[0].removeprefix("x-") if known else ""
         self._unpacker: zlib._Decompress | None = None
-        self._members = 1
+        self._rest = b""
+        """What came and has not unfolded yet."""
+        self._parts = 1
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What a piece of the body unfolds to, a little at a time. Raises zlib.error."""
+        while piece := self.feed(data, PIECE):
+            yield piece
+            data = b""
 
     def feed(self, data: bytes, at_most: int) -> bytes:
-        """What a piece of the body unfolds to; of more than `at_most` bytes, the first ones. Raises zlib.error."""
-        if self._coding and self._unpacker is None:
+        """What a piece of the body unfolds to; of more than `at_most` bytes the first ones, then b"" gets the next.
+
+        Raises zlib.error.
+        """
+        if self._coding and self._unpacker is None and data:
             self._begin(data[0])
         if self._unpacker is None:
             return data
-        out = self._unpacker.decompress(data, at_most)
-        while self._unpacker.eof and self._unpacker.unused_data.startswith(b"\x1f") and len(out) < at_most:
-            rest = self._unpacker.unused_data
-            self._members += 1
-            if self._members > _MEMBERS:
-                raise zlib.error("too many parts")
-            self._unpacker = zlib.decompressobj(_GZIP)
-            out += self._unpacker.decompress(rest, at_most - len(out))
+        out, self._rest = b"", self._rest + data
+        while len(out) < at_most and self._goes_on():
+            out += self._unpacker.decompress(self._rest, at_most - len(out))
+            self._rest = self._unpacker.unused_data or self._unpacker.unconsumed_tail
+            if not self._unpacker.eof:
+                break
         return out
 
     def end(self) -> None:
         """The body ended. Raises zlib.error where that is too early."""
         if self._unpacker is not None and not self._unpacker.eof:
             raise zlib.error("ends early")
+
+    def _goes_on(self) -> bool:
+        """Whether there is more to unfold: this part, or another behind it. What is neither is dropped."""
+        if self._unpacker is None or not self._unpacker.eof:
+            return True
+        if not self._rest.startswith(b"\x1f"):
+            self._rest = b""
+            return False
+        self._parts += 1
+        if self._parts > _PARTS:
+            raise zlib.error("too many parts")
+        self._unpacker = zlib.decompressobj(_GZIP)
+        return True
 
     def _begin(self, first: int) -> None:
         if self._coding == "deflate":
