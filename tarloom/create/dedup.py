@@ -23,7 +23,7 @@ from tarloom.create.columns import failed
 from tarloom.create.inputs import InputFile
 from tarloom.create.lists import UrlLists
 from tarloom.errors import FetchError
-from tarloom.format.layout import DUPLICATES
+from tarloom.format.layout import DUPLICATES, DUPLICATES_SOURCE
 from tarloom.format.storage import Storage
 
 BUCKETS = 256
@@ -31,7 +31,6 @@ RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])
 HELD_ROWS = 1 << 20
 """Rows whose hashes are in memory before they are written."""
 GROUP_ROWS = 1 << 20
-_MADE_FOR = b"tarloom.source"
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Records = np.ndarray[Any, np.dtype[np.void]]
@@ -65,8 +64,8 @@ class DedupedLists:
             return None
         file = InputFile(storage=self._output, entry=entry)
         with pq.ParquetFile(file.open_raw()) as table:
-            made_for = (table.metadata.metadata or {}).get(_MADE_FOR)
-        return file if made_for == self._identity() else None
+            made_for = (table.metadata.metadata or {}).get(DUPLICATES_SOURCE.encode())
+        return file if made_for == self._identity().encode() else None
 
     def _found(self) -> InputFile:
         """Search, and keep what was found."""
@@ -74,7 +73,7 @@ class DedupedLists:
             spool = _Spool(Path(folder))
             rows = spool.take(table.column("url") for table in self._lists.urls())
             later = spool.later_rows(rows)
-        schema = pa.schema([("row", pa.int64())], metadata={_MADE_FOR: self._identity()})
+        schema = pa.schema([("row", pa.int64())], metadata={DUPLICATES_SOURCE: self._identity()})
         options: Any = {"row": "DELTA_BINARY_PACKED"}
         with (
             self._output.create(DUPLICATES) as file,
@@ -86,8 +85,8 @@ class DedupedLists:
         assert entry is not None, "it was written above"
         return InputFile(storage=self._output, entry=entry)
 
-    def _identity(self) -> bytes:
-        return f"{self.fingerprint()} {self._lists.url_col}".encode()
+    def _identity(self) -> str:
+        return f"{self.fingerprint()} {self._lists.url_col}"
 
 
 def marked(tables: Iterator[pa.Table], start: int, numbers: Iterator[Numbers]) -> Iterator[pa.Table]:

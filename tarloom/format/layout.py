@@ -22,6 +22,8 @@ TAR_SUFFIX = ".tar"
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
 DUPLICATES = f"{PRIVATE}/duplicates.parquet"
+DUPLICATES_SOURCE = "tarloom.source"
+"""In the footer of that: what they were looked for in."""
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 """Extensions that hold a picture. Of a sample with several, the first in this order is its picture."""
 
