@@ -32,7 +32,7 @@ THROTTLING_STATUSES = frozenset({429, 503})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE = 0.5
 """Seconds before the first retry; each further pause is twice as long."""
-BODIES_AT_MOST = 192 << 20
+BODIES_AT_MOST = 128 << 20
 """Bytes of all bodies under way; the oldest try may go beyond it."""
 
 Done = TypeVar("Done")

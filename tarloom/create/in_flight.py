@@ -1,9 +1,9 @@
 """What bounds all tries of a worker together: how many there are, and how many bytes of bodies they hold.
 
 A try waits for its place before its deadline begins, and holds it only while it lasts: pauses between tries hold none.
-Where the memory for bodies is used up, tries wait for more in the middle of a body, the oldest first; the oldest one
-may go on beyond the bound, so that there is always one that ends and makes room. The bytes held are thus never more
-than `bytes_at_most` and one body.
+Where the memory for bodies is used up, tries wait in the middle of a body before they read on, the oldest first; the
+oldest one may go on beyond the bound, so that there is always one that ends and makes room. What is held is thus never
+more than `bytes_at_most`, one body, and the piece that each try had just read.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-FIRST_BYTES = 64 << 10
-"""Set aside for every try: short bodies need no more."""
+PIECE = 64 << 10
+"""About what is read at a time. As much is set aside for every try: short bodies need no more."""
 
 
 class InFlight:
@@ -22,14 +22,14 @@ class InFlight:
     def __init__(self, *, tries: int, bytes_at_most: int) -> None:
         self.bytes_held = 0
         self._bytes_at_most = bytes_at_most
-        self._first_bytes = min(FIRST_BYTES, bytes_at_most // (2 * tries))
+        self._first_bytes = min(PIECE, bytes_at_most // (2 * tries))
         self._free = tries
         self._begun = 0
         self._beyond: Place | None = None
         """The one try that may go beyond the bound."""
         self._entering: deque[asyncio.Future[None]] = deque()
-        self._growing: list[tuple[int, int, asyncio.Future[None], Place]] = []
-        """A heap of (age, size wanted, answer, place)."""
+        self._waiting: list[tuple[int, asyncio.Future[None], Place]] = []
+        """A heap of tries in the middle of a body: (age, answer, place)."""
 
     def place(self) -> "Place":
         """A place for one try, to be entered with `async with`."""
@@ -57,18 +57,16 @@ class InFlight:
         self._free -= 1
         self.bytes_held += self._first_bytes
 
-    async def _grow(self, place: "Place", size: int) -> None:
-        if self._beyond is place or self.bytes_held + size - place.size <= self._bytes_at_most:
-            self._give(place, size)
-            return
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._growing, (place.age, size, answer, place))
-        self._hand_out()
-        await answer
-
-    def _give(self, place: "Place", size: int) -> None:
+    def _hold(self, place: "Place", size: int) -> bool:
         self.bytes_held += size - place.size
         place.size = size
+        return self._beyond is place or self.bytes_held <= self._bytes_at_most
+
+    async def _room(self, place: "Place") -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (place.age, answer, place))
+        self._hand_out()
+        await answer
 
     def _exit(self, place: "Place") -> None:
         if self._beyond is place:
@@ -82,16 +80,17 @@ class InFlight:
 
     def _hand_out(self) -> None:
         """Let those go on for whom there is room: first bodies under way, the oldest first, then new tries."""
-        while self._growing:
-            _, size, answer, place = self._growing[0]
+        left = self._bytes_at_most - self.bytes_held
+        while self._waiting:
+            _, answer, place = self._waiting[0]
             if not answer.done():
-                if self.bytes_held + size - place.size > self._bytes_at_most:
+                if left <= 0:
                     if self._beyond is not None:
                         return
                     self._beyond = place
-                self._give(place, size)
+                left -= PIECE
                 answer.set_result(None)
-            heapq.heappop(self._growing)
+            heapq.heappop(self._waiting)
         while self._entering and self._has_room():
             answer = self._entering.popleft()
             if not answer.done():
@@ -108,7 +107,7 @@ class Place:
         self._all = places
         self.age = 0
         self.size = 0
-        """Bytes that the body may have by now."""
+        """Bytes set aside for it, or held by its body."""
 
     async def __aenter__(self) -> Self:
         await self._all._enter(self)
@@ -119,6 +118,10 @@ class Place:
     ) -> None:
         self._all._exit(self)
 
-    async def grow(self, size: int) -> None:
-        """Wait until the body may have so many bytes."""
-        await self._all._grow(self, size)
+    def hold(self, size: int) -> bool:
+        """The body has so many bytes by now. Returns whether it may be read on at once."""
+        return self._all._hold(self, size)
+
+    async def room(self) -> None:
+        """Wait until it may."""
+        await self._all._room(self)

@@ -23,7 +23,7 @@ from yarl import URL
 from tarloom.create.answers import Answers, TooMuch
 from tarloom.create.encodings import Decoder
 from tarloom.create.guard import LOOKUPS_AT_ONCE, Network, RefusedAddress, Resolver, guarded_socket, is_allowed
-from tarloom.create.in_flight import Place
+from tarloom.create.in_flight import PIECE, Place
 from tarloom.create.lookups import SharedLookups
 from tarloom.create.proxies import Proxies
 from tarloom.errors import FetchError, UsageError
@@ -36,6 +36,8 @@ OTHER_FILES = 64
 IDLE_CONNECTIONS = 512
 """Kept open for the next request to their host; those that waited longest are closed for new ones."""
 IDLE_SECONDS = 15.0
+MANY = 256
+"""Connections; if there are more, each may receive less ahead."""
 READ_AT_ONCE = 32 << 10
 """Bytes of a body that may wait to be taken; aiohttp stops reading at twice as many."""
 
@@ -82,11 +84,12 @@ class Transport:
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
+        self._guarded_socket = guarded_socket(options.allowed)
 
     async def __aenter__(self) -> Self:
         idle = allow_open_files(self._options.connections)
         self._lookups = self._options.lookups or SharedLookups(Resolver())
-        self._direct = self._session(guarded_socket(self._options.allowed), idle)
+        self._direct = self._session(self._open_socket, idle)
         # Connects to the proxies alone, which are where the user says.
         self._proxied = self._session(None, idle) if self._options.proxies else None
         return self
@@ -121,6 +124,14 @@ class Transport:
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )
+
+    def _open_socket(self, info: Any) -> socket.socket:
+        opened: socket.socket = self._guarded_socket(info)
+        if self._options.connections > MANY:  # together they could hold more than the memory for bodies
+            opened.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVBUF, max(PIECE, MANY * 4 * PIECE // self._options.connections)
+            )
+        return opened
 
     async def get(self, url: URL, *, seconds: float, max_bytes: int, place: Place, check: Check) -> Answer:
         """The answer to one GET. Raises FetchError; Unreachable if no connection came about."""
@@ -193,8 +204,11 @@ class _Connector(aiohttp.TCPConnector):
         _phase.get().connected = True
         return connection
 
-    def _release(self, *args: Any, **options: Any) -> None:
-        super()._release(*args, **options)
+    def _release(self, key: Any, protocol: Any, **options: Any) -> None:
+        super()._release(key, protocol, **options)
+        if protocol.was_out_of_step:
+            for other, _ in self._conns.pop(key, ()):
+                other.close()
         self._released += 1
         if self._released % self.look_every == 0:
             self._close_idle()
@@ -210,21 +224,38 @@ class _Connector(aiohttp.TCPConnector):
 
 
 async def _body(response: aiohttp.ClientResponse, max_bytes: int, place: Place) -> bytes:
-    too_large = FetchError("too_large", f"the body is longer than {max_bytes} bytes")
     if (response.content_length or 0) > max_bytes:
-        raise too_large
+        raise _too_large(max_bytes)
     decoder = Decoder(response.headers.get("Content-Encoding", ""))
-    pieces, size = [], 0
-    async for data in response.content.iter_any():
-        piece = decoder.feed(data, max_bytes - size + 1)
-        size += len(piece)
-        if size > max_bytes:
-            raise too_large
-        if size > place.size:
-            await place.grow(size)
-        pieces.append(piece)
-    decoder.end()
-    return b"".join(pieces)
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while data := await response.content.readany():
+            for piece in decoder.pieces(data):
+                size += len(piece)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                pieces.append(piece)
+                if size > place.size and not place.hold(size):
+                    await _pause(response, place)
+        decoder.end()
+        return b"".join(pieces)
+    finally:
+        pieces.clear()  # an error's traceback would keep them
+
+
+async def _pause(response: aiohttp.ClientResponse, place: Place) -> None:
+    """Read nothing until there is room."""
+    protocol = response.connection.protocol if response.connection else None
+    if protocol is not None:
+        protocol.pause_reading()
+    await place.room()
+    if protocol is not None and protocol.connected:
+        protocol.resume_reading()
+
+
+def _too_large(max_bytes: int) -> FetchError:
+    return FetchError("too_large", f"the body is longer than {max_bytes} bytes")
 
 
 def allow_open_files(downloads: int) -> int:

@@ -1,15 +1,16 @@
 """Tries share the worker's memory: it is bounded, and however they grow and end, all of them come to their end."""
 
 import asyncio
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tarloom.create.in_flight import FIRST_BYTES, InFlight, Place
+from tarloom.create.in_flight import PIECE, InFlight, Place
 
 KIB = 1024
-BOUND = 1024 * KIB
+BOUND = 512 * KIB
 BODY = 640 * KIB
 """The longest body of these tests."""
 
@@ -32,13 +33,15 @@ class Watched(InFlight):
             await asyncio.sleep(0)
             if number == fails_at:
                 raise ConnectionError
-            if size > place.size:
-                await place.grow(size)
-            self.most_bytes = max(self.most_bytes, self.bytes_held)
             self.most_tries = max(self.most_tries, self.tries)
+            if size > place.size:
+                may_go_on = place.hold(size)
+                self.most_bytes = max(self.most_bytes, self.bytes_held)
+                if not may_go_on:
+                    await place.room()
 
 
-BODIES = st.lists(st.integers(1, BODY), max_size=6).map(sorted)
+BODIES = st.lists(st.integers(1, PIECE), max_size=BODY // PIECE).map(lambda sizes: list(accumulate(sizes)))
 TRIES = st.lists(st.tuples(BODIES, st.none() | st.integers(0, 5), st.none() | st.integers(0, 30)), max_size=40)
 
 
@@ -60,7 +63,7 @@ def test_memory_is_bounded_and_every_try_ends(tries, places):
         return all_tries
 
     seen = asyncio.run(run())
-    assert seen.most_bytes <= BOUND + BODY
+    assert seen.most_bytes <= BOUND + BODY + places * PIECE
     assert seen.most_tries <= places
     assert seen.bytes_held == 0
     assert seen._free == places
@@ -74,7 +77,7 @@ def test_short_bodies_wait_for_nothing():
 
             async def body() -> None:
                 async with places.place() as place:
-                    assert place.size == FIRST_BYTES
+                    assert place.size == PIECE
                     await ready.wait()
 
             for _ in range(1000):
@@ -108,10 +111,11 @@ def test_the_oldest_body_goes_on_where_all_memory_is_used():
 
         async def body(name: str, begun: asyncio.Event, release: asyncio.Event) -> None:
             async with places.place() as place:
-                await place.grow(BOUND // 3)
+                place.hold(BOUND // 3)
                 begun.set()
                 await release.wait()
-                await place.grow(BODY)
+                if not place.hold(BODY):
+                    await place.room()
                 told.append(name)
 
         release, tasks = asyncio.Event(), []
@@ -130,7 +134,7 @@ def test_the_oldest_body_goes_on_where_all_memory_is_used():
 def test_a_body_that_fails_in_the_middle_gives_its_memory_back():
     async def body(places: InFlight) -> None:
         async with places.place() as place:
-            await place.grow(BODY)
+            place.hold(BODY)
             raise ConnectionError
 
     async def run() -> int:
