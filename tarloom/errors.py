@@ -19,8 +19,9 @@ TarloomError
 Every message says what happened, where (shard, key, row or URL) and what to do.
 """
 
+from copy import copy
 from functools import partial
-from typing import Final
+from typing import Final, Self
 
 
 class TarloomError(Exception):
@@ -86,6 +87,10 @@ class RowError(TarloomError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(type(self), self.name, self.reason, transient=self.transient), ()
+
+    def alone(self) -> Self:
+        """The same without its traceback, to be kept: tracebacks keep what their frames held, such as whole bodies."""
+        return copy(self)
 
 
 class FetchError(RowError):

@@ -91,7 +91,7 @@ class ShardPacker:
         try:
             fetched = await self._fetcher.fetch(row)
         except RowError as error:
-            return RowResult(row=row, error=error)
+            return RowResult(row=row, error=error.alone())
         by_content = self._config.lists.key_from == "content"
         kept = replace(fetched, data=b"", key=hashed_key(fetched.data) if by_content else None)
         self._count_bodies(+1)
@@ -99,7 +99,7 @@ class ShardPacker:
             work = asyncio.get_running_loop().run_in_executor(self._pool, self._picture, row, fetched.data)
             picture, digest = await work
         except RowError as error:
-            return RowResult(row=row, fetched=kept, error=error)
+            return RowResult(row=row, fetched=kept, error=error.alone())
         finally:
             self._count_bodies(-1)
         return RowResult(row=row, fetched=kept, picture=picture, digest=digest)
