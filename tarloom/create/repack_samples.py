@@ -72,7 +72,7 @@ class Carrier:
         try:
             picture = self.process(bytes(data), self.images)
         except ImageError as error:
-            return Carried(members={}, error=error)
+            return Carried(members={}, error=error.alone())
         kept = {name: member for name, member in members.items() if name != extension}
         kept[self.images.encode_format] = picture.data
         changed = picture.data != data
