@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ class Measured:
     """One run of the program."""
 
     seconds: float
+    cpu: float
+    """Seconds of CPU of all its processes."""
     peak: float
     """Megabytes of all its processes."""
     rows: int
@@ -57,7 +60,7 @@ def main() -> int:
         found = {name: measured(source, Path(folder, name), options.rows, name) for name in options.only}
     expected = {"start": 20_000, "dedup": 20_000}
     for name, one in found.items():
-        print(f"{name:6} {one.rows:>12,} rows {one.seconds:8.1f} s {one.peak:8.0f} MB")
+        print(f"{name:6} {one.rows:>12,} rows {one.seconds:8.1f} s, {one.cpu:8.1f} s of CPU {one.peak:8.0f} MB")
     if options.json:
         print(json.dumps({name: vars(one) for name, one in found.items()}))
     total = options.rows * options.files
@@ -101,7 +104,7 @@ def measured(source: Path, output: Path, rows: int, name: str) -> Measured:
     }
     command = [sys.executable, str(PROGRAM), "--source", str(source), "--output", str(output), "--json"]
     command += ["--caption-col", "caption", "--save-additional-columns", "md5", "--output-format", "dummy"]
-    started, peak = time.monotonic(), 0
+    started, before, peak = time.monotonic(), cpu_of_ended(), 0
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen([*command, *chosen[name]], stdout=told, stderr=subprocess.STDOUT)
         while process.poll() is None:
@@ -112,7 +115,14 @@ def measured(source: Path, output: Path, rows: int, name: str) -> Measured:
     if process.returncode:
         sys.exit(f"{name} failed: {lines[-10:]}")
     facts = json.loads(lines[-1])
-    return Measured(seconds=time.monotonic() - started, peak=peak / 1e6, rows=facts["rows"])
+    cpu = cpu_of_ended() - before
+    return Measured(seconds=time.monotonic() - started, cpu=cpu, peak=peak / 1e6, rows=facts["rows"])
+
+
+def cpu_of_ended() -> float:
+    """Seconds of CPU that ended child processes, and theirs, have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def tree(root: int) -> set[int]:

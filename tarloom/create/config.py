@@ -154,7 +154,7 @@ class CreateConfig:
     source: str
     """A folder of pictures (with .txt, .cls and .json beside them), or a URL list: txt, csv, tsv, json, jsonl (each
     also .gz or .zst) or parquet; or shards to repack (docs/format.md); a file, a folder of them or a glob; local or
-    s3://, gs://, az://."""
+    s3://, gs://, az://, hf://; one list also http(s)://."""
     output: str
     """The folder for the shards, local or s3://, gs://, az://. A run that was interrupted goes on where it stopped."""
     downloader: Literal["tarloom", "img2dataset"] = "tarloom"
