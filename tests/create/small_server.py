@@ -1,5 +1,6 @@
 """A web server of a few lines, in threads: what it answers is a function of the path, and it remembers who asked."""
 
+import ssl
 import threading
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ class Reply:
 class SmallServer:
     """The server, for as long as a `with` block lasts."""
 
-    def __init__(self, reply: Callable[[str], Reply]) -> None:
+    def __init__(self, reply: Callable[[str], Reply], *, tls: ssl.SSLContext | None = None) -> None:
         self.requests: Counter[str] = Counter()
         """How often each path was asked for."""
         self.times: list[float] = []
@@ -31,12 +32,15 @@ class SmallServer:
         self.headers: list[dict[str, str]] = []
         self.connections = 0
         self._reply = reply
+        self._tls = tls
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def __enter__(self) -> Self:
         self._server = _Server(("127.0.0.1", 0), self._handler())
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -79,3 +83,6 @@ class SmallServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
+
+    def handle_error(self, *args: object) -> None:
+        """A client that hangs up is none of ours."""

@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Self
@@ -17,6 +21,7 @@ from tarloom.create.rows import Row
 from tarloom.errors import FetchError, UsageError
 from tests.create.small_server import Reply, SmallServer
 from tests.create.test_shared import NameServer
+from tests.source_tree import ROOT
 
 PICTURE = b"\xff\xd8\xff\xe0 nearly"
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -29,6 +34,8 @@ class Proxy:
         self.asked: list[str] = []
         """Request lines."""
         self.credentials: list[str] = []
+        self.tunnels = False
+        """Whether it lets TLS through."""
         self._server = server
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -65,7 +72,7 @@ class Proxy:
                 self.asked.append(line)
                 self.credentials += [header for header in headers if header.startswith("Proxy-Authorization")]
                 if line.startswith("CONNECT"):
-                    writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    await self._tunnel(reader, writer)
                     break
                 path = "/" + line.split()[1].split("/", 3)[3]
                 up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
@@ -74,6 +81,21 @@ class Proxy:
                 up_writer.close()
                 break
         writer.close()
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.tunnels:
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(_pass_on(reader, up_writer), _pass_on(up_reader, writer))
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 @pytest.fixture
@@ -203,6 +225,32 @@ def test_a_proxy_that_refuses_or_is_not_there_has_a_name(proxy, monkeypatch):
     assert fetch("http://public.test/x.jpg") == "proxy"
     monkeypatch.setenv("http_proxy", "http://no-such-proxy.invalid")
     assert fetch("http://public.test/x.jpg") == "proxy"
+
+
+PROGRAM = """
+import sys
+from tests.create.test_proxies import fetch
+print([fetch(url, allow_private=("127.0.0.0/8",)) for url in sys.argv[1:]])
+"""
+
+
+def test_tls_is_checked_end_to_end_directly_and_through_the_proxy(proxy, tmp_path):
+    """In a process of its own, which trusts a certificate of public.test."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    names = ("-subj", "/CN=public.test", "-addext", "subjectAltName=DNS:public.test,IP:127.0.0.1")
+    kind = ("-x509", "-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    command = ["openssl", "req", *kind, *names, "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with SmallServer(lambda path: Reply(PICTURE), tls=context) as secure:
+        proxy._server, proxy.tunnels = secure, True
+        direct = f"https://127.0.0.1:{secure.port}/x.jpg"
+        program = [sys.executable, "-c", PROGRAM, "https://public.test/x.jpg", "https://other.test/x.jpg", direct]
+        environment = os.environ | {"SSL_CERT_FILE": str(certificate), "no_proxy": "127.0.0.1"}
+        ended = subprocess.run(program, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout == f"{[PICTURE, 'tls', PICTURE]}\n", ended.stderr
+    assert proxy.asked == ["CONNECT public.test:443 HTTP/1.1", "CONNECT other.test:443 HTTP/1.1"]
 
 
 @pytest.mark.parametrize("text", ["socks5://h:1", "http://", "http://[", "ftp://h"])
