@@ -1,4 +1,4 @@
-"""CSV and TSV lists: columns by their names in the first line, all text.
+"""CSV and TSV lists: columns by their names in the first line, additional ones of the types in csv_types.py.
 
 Quoted values may hold separators and line ends. A line with too few or too many values is one row that fails
 (bad_row), and so is one with a value of more than 128 KiB; where a quote that is never closed has swallowed further
@@ -10,11 +10,13 @@ import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
 from tarloom.create.boxes import BOXES
 from tarloom.create.config import ListOptions
+from tarloom.create.csv_types import TEXT, ColumnTypes, converted
 from tarloom.create.inputs import InputFile
 from tarloom.create.list_reader import BATCH_ROWS, ListReader, sound
 from tarloom.errors import UsageError
@@ -31,19 +33,32 @@ class CsvReader(ListReader):
         self.separator = separator
 
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
-        rows = sum(1 for file in files for _ in self._records(file)) - len(files)
-        return rows, pa.schema([(name, BOXES if name == self.bbox else pa.string()) for name in self.additional])
+        types, rows = ColumnTypes(set(self.additional) - {self.bbox, *self.texts.values()}), 0
+        for file in files:
+            for columns, batch in self._batches(file):
+                rows += len(batch)
+                types.see(columns)
+        found = types.found()
+        return rows, pa.schema(
+            [(name, BOXES if name == self.bbox else found.get(name, TEXT)) for name in self.additional]
+        )
 
     def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:
+        types = {field.name: field.type for field in additional if field.name != self.bbox}
+        for columns, batch in self._batches(file):
+            table = pa.table({name: converted(texts, types.get(name, TEXT)) for name, texts in columns.items()})
+            yield self._finished(table, [place for place, record in enumerate(batch) if record is None])
+
+    def _batches(self, file: InputFile) -> Iterator[tuple[dict[str, "pa.Array[Any]"], list[Record]]]:
+        """The wanted columns as texts, and the rows that they are of."""
         records = self._records(file)
         header = next(records) or []
         places = {name: header.index(name) for name in self.names}
         while batch := list(islice(records, BATCH_ROWS)):
-            columns = {
-                name: pa.array([record and record[place] for record in batch], pa.string())
-                for name, place in places.items()
-            }
-            yield self._finished(pa.table(columns), [place for place, record in enumerate(batch) if record is None])
+            yield (
+                {name: pa.array([row and row[place] for row in batch], TEXT) for name, place in places.items()},
+                batch,
+            )
 
     def _records(self, file: InputFile) -> Iterator[Record]:
         """The first line, which has the wanted columns, and then the rows."""

@@ -56,7 +56,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def write_list(path: Path, server: str, names: list[str]) -> None:
-    """A parquet list: link, text, score, n, tags; sums and boxes of the pictures."""
+    """A list as csv (link, text, score, n) and as parquet (also tags, and sums and boxes of the pictures)."""
     urls = [f"{server}/pictures/{name}" for name in names] + [f"{server}/trouble/{name}.jpg" for name in TROUBLES]
     urls += [f"{server}/moved/pictures/0001.jpg", *ELSEWHERE]
     rows = range(len(urls))
@@ -71,4 +71,6 @@ def write_list(path: Path, server: str, names: list[str]) -> None:
     }
     first = hashlib.md5((ROOT / "source_data" / "pictures" / "0001.jpg").read_bytes()).hexdigest()
     columns["sum"][names.index("0001.jpg")] = first
-    pq.write_table(pa.table(columns), path)
+    table = pa.table(columns)
+    pq.write_table(table, path.with_suffix(".parquet"))
+    table.select(["link", "text", "score", "n"]).to_pandas().to_csv(path.with_suffix(".csv"), index=False)

@@ -38,7 +38,10 @@ WORDS = {
 RUNS = {
     "webdataset": {},
     "files, as they came": {"output_format": "files", "disable_all_reencoding": True, "compute_hash": "sha512"},
-    "parquet of png": {"output_format": "parquet", "encode_format": "png", "encode_quality": 5},
+    "csv to parquet of png": {
+        "output_format": "parquet", "encode_format": "png", "encode_quality": 5,
+        "input_format": "csv", "save_additional_columns": '["score","n"]',
+    },
     "hashes": {
         "verify_hash": '["sum","md5"]', "compute_hash": "md5", "bbox_col": "boxes", "extract_exif": False,
         "caption_col": None, "save_additional_columns": '["n"]',
@@ -85,8 +88,9 @@ def pair(request, url_list, tmp_path_factory) -> Pair:
         "ours": [sys.executable, ROOT / "create" / "create_webdataset.py", "--allow-private", "127.0.0.0/8"],
     }
     for who, program in programs.items():
-        chosen = {"url_list": url_list, "output_folder": folder / who, "output_format": "webdataset"} | WORDS
+        chosen = {"url_list": None, "output_folder": folder / who, "output_format": "webdataset"} | WORDS
         chosen |= RUNS[request.param]
+        chosen["url_list"] = url_list.with_suffix(f".{chosen['input_format']}")
         words = [w for name, value in chosen.items() if value is not None for w in (f"--{name}", str(value))]
         run_python(*program, *words, NO_ALBUMENTATIONS_UPDATE="1")
     return Pair(folder / "theirs", folder / "ours", RUNS[request.param])

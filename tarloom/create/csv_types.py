@@ -1,0 +1,58 @@
+"""Types of the columns of csv and tsv files: whole numbers, numbers or truth values where all values are, else text.
+
+They are img2dataset's types, but that numbers with leading zeros stay text (they are names, and would lose the zeros),
+and so do dates (for which a sample's json has no form). All values count, not only those of the first rows.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ABSENT = pa.array(["", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"])
+"""What stands for null among values that are no text."""
+LEADING_ZERO = r"^[+-]?0[0-9xX]"
+TEXT = pa.string()
+
+
+class ColumnTypes:
+    """Sees all values of some columns, and knows then of which types they are."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._possible: dict[str, list[pa.DataType]] = {name: [pa.int64(), pa.bool_(), pa.float64()] for name in names}
+        self._seen: set[str] = set()
+        """Columns that have a value."""
+
+    def see(self, columns: Mapping[str, "pa.Array[Any]"]) -> None:
+        """The texts of some rows, by the column's name."""
+        for name, possible in self._possible.items():
+            values = _present(columns[name])
+            self._possible[name] = [kind for kind in possible if _fits(values, kind)]
+            if values.null_count < len(values):
+                self._seen.add(name)
+
+    def found(self) -> dict[str, pa.DataType]:
+        """Types by name; a column without any value is text."""
+        return {name: [*(kinds if name in self._seen else []), TEXT][0] for name, kinds in self._possible.items()}
+
+
+def converted(texts: "pa.Array[Any]", kind: pa.DataType) -> "pa.Array[Any]":
+    """Texts as values of the type that `found` says."""
+    return texts if kind == TEXT else pc.cast(_present(texts), kind)
+
+
+def _present(texts: "pa.Array[Any]") -> "pa.Array[Any]":
+    trimmed = pc.utf8_trim_whitespace(texts)
+    present: pa.Array[Any] = pc.if_else(pc.is_in(trimmed, ABSENT), pa.scalar(None, TEXT), trimmed)
+    return present
+
+
+def _fits(values: "pa.Array[Any]", kind: pa.DataType) -> bool:
+    if pc.any(pc.match_substring_regex(values, LEADING_ZERO)).as_py():
+        return False
+    try:
+        pc.cast(values, kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
