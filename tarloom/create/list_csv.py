@@ -33,9 +33,10 @@ class CsvReader(ListReader):
         self.separator = separator
 
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
-        types, rows = ColumnTypes(set(self.additional) - {self.bbox, *self.texts.values()}), 0
+        typed = [name for name in self.additional if name not in (self.bbox, *self.texts.values())]
+        types, rows = ColumnTypes(typed), 0
         for file in files:
-            for columns, batch in self._batches(file):
+            for columns, batch in self._batches(file, typed):
                 rows += len(batch)
                 types.see(columns)
         found = types.found()
@@ -45,20 +46,20 @@ class CsvReader(ListReader):
 
     def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:
         types = {field.name: field.type for field in additional if field.name != self.bbox}
-        for columns, batch in self._batches(file):
+        for columns, batch in self._batches(file, self.names):
             table = pa.table({name: converted(texts, types.get(name, TEXT)) for name, texts in columns.items()})
             yield self._finished(table, [place for place, record in enumerate(batch) if record is None])
 
-    def _batches(self, file: InputFile) -> Iterator[tuple[dict[str, "pa.Array[Any]"], list[Record]]]:
-        """The wanted columns as texts, and the rows that they are of."""
+    def _batches(
+        self, file: InputFile, names: Sequence[str]
+    ) -> Iterator[tuple[dict[str, "pa.Array[Any]"], list[Record]]]:
+        """Columns as texts, and the rows that they are of."""
         records = self._records(file)
         header = next(records) or []
-        places = {name: header.index(name) for name in self.names}
+        places = {name: header.index(name) for name in names}
         while batch := list(islice(records, BATCH_ROWS)):
-            yield (
-                {name: pa.array([row and row[place] for row in batch], TEXT) for name, place in places.items()},
-                batch,
-            )
+            texts = {name: pa.array([row and row[place] for row in batch], TEXT) for name, place in places.items()}
+            yield texts, batch
 
     def _records(self, file: InputFile) -> Iterator[Record]:
         """The first line, which has the wanted columns, and then the rows."""
