@@ -7,7 +7,7 @@ a host and kept for a day.
 import json
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from yarl import URL
 
@@ -23,10 +23,13 @@ PRODUCT = "tarloom"
 HOME = "https://pypi.org/project/tarloom/"
 KEPT_SECONDS = 24 * 3600.0
 KEPT_FAILED_SECONDS = 300.0
+KEPT_RULES = 200_000
+"""Of all hosts together; those of the hosts that were asked first are forgotten."""
 _VALUED = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 """Directives of X-Robots-Tag that have a colon of their own."""
 _TOKEN = re.compile(r"\s*([^\s:,]+)\s*:(.*)", re.DOTALL)
 
+Rules = TypeVar("Rules")
 Ask = Callable[[URL], Awaitable[Answer]]
 """Gets a small file, redirects followed. Raises FetchError."""
 
@@ -38,8 +41,8 @@ class Consent:
         self._ask = ask
         self._token = (options.user_agent_token or PRODUCT).lower()
         self._forbidding = {directive.strip().lower() for directive in options.disallowed_header_directives}
-        self._robots = Shared(self._load_robots) if options.robots_txt else None
-        self._reservations = Shared(self._load_reservations) if options.tdm_reservation else None
+        self._robots = _shared(self._load_robots, _rules_in_robots) if options.robots_txt else None
+        self._reservations = _shared(self._load_reservations, len) if options.tdm_reservation else None
 
     async def check_of(self, url: URL) -> Check:
         """What to hold against the headers of this URL's answer. Raises FetchError where it may not be asked for."""
@@ -91,6 +94,16 @@ class Consent:
         except FetchError as error:
             return [], KEPT_FAILED_SECONDS if error.transient else KEPT_SECONDS
         return parse_reservations(answer.body), KEPT_SECONDS
+
+
+def _shared(
+    load: Callable[[Origin], Awaitable[tuple[Rules, float]]], count: Callable[[Rules], int]
+) -> Shared[Origin, Rules]:
+    return Shared(load, weigh=lambda rules: 1 + count(rules), weight_at_most=KEPT_RULES)
+
+
+def _rules_in_robots(robots: Robots | FetchError) -> int:
+    return 0 if isinstance(robots, FetchError) else len(robots.rules)
 
 
 def honest_user_agent(user_agent: str, token: str | None) -> str:

@@ -11,6 +11,7 @@ from tarloom.create.shared import Shared
 
 KEPT_SECONDS = 300.0
 KEPT_FAILED_SECONDS = 30.0
+KEPT_AT_MOST = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +25,7 @@ class SharedLookups(AbstractResolver):
 
     def __init__(self, resolver: AbstractResolver, clock: Callable[[], float] = time.monotonic) -> None:
         self._resolver = resolver
-        self._answers = Shared(self._look_up, clock=clock)
+        self._answers = Shared(self._look_up, weigh=lambda _: 1, weight_at_most=KEPT_AT_MOST, clock=clock)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

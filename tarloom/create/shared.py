@@ -8,16 +8,22 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-KEPT_AT_MOST = 20_000
-
 
 class Shared(Generic[Key, Value]):
     """Values by key, each had from `load`, which also says how many seconds it holds. Belongs to one event loop."""
 
     def __init__(
-        self, load: Callable[[Key], Awaitable[tuple[Value, float]]], *, clock: Callable[[], float] = time.monotonic
+        self,
+        load: Callable[[Key], Awaitable[tuple[Value, float]]],
+        *,
+        weigh: Callable[[Value], int],
+        weight_at_most: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """weigh: how much room a value takes. Of more than `weight_at_most` together, the oldest are forgotten."""
         self._load = load
+        self._weigh = weigh
+        self._left = weight_at_most
         self._clock = clock
         self._kept: dict[Key, tuple[Value, float]] = {}
         self._under_way: dict[Key, asyncio.Task[Value]] = {}
@@ -40,7 +46,14 @@ class Shared(Generic[Key, Value]):
 
     async def _keep(self, key: Key) -> Value:
         value, seconds = await self._load(key)
-        while len(self._kept) >= KEPT_AT_MOST:
-            del self._kept[next(iter(self._kept))]
+        self._forget(key)
+        self._left -= self._weigh(value)
         self._kept[key] = value, self._clock() + seconds
+        while self._left < 0:
+            self._forget(next(iter(self._kept)))
         return value
+
+    def _forget(self, key: Key) -> None:
+        if key in self._kept:
+            value, _ = self._kept.pop(key)
+            self._left += self._weigh(value)

@@ -5,9 +5,11 @@ import socket
 
 import pytest
 from aiohttp.abc import AbstractResolver
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tarloom.create.lookups import KEPT_FAILED_SECONDS, KEPT_SECONDS, SharedLookups
-from tarloom.create.shared import KEPT_AT_MOST, Shared
+from tarloom.create.shared import Shared
 from tests.create.test_hosts import Clock
 
 
@@ -88,24 +90,34 @@ def test_a_failure_to_load_reaches_all_who_wait_and_is_not_kept():
                 raise ConnectionError(key)
             return f"{key} {loads}", 60
 
-        shared = Shared(load)
+        shared = Shared(load, weigh=len, weight_at_most=10)
         failed = await asyncio.gather(shared.get("a"), shared.get("a"), return_exceptions=True)
         return [*map(repr, failed), await shared.get("a"), await shared.get("a")]
 
     assert asyncio.run(run()) == ["ConnectionError('a')", "ConnectionError('a')", "a 2", "a 2"]
 
 
-def test_no_more_is_kept_than_there_is_room_for():
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 12)), max_size=40))
+def test_no_more_is_kept_than_there_is_room_for(asked):
+    """Each key's value weighs what was last asked for; too heavy ones are not kept at all."""
+    weights: dict[int, int] = {}
+
     async def load(key: int) -> tuple[int, float]:
-        return key, 60
+        return weights[key], 10
 
-    async def run() -> int:
-        shared = Shared(load)
-        for key in range(KEPT_AT_MOST + 10):
-            await shared._keep(key)
-        return len(shared._kept)
+    async def run() -> None:
+        clock = Clock()
+        shared = Shared(load, weigh=lambda weight: weight, weight_at_most=10, clock=clock)
+        for key, weight in asked:
+            weights[key] = weight
+            clock.now += 4
+            assert await shared.get(key) <= 12
+            kept = {key: value for key, (value, _) in shared._kept.items()}
+            assert sum(kept.values()) <= 10
+            assert shared._left == 10 - sum(kept.values())
+            assert key in kept or weights[key] > 10
 
-    assert asyncio.run(run()) == KEPT_AT_MOST
+    asyncio.run(run())
 
 
 def test_closing_leaves_what_is_under_way():
