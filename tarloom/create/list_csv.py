@@ -58,8 +58,7 @@ class CsvReader(ListReader):
         header = next(records) or []
         places = {name: header.index(name) for name in names}
         while batch := list(islice(records, BATCH_ROWS)):
-            texts = {name: pa.array([row and row[place] for row in batch], TEXT) for name, place in places.items()}
-            yield texts, batch
+            yield {name: _texts([row and row[place] for row in batch]) for name, place in places.items()}, batch
 
     def _records(self, file: InputFile) -> Iterator[Record]:
         """The first line, which has the wanted columns, and then the rows."""
@@ -71,6 +70,10 @@ class CsvReader(ListReader):
             self._check_columns(file, header)
             yield header
             yield from records(lines, len(header), self.separator)
+
+
+def _texts(values: list[str | None]) -> "pa.Array[Any]":
+    return pa.array(values, TEXT)
 
 
 def records(lines: Iterator[str], width: int, separator: str) -> Iterator[Record]:
