@@ -12,6 +12,8 @@ CODINGS = frozenset({"br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "x-c
 """Registered ones that are not undone. Other words mean nothing, and the body is taken as it is."""
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 PIECE = 64 << 10
+UNFOLDING = 100
+"""Times what came: no picture unfolds to more, and bombs, which reach a thousand, would keep a worker busy for long."""
 _PARTS = 256
 """Parts of a gzip stream, each a stream of its own; more are no picture but an attack."""
 
@@ -30,10 +32,15 @@ class Decoder:
         self._rest = b""
         """What came and has not unfolded yet."""
         self._parts = 1
+        self._came = self._unfolded = 0
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """What a piece of the body unfolds to, a little at a time. Raises zlib.error."""
+        """What a piece of the body unfolds to, a little at a time. Raises zlib.error, and FetchError too_large."""
+        self._came += len(data)
         while piece := self.feed(data, PIECE):
+            self._unfolded += len(piece)
+            if self._unfolded > UNFOLDING * (self._came + PIECE):
+                raise FetchError("too_large", f"the body unfolds to more than {UNFOLDING} times its bytes")
             yield piece
             data = b""
 
