@@ -58,7 +58,7 @@ class CsvReader(ListReader):
         header = next(records) or []
         places = {name: header.index(name) for name in names}
         while batch := list(islice(records, BATCH_ROWS)):
-            yield {name: _texts([row and row[place] for row in batch]) for name, place in places.items()}, batch
+            yield {name: _texts(batch, place) for name, place in places.items()}, batch
 
     def _records(self, file: InputFile) -> Iterator[Record]:
         """The first line, which has the wanted columns, and then the rows."""
@@ -72,8 +72,8 @@ class CsvReader(ListReader):
             yield from records(lines, len(header), self.separator)
 
 
-def _texts(values: list[str | None]) -> "pa.Array[Any]":
-    return pa.array(values, TEXT)
+def _texts(batch: Sequence[Record], place: int) -> "pa.Array[Any]":
+    return pa.array([None if row is None else row[place] for row in batch], TEXT)
 
 
 def records(lines: Iterator[str], width: int, separator: str) -> Iterator[Record]:
