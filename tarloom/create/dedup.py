@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from tarloom.create.columns import failed
 from tarloom.create.inputs import InputFile
 from tarloom.create.lists import UrlLists
-from tarloom.errors import FetchError
+from tarloom.errors import FetchError, StorageError
 from tarloom.format.layout import DUPLICATES, DUPLICATES_SOURCE
 from tarloom.format.storage import Storage
 
@@ -63,16 +63,23 @@ class DedupedLists:
         if entry is None:
             return None
         file = InputFile(storage=self._output, entry=entry)
-        with pq.ParquetFile(file.open_raw()) as table:
-            made_for = (table.metadata.metadata or {}).get(DUPLICATES_SOURCE.encode())
+        try:
+            with pq.ParquetFile(file.open_raw()) as table:
+                made_for = (table.metadata.metadata or {}).get(DUPLICATES_SOURCE.encode())
+        except (pa.ArrowException, OSError):  # damaged: it is made anew
+            return None
         return file if made_for == self._identity().encode() else None
 
     def _found(self) -> InputFile:
         """Search, and keep what was found."""
-        with tempfile.TemporaryDirectory(prefix="tarloom-") as folder:
-            spool = _Spool(Path(folder))
-            rows = spool.take(table.column("url") for table in self._lists.urls())
-            later = spool.later_rows(rows)
+        try:
+            with tempfile.TemporaryDirectory(prefix="tarloom-") as folder:
+                spool = _Spool(Path(folder))
+                rows = spool.take(table.column("url") for table in self._lists.urls())
+                later = spool.later_rows(rows)
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise StorageError(f"{where}: {error.strerror or error}; free space there, or set TMPDIR") from error
         schema = pa.schema([("row", pa.int64())], metadata={DUPLICATES_SOURCE: self._identity()})
         options: Any = {"row": "DELTA_BINARY_PACKED"}
         with (

@@ -89,3 +89,11 @@ def test_what_was_found_for_another_list_is_not_believed(tmp_path):
     assert found_from(tmp_path / "urls.txt", tmp_path / "out") == [1]
     write_list(tmp_path / "urls.txt", ["http://a", "http://b", "http://a"])
     assert found_from(tmp_path / "urls.txt", tmp_path / "out") == [2]
+
+
+def test_a_damaged_file_is_made_anew(tmp_path):
+    write_list(tmp_path / "urls.txt", ["http://a", "http://a"])
+    (tmp_path / "out" / DUPLICATES).parent.mkdir(parents=True)
+    (tmp_path / "out" / DUPLICATES).write_bytes(b"nonsense")
+    assert found_from(tmp_path / "urls.txt", tmp_path / "out") == [1]
+    assert found_from(tmp_path / "urls.txt", tmp_path / "out") == [1]

@@ -19,7 +19,7 @@ from tarloom.create.list_csv import records
 from tarloom.create.sources import open_source
 from tarloom.errors import UsageError
 from tarloom.format.storage import Entry, open_storage
-from tests.create.helpers import create, rows
+from tests.create.helpers import contents, create, rows
 
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
@@ -182,3 +182,17 @@ def test_a_column_that_is_not_there_is_refused(tmp_path, kind, options):
     write(tmp_path / f"list.{kind}", kind)
     with pytest.raises(UsageError, match="no column 'no'"):
         read(tmp_path / f"list.{kind}", **options)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_run_with_boxes_and_hashes_can_be_resumed(photo_server, tmp_path, kind):
+    write(tmp_path / f"list.{kind}", kind)
+    options = {"bbox_col": "faces", "verify_hash": ("hash", "sha256"), "number_sample_per_shard": 4}
+    create(tmp_path / f"list.{kind}", tmp_path / "out", **options)
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / "00001_stats.json").unlink()
+    create(tmp_path / f"list.{kind}", tmp_path / "out", **options)
+    assert contents(tmp_path / "out") == before
+    errors = [row["error"] for shard in ("00000", "00001") for row in rows(tmp_path / "out", shard)]
+    assert errors == ["bad_url", "bad_url", "bad_url", "hash_mismatch", "hash_mismatch", "bad_bbox"]
+    assert rows(tmp_path / "out")[0]["faces"] == GOOD_BOXES[0]
