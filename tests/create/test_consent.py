@@ -12,6 +12,7 @@ from tarloom.create.consent import directives_for, honest_user_agent, is_reserve
 from tarloom.create.fetch import WebFetcher
 from tarloom.create.rows import Row
 from tarloom.errors import FetchError
+from tests.create.helpers import create, encoded, photo, rows, write_list
 from tests.create.small_server import Reply, SmallServer
 
 PICTURE = b"\xff\xd8\xff\xe0 nearly"
@@ -195,3 +196,21 @@ def test_the_run_says_who_it_is():
     assert first == "tarloom/0.9"
     assert second == honest_user_agent("tarloom/0.9", "mybot")
     assert second.startswith("tarloom/0.9 (compatible; mybot; +http")
+
+
+def test_a_run_leaves_out_what_its_owners_do_not_want(tmp_path):
+    """From the options of a run to its metadata."""
+    page = Reply(encoded(photo(64, 64)))
+    replies = {
+        "/robots.txt": Reply(b"user-agent: mybot\ndisallow: /no"),
+        "/tagged": Reply(headers=[("X-Robots-Tag", "noai")]),
+    }
+    with SmallServer(lambda path: replies.get(path, page)) as server:
+        source = write_list(tmp_path / "urls.txt", [server.url(path) for path in ("/yes", "/no", "/tagged")])
+        create(source, tmp_path / "out", robots_txt=True, user_agent_token="mybot")
+    found = [(row["status"], row["error"], row["error_message"]) for row in rows(tmp_path / "out")]
+    assert found == [
+        ("success", None, None),
+        ("failed_to_download", "opted_out", "opted_out: robots.txt disallows it"),
+        ("failed_to_download", "opted_out", "opted_out: X-Robots-Tag says noai"),
+    ]
