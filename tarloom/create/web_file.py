@@ -40,9 +40,16 @@ class WebFile(ReadOnlyStorage):
     """The folder of one file on a web server."""
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise UsageError(f"{address}: no address ({error})") from error
         if not parts.hostname:
             raise UsageError(f"{address}: the address has no host")
+        if parts.username is not None:
+            raise UsageError(
+                f"{parts.hostname}: an address with a password is not fetched; use a signed one, or a file"
+            )
         self._address = urlunsplit(parts._replace(fragment=""))
         self.name = unquote(parts.path).rpartition("/")[2]
         self._spool: Path | None = None

@@ -162,3 +162,10 @@ def test_the_hub_is_only_read_from(server):
 def test_an_output_cannot_lie_on_a_web_server(server, tmp_path):
     with pytest.raises(UsageError, match="unknown scheme 'http'"):
         create(f"{server.url}/list.csv", f"{server.url}/shards")
+
+
+@pytest.mark.parametrize("address", ["http://", "http://[::1/list.csv", "https://user:secret@example.org/list.csv"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(UsageError, match="address") as caught:
+        source_of(address)
+    assert "secret" not in str(caught.value)
