@@ -4,11 +4,13 @@ are loaded where it is opened, not where runs are planned."""
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from multiprocessing import parent_process
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
+from tarloom.create.lean import do_without_pandas
 from tarloom.engines.base import Report
 from tarloom.format.storage import Storage
 
@@ -41,6 +43,8 @@ class PackerDescription:
     """Of the metadata."""
     folder: Storage | None
     """Where the pictures lie; None for URLs."""
+    modules: ClassVar = ("tarloom.create.pack",)
+    """What the worker is made of: engines may load it once for all their workers."""
 
     def __call__(self) -> Callable[[ShardTask], Report]:
         if self.config.downloader == "img2dataset":
@@ -49,4 +53,6 @@ class PackerDescription:
             return Img2datasetPacker(self)
         from tarloom.create.pack import ShardPacker
 
+        if parent_process() is not None:
+            do_without_pandas()
         return ShardPacker(self)

@@ -1,13 +1,15 @@
-"""Work on this machine: in this process with one worker, in spawned processes with more.
+"""Work on this machine: in this process with one worker, in processes of their own with more.
 
-Worker processes do not outlive this one, however it ends, and a worker that dies is replaced.
+They are forked from a server process that has nothing but the worker's modules loaded: these are loaded once, whatever
+the number of workers, and no thread or lock of this process is copied. Worker processes do not outlive this one,
+however it ends, and a worker that dies is replaced.
 """
 
 import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
@@ -27,6 +29,7 @@ class LocalEngine:
             raise UsageError(f"the number of workers must be at least 1, not {workers}")
         self.workers = workers
         self._threads = max(1, (os.cpu_count() or 1) // workers)
+        """Each worker's share of the CPUs, told to the numeric libraries unless the user has told them otherwise."""
 
     def map(
         self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
@@ -72,12 +75,15 @@ def _raise_fatal(reply: Reply) -> None:
 
 
 class _ProcessSeat:
-    """A spawned process with one worker, at the other end of a pipe."""
+    """A process with one worker, at the other end of a pipe."""
 
     def __init__(self, opener: Opener[Any, Any], threads: int) -> None:
-        context = get_context("spawn")
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["__main__", *getattr(opener, "modules", ())])  # of use until the server runs
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, opener, threads), daemon=True)
+        # The server keeps the environment that it was started with.
+        arguments = (theirs, opener, {"OMP_NUM_THREADS": str(threads), **os.environ})
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
         with interrupts_end_here():
             self._process.start()
         theirs.close()
@@ -138,12 +144,12 @@ def _wait(seats: Sequence[_ProcessSeat]) -> list[_ProcessSeat]:
     return [seat for seat in seats if seat.pipe in ready]
 
 
-def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], threads: int) -> None:
-    """The life of a worker process: open, then try items until the pipe closes.
-
-    threads: this worker's share of the CPUs, told to the numeric libraries unless the user has told them otherwise.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+def _serve(
+    pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], environment: Mapping[str, str]
+) -> None:
+    """The life of a worker process: open, then try items until the pipe closes."""
+    os.environ.clear()
+    os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     worker, opened = open_worker(opener)
     pipe.send(opened)
