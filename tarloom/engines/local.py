@@ -144,9 +144,7 @@ def _wait(seats: Sequence[_ProcessSeat]) -> list[_ProcessSeat]:
     return [seat for seat in seats if seat.pipe in ready]
 
 
-def _serve(
-    pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], environment: Mapping[str, str]
-) -> None:
+def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], environment: Mapping[str, str]) -> None:
     """The life of a worker process: open, then try items until the pipe closes."""
     os.environ.clear()
     os.environ.update(environment)
