@@ -1,4 +1,4 @@
-"""One request over HTTP and its answer, and nothing that is tried again or followed. The only file on aiohttp's client.
+"""One request over HTTP and its answer, and nothing that is tried again or followed. Stands on aiohttp's client.
 
 Every connection is opened by the guard's sockets, so it leads to no address that is not public. One deadline covers
 look-up, connection, headers and body. Headers, and what a body may hold, are bounded.
@@ -6,11 +6,9 @@ look-up, connection, headers and body. Headers, and what a body may hold, are bo
 
 import asyncio
 import re
-import resource
 import socket
 import zlib
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -21,23 +19,17 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from tarloom.create.answers import Answers, TooMuch
+from tarloom.create.connections import Connector, OpenSocket, allow_open_files, any_socket, begin_request
 from tarloom.create.encodings import Decoder
-from tarloom.create.guard import LOOKUPS_AT_ONCE, Network, RefusedAddress, Resolver, guarded_socket, is_allowed
-from tarloom.create.in_flight import PIECE, Place
+from tarloom.create.guard import Network, RefusedAddress, Resolver, guarded_socket, is_allowed
+from tarloom.create.in_flight import Place
 from tarloom.create.lookups import SharedLookups
 from tarloom.create.proxies import Proxies
-from tarloom.errors import FetchError, UsageError
+from tarloom.errors import FetchError
 
 __all__ = ["Answer", "Headers", "Lookups", "Transport", "TransportOptions", "Unreachable"]
 
 MAX_HEADER_BYTES = 32 * 1024
-OTHER_FILES = 64
-"""Open files of a worker besides its sockets."""
-IDLE_CONNECTIONS = 512
-"""Kept open for the next request to their host; those that waited longest are closed for new ones."""
-IDLE_SECONDS = 15.0
-MANY = 256
-"""Connections; if there are more, each may receive less ahead."""
 READ_AT_ONCE = 32 << 10
 """Bytes of a body that may wait to be taken; aiohttp stops reading at twice as many."""
 
@@ -84,14 +76,13 @@ class Transport:
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
-        self._guarded_socket = guarded_socket(options.allowed)
 
     async def __aenter__(self) -> Self:
         idle = allow_open_files(self._options.connections)
         self._lookups = self._options.lookups or SharedLookups(Resolver())
-        self._direct = self._session(self._open_socket, idle)
+        self._direct = self._session(guarded_socket(self._options.allowed), idle)
         # Connects to the proxies alone, which are where the user says.
-        self._proxied = self._session(None, idle) if self._options.proxies else None
+        self._proxied = self._session(any_socket, idle) if self._options.proxies else None
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -100,16 +91,14 @@ class Transport:
                 await session.close()
         await self._lookups.close()
 
-    def _session(self, socket_factory: Any, idle: int) -> aiohttp.ClientSession:
-        connector = _Connector(
-            limit=0,
-            keepalive_timeout=IDLE_SECONDS,
-            use_dns_cache=False,
-            resolver=self._lookups,
-            socket_factory=socket_factory,
+    def _session(self, open_socket: OpenSocket, idle: int) -> aiohttp.ClientSession:
+        connector = Connector(
+            open_socket,
+            self._lookups,
+            connections=self._options.connections,
+            idle=idle,
+            protocol=partial(Answers, asyncio.get_running_loop(), self._options.max_bytes),
         )
-        connector.idle_at_most = idle
-        connector.answer_with(partial(Answers, asyncio.get_running_loop(), self._options.max_bytes))
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -125,23 +114,14 @@ class Transport:
             max_field_size=MAX_HEADER_BYTES,
         )
 
-    def _open_socket(self, info: Any) -> socket.socket:
-        opened: socket.socket = self._guarded_socket(info)
-        if self._options.connections > MANY:  # together they could hold more than the memory for bodies
-            opened.setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVBUF, max(PIECE, MANY * 4 * PIECE // self._options.connections)
-            )
-        return opened
-
     async def get(self, url: URL, *, seconds: float, max_bytes: int, place: Place, check: Check) -> Answer:
         """The answer to one GET. Raises FetchError; Unreachable if no connection came about."""
-        phase = _Phase()
-        _phase.set(phase)
+        progress = begin_request()
         try:
             async with asyncio.timeout(seconds):
                 return await self._get(url, max_bytes, place, check)
         except TimeoutError as error:
-            kind = FetchError if phase.connected else Unreachable
+            kind = FetchError if progress.connected else Unreachable
             raise kind("timeout", "not complete within the timeout", transient=True) from error
         except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
             raise name_error(error) from error
@@ -176,51 +156,6 @@ async def _answer(asked: Any, max_bytes: int, place: Place, check: Check) -> Ans
         check(response.status, response.headers)
         body = await _body(response, max_bytes, place) if response.status == 200 else b""
         return Answer(status=response.status, headers=response.headers, body=body)
-
-
-class _Phase:
-    """How far a request got."""
-
-    connected = False
-
-
-_phase: ContextVar[_Phase] = ContextVar("phase")
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Notes that a connection came about, and bounds those that lie idle."""
-
-    idle_at_most = IDLE_CONNECTIONS
-    look_every = 64
-    """Connections given back between two looks at how many lie idle."""
-    _released = 0
-
-    def answer_with(self, protocol: Callable[[], Answers]) -> None:
-        """Let this protocol read what comes on new connections."""
-        self._factory = protocol  # type: ignore[assignment]
-
-    async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
-        connection = await super().connect(*args, **options)
-        _phase.get().connected = True
-        return connection
-
-    def _release(self, key: Any, protocol: Any, **options: Any) -> None:
-        super()._release(key, protocol, **options)
-        if protocol.was_out_of_step:
-            for other, _ in self._conns.pop(key, ()):
-                other.close()
-        self._released += 1
-        if self._released % self.look_every == 0:
-            self._close_idle()
-
-    def _close_idle(self) -> None:
-        """The hosts that were not asked for the longest time come first in aiohttp's table."""
-        surplus = sum(map(len, self._conns.values())) - self.idle_at_most
-        while surplus > 0:
-            oldest = self._conns.pop(next(iter(self._conns)))
-            surplus -= len(oldest)
-            for protocol, _ in oldest:
-                protocol.close()
 
 
 async def _body(response: aiohttp.ClientResponse, max_bytes: int, place: Place) -> bytes:
@@ -258,26 +193,6 @@ def _too_large(max_bytes: int) -> FetchError:
     return FetchError("too_large", f"the body is longer than {max_bytes} bytes")
 
 
-def allow_open_files(downloads: int) -> int:
-    """Make room for the sockets of so many downloads: rows must not fail for a limit of this machine.
-
-    Returns how many idle connections there is room for besides. Raises UsageError where there is too little room.
-    """
-    needed = downloads + LOOKUPS_AT_ONCE + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY != hard < needed:
-        raise UsageError(
-            f"{downloads} downloads at once need {needed} open files, but {hard} are allowed; "
-            "lower thread_count or raise ulimit -n"
-        )
-    wanted = needed + IDLE_CONNECTIONS
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if resource.RLIM_INFINITY != soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted - needed
-
-
 def name_error(error: Exception) -> FetchError:
     """The stable name for what aiohttp raised. Texts hold no address, port or time: they are part of the output."""
     if isinstance(error, RefusedAddress) or isinstance(getattr(error, "os_error", None), RefusedAddress):
@@ -295,12 +210,7 @@ def name_error(error: Exception) -> FetchError:
 
 _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, bool], ...] = (
     ((aiohttp.InvalidURL, UnicodeError), "bad_url", "not a valid URL", False),
-    (
-        (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),
-        "proxy",
-        NO_PROXY,
-        True,
-    ),
+    ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), "proxy", NO_PROXY, True),
     (TooMuch, "too_large", "what came is longer than any body may be", False),
     (
         (aiohttp.ClientPayloadError, zlib.error),

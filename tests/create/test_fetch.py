@@ -95,7 +95,7 @@ def test_a_pause_that_the_server_asks_for_is_kept(photo_server):
 def test_more_downloads_than_open_files_are_refused_and_no_row_fails_for_it():
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 300))\n"
-        "from tarloom.create.transport import allow_open_files\n"
+        "from tarloom.create.connections import allow_open_files\n"
         "allow_open_files(64); assert resource.getrlimit(resource.RLIMIT_NOFILE) == (300, 300)\n"
         "allow_open_files(1000)"
     )
