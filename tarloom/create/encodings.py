@@ -39,7 +39,7 @@ class Decoder:
         self._came += len(data)
         while piece := self.feed(data, PIECE):
             self._unfolded += len(piece)
-            if self._unfolded > UNFOLDING * (self._came + PIECE):
+            if self._unfolded > UNFOLDING * (self._came - len(self._rest) + PIECE):
                 raise FetchError("too_large", f"the body unfolds to more than {UNFOLDING} times its bytes")
             yield piece
             data = b""
