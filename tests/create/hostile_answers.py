@@ -117,6 +117,8 @@ def _floods() -> Iterator[Misbehaviour]:
     yield Misbehaviour("flood-headers", "bad_response", lambda _: _forever(head, b"X-Flood: aaaaaaaa\r\n" * 500))
     yield Misbehaviour("flood-header", "bad_response", lambda _: _forever(head + b"X-Flood: ", b"a" * 10_000))
     yield Misbehaviour("flood-status", "bad_response", lambda _: _forever(head[:-2], b"a" * 10_000))
+    for name, line in (("newlines", b"\r\n"), ("line-feeds", b"\n"), ("returns", b"\r"), ("spaces", b" ")):
+        yield Misbehaviour(f"flood-{name}", "bad_response", lambda _, line=line: _forever(line * 10_000))
     yield Misbehaviour("flood-100", "bad_response", lambda _: _forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100))
     yield Misbehaviour(
         "flood-hints", "bad_response", lambda _: _forever(b"HTTP/1.1 103 Hints\r\nLink: a\r\n\r\n" * 100)
@@ -144,7 +146,9 @@ def _bodies() -> Iterator[Misbehaviour]:
     yield Misbehaviour("huge-chunk-size", "body_cut_short", chunked + b"f" * 30 + b"\r\n" + whole, "close")
     yield Misbehaviour("gzip-in-name-only", None, answer(whole, "Content-Encoding: gzip"))
     yield Misbehaviour("gzip-cut", "body_cut_short", answer(_gzipped(whole)[:-50], "Content-Encoding: gzip"))
-    yield Misbehaviour("gzip-twice", "unknown_encoding", answer(_gzipped(_gzipped(whole)), "Content-Encoding: gzip, gzip"))
+    yield Misbehaviour(
+        "gzip-twice", "unknown_encoding", answer(_gzipped(_gzipped(whole)), "Content-Encoding: gzip, gzip")
+    )
     yield Misbehaviour("encoding-unknown", None, answer(whole, "Content-Encoding: magic"))
     yield Misbehaviour("gzip-sound", None, answer(_gzipped(whole), "Content-Encoding: gzip"))
     yield Misbehaviour("http-1.0", None, b"HTTP/1.0 200 OK\r\n\r\n" + whole, "close")
@@ -212,7 +216,7 @@ def _slow() -> Iterator[Misbehaviour]:
     yield Misbehaviour("drips-headers", "timeout", lambda _: _drip(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"a"))
     yield Misbehaviour("drips-header-lines", "timeout", lambda _: _drip(b"HTTP/1.1 200 OK\r\n", b"X-Slow: a\r\n"))
     yield Misbehaviour("drips-body", "timeout", lambda _: _drip(answer(length=""), b"\xff"))
-    yield Misbehaviour("drips-100", "timeout", lambda _: _drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"))
+    yield Misbehaviour("drips-100", "timeout", lambda _: _drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n", pause=1))
 
 
 def _ends() -> Iterator[Misbehaviour]:
@@ -271,10 +275,10 @@ async def _late_part(first: bytes, *more: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def _drip(first: bytes, more: bytes) -> AsyncIterator[bytes]:
+async def _drip(first: bytes, more: bytes, *, pause: float = 0.1) -> AsyncIterator[bytes]:
     yield first
     while True:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pause)
         yield more
 
 

@@ -10,13 +10,14 @@ path decides what happens, it has ports that misbehave before any path is known:
 import asyncio
 import contextlib
 import json
+import random
 import socket
 import ssl
 import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -27,6 +28,21 @@ from tests.source_tree import ROOT
 PORTS: Final = {"refused": "connect", "backlog": "timeout", "mute": "timeout", "slams": "connect", "tls": "tls"}
 """Ports besides the main one, and the error that rows get there: refused (nobody listens), backlog (listens, but never
 accepts), mute (accepts, but never says a word), slams (resets what it accepts), tls (a certificate nobody trusts)."""
+ELSEWHERE: Final = {
+    "http://10.0.0.1/inside-{}.jpg": "refused_private_address",
+    "http://169.254.169.254/latest/{}": "refused_private_address",
+    "http://[fd00::{}]/x.jpg": "refused_private_address",
+    "file:///etc/passwd?{}": "scheme_refused",
+    "ftp://127.0.0.1/{}.jpg": "scheme_refused",
+    "http://127.0.0.1:99999/{}.jpg": "bad_url",
+    "http:///{}.jpg": "bad_url",
+    "{}.jpg": "bad_url",
+}
+"""Addresses that lead to no server at all."""
+SHARED_HOSTS: Final = 20
+"""Every second row is on one of these; the others are on hosts of their own."""
+PIECES: Final = "?pieces"
+"""At the end of an address: what is sent comes in many packets."""
 ANY: Final = "0.0.0.0"
 SOON: Final = 0.02
 
@@ -53,6 +69,20 @@ class HostileServer:
         scheme = "https" if name == "tls" else "http"
         port = self.ports.get(name, self.ports["main"])
         return f"{scheme}://{host or host_of(number)}:{port}/{name}/{number}"
+
+    def rows(self, count: int) -> Iterator[tuple[str, str | None]]:
+        """So many URLs and the errors that their rows must get: all there are in equal parts, well mixed."""
+        dice = random.Random(0)
+        kinds = [*expected_errors().items(), *ELSEWHERE.items()]
+        for number in range(count):
+            if number % len(kinds) == 0:
+                dice.shuffle(kinds)
+            name, expected = kinds[number % len(kinds)]
+            if name in ELSEWHERE:
+                yield name.format(number), expected
+            else:
+                host = host_of(number % SHARED_HOSTS) if number % 2 else host_of(number)
+                yield self.url(name, number, host=host), expected
 
 
 def host_of(number: int) -> str:
@@ -132,7 +162,10 @@ async def _converse(known: dict[str, Misbehaviour], reader: asyncio.StreamReader
             request = await reader.readuntil(b"\r\n\r\n")
             path = request.split(b" ", 2)[1].decode("latin-1")
             name, _, number = path[1:].partition("?")[0].partition("/")
-            await _send(known[name].content, Asked(path=path, number=int(number or 0)), writer)
+            content = known[name].content
+            if path.endswith(PIECES) and isinstance(content, bytes):
+                content = partial(_in_pieces, content)
+            await _send(content, Asked(path=path, number=int(number or 0)), writer)
             end = known[name].end
         if end == "hang":
             await reader.read()
@@ -151,6 +184,16 @@ async def _send(content: Content, asked: Asked, writer: asyncio.StreamWriter) ->
     for part in [parts] if isinstance(parts, bytes) else parts:
         writer.write(part)
         await writer.drain()
+
+
+async def _in_pieces(whole: bytes, _: Asked) -> AsyncIterator[bytes]:
+    """A packet for each few bytes at the beginning, and one for the rest."""
+    for place in range(0, len(whole), 7):
+        if place > 350:
+            yield whole[place:]
+            return
+        yield whole[place : place + 7]
+        await asyncio.sleep(0.001)
 
 
 async def _mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

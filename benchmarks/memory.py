@@ -1,0 +1,75 @@
+"""The memory of a command's processes, watched while it runs, and its CPU time."""
+
+import contextlib
+import json
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+INTERVAL = 0.1
+
+
+@dataclass
+class Watched:
+    """What a command printed and used."""
+
+    exit_code: int
+    summary: dict[str, Any]
+    """Its last line, as JSON."""
+    errors: str
+    seconds: float
+    cpu: float = 0
+    """Seconds of all its processes."""
+    peaks: dict[int, int] = field(default_factory=dict)
+    """The most bytes that each process held, by its number."""
+    over_time: list[tuple[float, int]] = field(default_factory=list)
+    """Seconds since the start, and the bytes that the largest process held then."""
+    peak_of_all: int = 0
+    """The most that all processes held at one time."""
+
+
+def watch(command: Sequence[str], *, folder: Path) -> Watched:
+    """Run a command that ends its output with a line of JSON, and measure it and what it starts."""
+    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watched = Watched(exit_code=-1, summary={}, errors="", seconds=0)
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(process.pid, watched, ended, started))
+    watcher.start()
+    output, watched.errors = process.communicate()
+    ended.set()
+    watcher.join()
+    watched.exit_code, watched.seconds = process.returncode, time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    watched.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    lines = output.splitlines()
+    watched.summary = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+    return watched
+
+
+def _watch(number: int, watched: Watched, ended: threading.Event, started: float) -> None:
+    while not ended.wait(INTERVAL):
+        held = _held(number)
+        for process, size in held.items():
+            watched.peaks[process] = max(size, watched.peaks.get(process, 0))
+        watched.over_time.append((time.monotonic() - started, max(held.values(), default=0)))
+        watched.peak_of_all = max(watched.peak_of_all, sum(held.values()))
+
+
+def _held(number: int) -> dict[int, int]:
+    """Bytes in memory of a process and of all that it started."""
+    found = {}
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(number)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                found[process.pid] = process.memory_info().rss
+    return found
