@@ -33,7 +33,8 @@ CARRIERS = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 """IPv4-mapped and NAT64: the last 32 bits are the IPv4 address that is reached."""
 ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 """Bits 64 to 95 of an address that a router of the site sends on to the (private) IPv4 address in its last 32 bits."""
-LOOKUPS_AT_ONCE = 64
+LOOKUPS_AT_ONCE = 256
+"""Threads: a name server that does not answer holds each for half a minute, and other rows wait for what is left."""
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 

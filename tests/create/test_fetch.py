@@ -94,13 +94,13 @@ def test_a_pause_that_the_server_asks_for_is_kept(photo_server):
 
 def test_more_downloads_than_open_files_are_refused_and_no_row_fails_for_it():
     program = (
-        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 300))\n"
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 600))\n"
         "from tarloom.create.connections import allow_open_files\n"
-        "allow_open_files(64); assert resource.getrlimit(resource.RLIMIT_NOFILE) == (300, 300)\n"
+        "allow_open_files(64); assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, 600)\n"
         "allow_open_files(1000)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "UsageError: 1000 downloads at once need 1128 open files, but 300 are allowed" in ended.stderr
+    assert "UsageError: 1000 downloads at once need 1320 open files, but 600 are allowed" in ended.stderr
 
 
 def test_final_failures_are_asked_for_once(photo_server):
