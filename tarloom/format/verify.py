@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tarloom.errors import UsageError
 from tarloom.format.findings import Finding, Findings
@@ -19,8 +20,10 @@ from tarloom.format.layout import (
     PRIVATE,
     describe_lack,
     index_name,
+    is_plan,
     is_shard_file,
     metadata_name,
+    numbered_shard,
     shard_of,
     stats_name,
     tar_name,
@@ -91,8 +94,8 @@ def verify_shard(storage: Storage, shard: str, names: Collection[str], stages: C
 def verify_folder(storage: Storage, names: Collection[str]) -> Iterator[Finding]:
     """What is wrong beside the shards: an unreadable plan, files whose tar is gone, left-over temporaries."""
     names = frozenset(names)
-    if PLAN in names:
-        yield from _plan_findings(storage, names)
+    for name in sorted(filter(is_plan, names)):
+        yield from _plan_findings(storage, name, names)
     for name in sorted(names):
         yield from _stray(name, names)
     if isinstance(storage, LocalStorage):
@@ -117,20 +120,26 @@ def _check_beside(
     return packed, None if contents is None else check_index(findings, contents, packed)
 
 
-def _plan_findings(storage: Storage, names: frozenset[str]) -> Iterator[Finding]:
+_COUNTS: dict[str, Any] = {"rows": None, "rows_per_shard": None, "digits": 5, "first_shard": 0}
+"""What tells which shards a plan is about, and what is meant where it says nothing."""
+
+
+def _plan_findings(storage: Storage, plan_file: str, names: frozenset[str]) -> Iterator[Finding]:
     try:
-        plan = json.loads(storage.read(PLAN))
+        plan = json.loads(storage.read(plan_file))
     except (ValueError, RecursionError):
         plan = None
     if not isinstance(plan, dict):
-        yield Finding(shard="", file=PLAN, problem="not a JSON object; restore it or make the dataset anew")
+        yield Finding(shard="", file=plan_file, problem="not a JSON object; restore it or make the dataset anew")
         return
-    rows, rows_per_shard = plan.get("rows"), plan.get("rows_per_shard")
-    if isinstance(rows, int) and isinstance(rows_per_shard, int) and rows_per_shard > 0:
-        planned, there = -(-rows // rows_per_shard), sum(map(is_shard_file, names))
-        if there < planned:
-            problem = f"{planned - there} of {planned} planned shards are not here; run the creation to its end"
-            yield Finding(shard="", file=PLAN, problem=problem, kind="warning")
+    counts = [plan.get(name, default) for name, default in _COUNTS.items()]
+    if all(isinstance(count, int) for count in counts) and counts[1] > 0:
+        rows, rows_per_shard, digits, first = counts
+        planned = range(first, first - (-rows // rows_per_shard))
+        absent = sum(tar_name(numbered_shard(number, digits)) not in names for number in planned)
+        if absent:
+            problem = f"{absent} of {len(planned)} planned shards are not here; run the creation to its end"
+            yield Finding(shard="", file=plan_file, problem=problem, kind="warning")
 
 
 def _stray(name: str, names: frozenset[str]) -> Iterator[Finding]:

@@ -43,6 +43,9 @@ def test_an_extension_is_gone_on_with_and_never_made_twice(lists, tmp_path):
     create(lists[0], out)
     create(lists[1], out, incremental_mode="extend")
     whole = contents(out)
+    (out / "00004.tar").rename(tmp_path / "away")
+    assert "1 of 2 planned shards are not here" in " ".join(finding.problem for finding in findings(out))
+    (tmp_path / "away").rename(out / "00004.tar")
     for mode, gone in [("extend", "00004"), ("incremental", "00003"), ("incremental", "00001")]:
         (out / f"{gone}_stats.json").unlink()
         summary = create(lists[gone > "00002"], out, incremental_mode=mode)

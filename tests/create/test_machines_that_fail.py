@@ -1,0 +1,166 @@
+"""Engines give the same bytes; workers and drivers that are killed, and disks that are full, cost nothing but time."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tarloom.create.job import CreateJob
+from tarloom.engines.choose import EngineConfig, open_engine
+from tests.create.flaky import FlakyServer
+from tests.create.helpers import configuration, contents, create, write_list
+from tests.processes import descendants, wait_for
+from tests.source_tree import ROOT
+
+OPTIONS = {"number_sample_per_shard": 8, "retries": 0, "image_size": 128, "timeout": 20.0, "thread_count": 2}
+WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()] + ["--allow-private=127.0.0.0/8"]
+ROWS = 60
+SHARDS = 8
+
+
+@pytest.fixture(scope="module")
+def server():
+    with FlakyServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def source(server, tmp_path_factory):
+    return write_list(tmp_path_factory.mktemp("source") / "urls.txt", server.urls(ROWS))
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """What a run makes to which nothing happens."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    create(source, folder, **OPTIONS)
+    return contents(folder)
+
+
+@pytest.fixture
+def slowly(server):
+    """Answers take a while: there is time to kill somebody."""
+    server.seconds = 0.1
+    yield
+    server.seconds = 0.0
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("*_stats.json")))
+
+
+def committed(out: Path) -> dict[str, bytes]:
+    """All files but temporaries of the killed: the next run removes them."""
+    return {name: data for name, data in contents(out).items() if "/.tmp-" not in f"/{name}"}
+
+
+def create_on(engine: str, source: Path, out: Path) -> CreateJob:
+    with closing(open_engine(EngineConfig(engine=engine, num_workers=2))) as opened:
+        job = CreateJob(configuration(source, out, **OPTIONS), opened)
+        job.prepare()
+        for _ in job:
+            pass
+    return job
+
+
+@pytest.mark.parametrize("engine", ["local", "ray", "spark"])
+def test_every_engine_makes_the_same_bytes(request, source, whole, tmp_path, engine):
+    if engine != "local":
+        request.getfixturevalue(f"{engine}_session")
+    summary = create_on(engine, source, tmp_path / "out").summary()
+    assert contents(tmp_path / "out") == whole
+    assert (summary.rows, summary.shards, summary.failed_shards) == (ROWS, SHARDS, {})
+
+
+@pytest.mark.parametrize(("engine", "process"), [("ray", "ray::_Actor"), ("spark", "pyspark.daemon")])
+def test_workers_that_are_killed_cost_no_row(request, slowly, source, whole, tmp_path, engine, process):
+    request.getfixturevalue(f"{engine}_session")
+    killed: list[int] = []
+
+    def kill_two() -> None:
+        for shards in (1, 3):
+            wait_for(lambda shards=shards: finished(tmp_path / "out") >= shards)
+            victim = max(descendants(process))  # of Spark's, a worker: they are children of the daemon
+            os.kill(victim, signal.SIGKILL)
+            killed.append(victim)
+
+    killing = threading.Thread(target=kill_two)
+    killing.start()
+    summary = create_on(engine, source, tmp_path / "out").summary()
+    killing.join()
+    assert len(set(killed)) == 2
+    assert summary.failed_shards == {}
+    assert committed(tmp_path / "out") == whole
+
+
+def start(program: list[object], source: Path, out: Path, *more: object) -> subprocess.Popen[str]:
+    words = [*program, "--source", source, "--output", out, *WORDS, *more]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(list(map(str, words)), cwd=ROOT, env=environment, **pipes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["ray", "spark"])
+def test_a_run_whose_driver_is_killed_goes_on_to_the_same_bytes(slowly, source, whole, tmp_path, engine):
+    out = tmp_path / "out"
+    driver = start([sys.executable, f"create/create_with_{engine}.py"], source, out)
+    wait_for(lambda: finished(out) >= 2 or driver.poll() is not None)
+    driver.kill()
+    driver.communicate(timeout=60)  # comes back when no process of the run is left
+    found = committed(out)
+    assert found == {name: whole[name] for name in found}
+    assert finished(out) < SHARDS
+    create(source, out, **OPTIONS)
+    assert contents(out) == whole
+
+
+@pytest.mark.slow
+def test_a_spark_executor_that_is_killed_costs_no_row(slowly, source, whole, tmp_path):
+    out = tmp_path / "out"
+    submit = ["spark-submit", "--master", "local-cluster[2,1,1024]", "create/create_with_spark.py"]
+    driver = start(submit, source, out)
+    wait_for(lambda: finished(out) >= 1 or driver.poll() is not None)
+    os.kill(descendants("CoarseGrainedExecutorBackend", driver.pid)[0], signal.SIGKILL)
+    _, said = driver.communicate(timeout=240)
+    assert driver.returncode == 0, said
+    assert contents(out) == whole
+
+
+MOUNTED = 'mount -t tmpfs -o size="$1" none "$2" || exit 77; cp -a "$3/." "$2"; shift 3; "$@"; code=$?'
+
+
+def create_on_a_disk_of(kib: int, source: Path, out: Path, *more: str) -> tuple[int, str]:
+    """Run the program with an output on a file system of this size; what it leaves is in `out` afterwards."""
+    disk = out.with_name("disk")
+    disk.mkdir(exist_ok=True)
+    out.mkdir(exist_ok=True)
+    script = f'{MOUNTED}; rm -rf "{out}"; cp -a "{disk}" "{out}"; exit $code'
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, "full", f"{kib}k", disk, out]
+    run = start([*inside, sys.executable, "create/create_webdataset.py"], source, disk, *more)
+    said = "\n".join(run.communicate(timeout=120))
+    if run.returncode in (1, 77) and ("unshare" in said or run.returncode == 77):
+        pytest.skip(f"no small file system can be had here: {said.strip().splitlines()[-1]}")
+    return run.returncode, said
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="no unshare here")
+@pytest.mark.parametrize(("share", "workers"), [(0.2, 1), (0.6, 1), (0.9, 1), (0.7, 2)])
+def test_a_full_disk_is_named_and_costs_nothing_once_there_is_room(source, whole, tmp_path, share, workers):
+    out = tmp_path / "out"
+    kib = int(share * sum(4 * -(-len(data) // 4096) for data in whole.values()))
+    code, said = create_on_a_disk_of(kib, source, out, "--num-workers", str(workers))
+    assert code in (1, 3)
+    assert "No space left on device" in said
+    assert "Traceback" not in said
+    found = contents(out)
+    assert found == {name: whole[name] for name in found}
+    create(source, out, **OPTIONS)
+    assert contents(out) == whole
