@@ -23,9 +23,9 @@ import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
 from tarloom.create.inputs import InputFile
-from tarloom.create.keys import BUILT_IN
 from tarloom.create.repack_check import (
     Stage,
+    check_key_column,
     check_not_overwritten,
     check_repacking,
     check_same_stage,
@@ -100,12 +100,9 @@ class TarShards:
         Raises UsageError where two samples would have one key, and where keys are to come from a column that is not
         there.
         """
-        key_from = self._config.lists.key_from
-        if key_from == "row":
+        check_key_column(self._config.lists.key_from, self._metadata_schema)
+        if self._config.lists.key_from == "row":
             self._check_keys()
-        elif key_from not in (*BUILT_IN, *self._metadata_schema.names):
-            known = ", ".join(self._metadata_schema.names) or "none"
-            raise UsageError(f"key_from {key_from}: the source's metadata has no such column; it has {known}")
         own = {"caption", "url", *result_columns(self._config).names}
         return (
             sum(shard.samples for shard in self._shards),

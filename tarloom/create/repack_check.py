@@ -1,6 +1,7 @@
 """What makes repacking impossible, found before it begins: options for lists, keys that come twice, members that would
 be overwritten, sidecars that do not belong together."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.create.config import CreateConfig, ImageOptions
+from tarloom.create.keys import BUILT_IN
 from tarloom.errors import UsageError
 from tarloom.format.index import ShardIndex
 from tarloom.format.layout import IMAGE_MEMBERS, sidecar_name
 from tarloom.format.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 SUSPECTS = 1000
 """Keys looked at one by one: that so many hashes come twice and no key does cannot be."""
@@ -48,6 +52,23 @@ def check_repacking(config: CreateConfig) -> None:
         raise UsageError(f"output_format {config.sharding.output_format}: shards are repacked as webdataset only")
     if config.downloader != "tarloom":
         raise UsageError(f"downloader {config.downloader}: shards are not downloaded; leave it out")
+    if config.images == ImageOptions():
+        default = f"image_size {config.images.image_size}, resize_mode {config.images.resize_mode}"
+        logger.warning("pictures are resized as by default (%s); --disable-all-reencoding keeps them", default)
+
+
+def check_key_column(key_from: str, columns: pa.Schema) -> None:
+    """Raises UsageError where keys are to come from a column that is not there, or is nothing like text."""
+    if key_from in BUILT_IN:
+        return
+    if key_from not in columns.names:
+        known = ", ".join(columns.names) or "none"
+        raise UsageError(f"key_from {key_from}: the source's metadata has no such column; it has {known}")
+    kind = columns.field(key_from).type
+    try:
+        pc.cast(pa.nulls(0, kind), pa.string())
+    except pa.ArrowException as error:
+        raise UsageError(f"key_from {key_from}: the column holds {kind}, not text") from error
 
 
 def check_same_stage(name: str, one: Stage, other: Stage, storage: Storage) -> None:

@@ -92,7 +92,7 @@ def assert_sound(folder: Path) -> None:
     assert [finding for report in verify(folder) for finding in report.findings] == []
 
 
-def pictures(count: int, *, side: int = 40) -> list[Sample]:
+def some_pictures(count: int, *, side: int = 40) -> list[Sample]:
     data = encoded(photo(side, 2 * side))
     return [(f"{i:09d}", {"jpg": data, "txt": b"a caption", "npy": bytes([i])}) for i in range(count)]
 
@@ -324,6 +324,13 @@ def test_keys_come_from_a_column_of_the_metadata(pictures, tmp_path):
         repack(tmp_path / "in", tmp_path / "other", key_from="absent")
 
 
+def test_a_column_of_lists_gives_no_keys(tmp_path):
+    write_tar(tmp_path / "in" / "0.tar", some_samples(1))
+    write_parquet(tmp_path / "in" / "0.parquet", {"key": ["000000000"], "status": ["success"], "tags": [["a"]]})
+    with pytest.raises(UsageError, match="key_from tags: the column holds list"):
+        repack(tmp_path / "in", tmp_path / "out", key_from="tags")
+
+
 def test_same_pictures_have_one_key_by_content_and_others_none(tmp_path):
     write_tar(tmp_path / "in" / "0.tar", [("a", {"jpg": b"1"}), ("b", {"jpg": b"1"}), ("c", {"txt": b"no picture"})])
     assert repack(tmp_path / "in", tmp_path / "out", key_from="content").failed_by_error == {"duplicate_key": 1}
@@ -379,6 +386,14 @@ def test_a_new_picture_takes_no_other_members_name(tmp_path):
     write_tar(tmp_path / "in" / "0.tar", [("a", {"jpg": b"1"}), ("b", {"jpg": b"1", "png": b"a mask"})])
     with pytest.raises(UsageError, match=r"0\.tar: sample b has jpg and png"):
         repack(tmp_path / "in", tmp_path / "out", disable_all_reencoding=False, encode_format="png", encode_quality=6)
+
+
+def test_who_says_nothing_about_pictures_is_told_that_they_are_resized(tmp_path, caplog):
+    write_tar(tmp_path / "in" / "0.tar", some_pictures(1))
+    repack(tmp_path / "in", tmp_path / "kept")
+    assert caplog.messages == []
+    repack(tmp_path / "in", tmp_path / "resized", disable_all_reencoding=False, image_size=256)
+    assert "--disable-all-reencoding" in caplog.text
 
 
 # Sidecars
@@ -519,7 +534,7 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
 
 def test_object_stores_hold_sources_too(s3, tmp_path):
     for number in range(2):
-        write_tar(tmp_path / "in" / f"{number}.tar", pictures(20))
+        write_tar(tmp_path / "in" / f"{number}.tar", some_pictures(20))
         add_sidecar(tmp_path / "in", str(number))
     source = s3.folder("repack/in")
     for path in (tmp_path / "in").rglob("*.*"):
