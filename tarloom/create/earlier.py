@@ -41,10 +41,11 @@ Known = Callable[[int, Row], int | RowResult | None]
 class EarlierShard:
     """Gives results of earlier runs; close it after use."""
 
-    def __init__(self, storage: Storage, config: CreateConfig, index: ShardIndex, known: Known) -> None:
+    def __init__(self, storage: Storage, config: CreateConfig, index: ShardIndex, known: Known | None) -> None:
         self._config = config
         self._index = index
-        self._known = known
+        self._known = known or self._next_of_url
+        self._next = 0
         self._results = result_columns(config)
         self._tar = open_stream(storage, Entry(name=tar_name(index.shard), size=index.size))
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="earlier")
@@ -55,15 +56,25 @@ class EarlierShard:
         self._tar.close()
 
     async def result(self, place: int, row: Row) -> RowResult | None:
-        """What became of the row in this place; None where it is to be fetched. Raises ShardError, StorageError.
+        """What became of the row in this place; None where it is to be fetched. To be asked in the order of the rows.
 
-        Best asked for in the order of the rows.
+        Raises ShardError, StorageError.
         """
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._result, place, row)
 
     def _result(self, place: int, row: Row) -> RowResult | None:
         found = self._known(place, row)
         return self._sample(row, found) if isinstance(found, int) else found
+
+    def _next_of_url(self, place: int, row: Row) -> int | None:
+        """Where keys come from content, a row's is not known before it is fetched; but samples are in their order."""
+        if row.error or self._next == self._index.rows:
+            return None
+        fields = json.loads(self._read("json", self._next) or b"{}")
+        if fields.get("url") != row.url:
+            return None
+        self._next += 1
+        return self._next - 1
 
     def _sample(self, row: Row, number: int) -> RowResult:
         members = {extension: self._read(extension, number) for extension in self._index.extensions}
@@ -102,20 +113,20 @@ def open_earlier(storage: Storage, config: CreateConfig, task: ShardTask) -> Ite
         yield earlier
 
 
-def _find(storage: Storage, config: CreateConfig, task: ShardTask) -> tuple[ShardIndex, Known] | None:
+def _find(storage: Storage, config: CreateConfig, task: ShardTask) -> tuple[ShardIndex, Known | None] | None:
     if task.earlier == "nothing":
         return None
     if task.earlier != "samples" and storage.head(stats_name(task.shard)) is not None:
         index = scan_index(storage, task.shard)
         return index, _of_finished(storage, config, index, task)
     # Not done, or not any more: this run has been at it already.
-    if config.lists.key_from == "content" or storage.head(tar_name(task.shard)) is None:
-        return None  # which rows the samples are of is not known before these are fetched
+    if storage.head(tar_name(task.shard)) is None:
+        return None
     try:
         index = scan_index(storage, task.shard)
     except CorruptShard:  # is made anew
         return None
-    return index, _of_tar(index)
+    return index, None if config.lists.key_from == "content" else _of_tar(index)
 
 
 def _of_tar(index: ShardIndex) -> Known:

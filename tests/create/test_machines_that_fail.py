@@ -78,7 +78,10 @@ def test_every_engine_makes_the_same_bytes(request, source, whole, tmp_path, eng
     assert (summary.rows, summary.shards, summary.failed_shards) == (ROWS, SHARDS, {})
 
 
-@pytest.mark.parametrize(("engine", "process"), [("ray", "ray::_Actor"), ("spark", "pyspark.daemon")])
+@pytest.mark.parametrize(
+    ("engine", "process"),
+    [("ray", "ray::_Actor"), pytest.param("spark", "pyspark.daemon", marks=pytest.mark.slow)],
+)
 def test_workers_that_are_killed_cost_no_row(request, slowly, source, whole, tmp_path, engine, process):
     request.getfixturevalue(f"{engine}_session")
     killed: list[int] = []
@@ -127,7 +130,7 @@ def test_a_spark_executor_that_is_killed_costs_no_row(slowly, source, whole, tmp
     out = tmp_path / "out"
     submit = ["spark-submit", "--master", "local-cluster[2,1,1024]", "create/create_with_spark.py"]
     driver = start(submit, source, out)
-    wait_for(lambda: finished(out) >= 1 or driver.poll() is not None)
+    wait_for(lambda: finished(out) >= 1 or driver.poll() is not None, seconds=180)
     os.kill(descendants("CoarseGrainedExecutorBackend", driver.pid)[0], signal.SIGKILL)
     _, said = driver.communicate(timeout=240)
     assert driver.returncode == 0, said
