@@ -24,7 +24,7 @@ FRAMEWORKS = {
     "huggingface_hub": "create/hub.py process/models.py",
     "cv2": "create/images.py create/scale.py create/blur.py",
     "img2dataset": "create/with_img2dataset.py",
-    "simplejpeg": "create/images.py format/pictures.py",
+    "simplejpeg": "format/pictures.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
 ON_ADAPTERS = ("read/decode.py", "create/decode.py", "create/colour.py")
