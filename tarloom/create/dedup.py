@@ -1,6 +1,6 @@
 """Rows whose URL a row before them has: found over the whole source, in little memory, and marked as failed.
 
-Which rows these are is found in one pass over the URLs, when rows are first asked for, and kept in the output's
+Which rows these are is found in one pass over the URLs, when the run is planned, and kept in the output's
 `_tarloom/duplicates.parquet` (column `row`, ascending), so that slices and resumed runs agree and need not search. Two
 URLs are one where their texts are equal, blanks around them left out; rows without a URL are no duplicates.
 
@@ -51,11 +51,15 @@ class DedupedLists:
         return self._lists.fingerprint()
 
     def scan(self) -> tuple[int, pa.Schema]:
-        return self._lists.scan()
+        rows, additional = self._lists.scan()
+        self._duplicates()
+        return rows, additional
 
     def tables(self, additional: pa.Schema, start: int) -> Iterator[pa.Table]:
-        file = self._known() or self._found()
-        return marked(self._lists.tables(additional, start), start, _numbers_from(file, start))
+        return marked(self._lists.tables(additional, start), start, _numbers_from(self._duplicates(), start))
+
+    def _duplicates(self) -> InputFile:
+        return self._known() or self._found()
 
     def _known(self) -> InputFile | None:
         """The file of an earlier run over these lists, if there is one."""

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from tarloom.create import dedup
 from tarloom.create.columns import ERROR
 from tarloom.create.config import CreateConfig, ListOptions
+from tarloom.create.job import CreateJob
 from tarloom.create.sources import open_source
+from tarloom.engines.local import LocalEngine
 from tarloom.format.layout import DUPLICATES
-from tests.create.helpers import contents, create, table, write_list
+from tests.create.helpers import configuration, contents, create, table, write_list
 
 URLS = st.sampled_from(["http://a", " http://a", "http://b\t", "http://b", "http://A", "", "  ", "http://ü", "x"])
 
@@ -75,6 +77,9 @@ def test_later_rows_of_a_url_are_accounted_for_and_not_fetched(source, photo_ser
 def test_slices_and_resumed_runs_agree(source, tmp_path):
     options = {"number_sample_per_shard": 5, "dedup_urls": True}
     create(source, tmp_path / "whole", **options)
+    job = CreateJob(configuration(source, tmp_path / "parts", **options), LocalEngine(1))
+    job.prepare()
+    assert (tmp_path / "parts" / DUPLICATES).exists(), "slices that are made side by side must not each search"
     for part in ("1:2", "2:", ":1"):
         create(source, tmp_path / "parts", shards=part, **options)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
