@@ -167,3 +167,19 @@ def test_a_full_disk_is_named_and_costs_nothing_once_there_is_room(source, whole
     assert found == {name: whole[name] for name in found}
     create(source, out, **OPTIONS)
     assert contents(out) == whole
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_shard_that_cannot_be_made_is_tried_again_then_named(server, source, whole, tmp_path, tries):
+    out = tmp_path / "out"
+    (out / "00001.tar").mkdir(parents=True)  # no file can be put there
+    server.requests.clear()
+    run = start([sys.executable, "create/create_webdataset.py"], source, out, f"--max-shard-retry={tries - 1}")
+    told, said = run.communicate(timeout=120)
+    assert run.returncode == 3, said
+    assert f"00001: {out}/00001.tar: Is a directory" in told
+    asked = [server.requests[url.removeprefix(server.url(""))] for url in server.urls(ROWS)]
+    assert asked[:20] == [1] * 8 + [tries] * 8 + [1] * 4
+    (out / "00001.tar").rmdir()
+    create(source, out, **OPTIONS)
+    assert contents(out) == whole
