@@ -17,6 +17,8 @@ from tarloom.errors import FetchError
 FAILURES = 5
 FAILING_SECONDS = 1.0
 """A host is given up for a while after so many failures in a row over so long: a moment's trouble is none."""
+ALONE_SECONDS = 60.0
+"""So long where no other host answers either: then it may be our own connection that is lost."""
 THROTTLED = 16
 THROTTLED_SECONDS = 60.0
 """Likewise after so many refusals for haste in a row, whatever else is asked for."""
@@ -57,13 +59,13 @@ class Circuit:
     """Opens when a host keeps failing. While it is open nothing is sent but one probe every `cool_down` seconds; a
     probe that succeeds closes it."""
 
-    def __init__(self, *, failures: int, seconds: float, cool_down: float) -> None:
+    def __init__(self, *, failures: int, cool_down: float) -> None:
         self._needed = failures
-        self._seconds = seconds
         self._cool_down = cool_down
         self._error: FetchError | None = None
         self._count = 0
-        self._first = 0.0
+        self.failing_since = float("inf")
+        """The first of the failures in a row."""
         self._probe_at: float | None = None
 
     @property
@@ -85,24 +87,28 @@ class Circuit:
         self._probe_at = now + self._cool_down
         return None
 
-    def failed(self, error: FetchError, now: float) -> float:
-        """A request failed. Returns the seconds after which one more failure will open the circuit, 0 if that may be
-        long off: until then there is no use in further requests."""
+    def failed(self, error: FetchError, now: float, patience: float) -> float:
+        """A request failed. The circuit opens if enough did in a row, over `patience` seconds.
+
+        Returns the seconds after which one more failure will open it, 0 if that may be long off: until then there is
+        no use in further requests.
+        """
         if not self._count:
-            self._first = now
+            self.failing_since = now
         self._count += 1
         self._error = error
         if self._count < self._needed:
             return 0
-        if now - self._first >= self._seconds:
+        if now - self.failing_since >= patience:
             self._probe_at = now + self._cool_down
             return 0
-        return self._first + self._seconds - now
+        return self.failing_since + patience - now
 
     def succeeded(self) -> None:
         """A request did not fail."""
         self._count = 0
         self._probe_at = None
+        self.failing_since = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,19 +123,28 @@ class HostLimits:
     """Seconds, whatever the host asks for; also how long it is given up for."""
 
 
+class Network:
+    """What is known of the way to all hosts."""
+
+    last_answer = float("-inf")
+    """When any host answered last."""
+
+
 class Host:
     """One host: entered with `async with` for each request to it. Belongs to one event loop.
 
     Entering raises GivenUp while a circuit is open.
     """
 
-    def __init__(self, limits: HostLimits, clock: Clock = time.monotonic) -> None:
+    def __init__(self, limits: HostLimits, clock: Clock = time.monotonic, network: "Network | None" = None) -> None:
+        """network: what all hosts have in common."""
         cool_down = max(limits.longest_pause, FAILING_SECONDS)
         self._limits = limits
         self._clock = clock
         self._pace = Pace(limits.rate)
-        self._connecting = Circuit(failures=FAILURES, seconds=FAILING_SECONDS, cool_down=cool_down)
-        self._admitting = Circuit(failures=THROTTLED, seconds=THROTTLED_SECONDS, cool_down=cool_down)
+        self._network = network or Network()
+        self._connecting = Circuit(failures=FAILURES, cool_down=cool_down)
+        self._admitting = Circuit(failures=THROTTLED, cool_down=cool_down)
         self._busy = 0
         self._waiting: deque[asyncio.Future[GivenUp | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -167,23 +182,29 @@ class Host:
     def unreachable(self, error: FetchError) -> None:
         """No connection came about."""
         now = self._clock()
-        self._pace.pause(now, self._connecting.failed(error, now))
+        others_answer = self._network.last_answer >= self._connecting.failing_since
+        wait = self._connecting.failed(error, now, FAILING_SECONDS if others_answer else ALONE_SECONDS)
+        self._pace.pause(now, min(wait, self._connecting.failing_since + FAILING_SECONDS - now))
         if self._connecting.is_open:
             self._fail_waiting(error)
 
     def throttled(self, error: FetchError, seconds: float) -> None:
         """It answered that it wants to be left alone for so long."""
         now = self._clock()
-        self._connecting.succeeded()
-        self._admitting.failed(error, now)
+        self._reached(now)
+        self._admitting.failed(error, now, THROTTLED_SECONDS)
         self._pace.pause(now, min(seconds, self._limits.longest_pause))
         if self._admitting.is_open:
             self._fail_waiting(error)
 
     def answered(self) -> None:
         """It answered, whatever it was."""
-        self._connecting.succeeded()
+        self._reached(self._clock())
         self._admitting.succeeded()
+
+    def _reached(self, now: float) -> None:
+        self._connecting.succeeded()
+        self._network.last_answer = now
 
     def _raise_if_given_up(self, now: float) -> None:
         refusal = self._connecting.refusal(now) or self._admitting.refusal(now)
@@ -234,6 +255,7 @@ class Hosts:
     def __init__(self, limits: HostLimits, clock: Clock = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
+        self._network = Network()
         self._hosts: dict[Origin, Host] = {}
         self._look_at = HOSTS_KEPT
 
@@ -243,7 +265,7 @@ class Hosts:
         if host is None:
             if len(self._hosts) >= self._look_at:
                 self._forget_idle()
-            host = self._hosts[origin] = Host(self._limits, self._clock)
+            host = self._hosts[origin] = Host(self._limits, self._clock, self._network)
         return host
 
     def _forget_idle(self) -> None:

@@ -116,8 +116,11 @@ def test_retry_after_pauses_the_host_and_not_only_the_row(when, status):
 def test_a_host_that_is_not_there_is_given_up_and_its_rows_keep_their_name():
     lookups = Loopback()
     urls = [f"http://gone.test:1/{n}" for n in range(300)] + [f"http://unknown.test/{n}" for n in range(100)]
-    found = fetch_all(urls, lookups, retries=4, max_wait=0.5, host_connections=2)
+    with SmallServer(Counting(0.1)) as server:
+        urls += [f"http://there.test:{server.port}/{n}" for n in range(40)]
+        found = fetch_all(urls, lookups, retries=4, max_wait=0.5, host_connections=2)
     assert Counter(found) == {
+        "ok": 40,
         "connect: no connection, or it was lost": 300,
         "dns: the host has no address": 100,
     }

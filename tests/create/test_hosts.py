@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tarloom.create.hosts import HOSTS_KEPT, Circuit, GivenUp, Host, HostLimits, Hosts, Pace
+from tarloom.create.hosts import HOSTS_KEPT, Circuit, GivenUp, Host, HostLimits, Hosts, Network, Pace
 from tarloom.create.urls import Origin
 from tarloom.errors import FetchError
 
@@ -60,7 +60,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.circuit = Circuit(failures=5, seconds=1, cool_down=10)
+        self.circuit = Circuit(failures=5, cool_down=10)
         self.now = 0.0
         self.failures: list[float] = []
         self.opened = False
@@ -72,7 +72,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def a_request_fails(self):
-        wait = self.circuit.failed(GONE, self.now)
+        wait = self.circuit.failed(GONE, self.now, 1)
         self.failures.append(self.now)
         if len(self.failures) >= 5 and self.now - self.failures[0] >= 1:
             self.opened = True
@@ -189,6 +189,13 @@ def test_the_whole_host_waits_when_it_asks_to():
     assert all(0.19 <= wait < 2 for wait in waits), "no longer than the longest pause, whatever it asks for"
 
 
+def others_answer(clock: Clock) -> Network:
+    """From now on for an hour."""
+    network = Network()
+    network.last_answer = clock.now + 3600
+    return network
+
+
 def open_circuit(host: Host, clock: Clock) -> None:
     for _ in range(5):
         host.unreachable(GONE)
@@ -198,7 +205,7 @@ def open_circuit(host: Host, clock: Clock) -> None:
 def test_all_that_wait_for_a_host_that_is_given_up_fail_as_the_last_did():
     async def run() -> list[str]:
         clock = Clock()
-        host = Host(LIMITS, clock)
+        host = Host(LIMITS, clock, others_answer(clock))
 
         async def request() -> None:
             async with host:
@@ -227,7 +234,7 @@ def test_all_that_wait_for_a_host_that_is_given_up_fail_as_the_last_did():
 def test_a_moment_without_network_gives_no_host_up():
     async def run() -> None:
         clock = Clock()
-        host = Host(LIMITS, clock)
+        host = Host(LIMITS, clock, others_answer(clock))
         for _ in range(100):
             host.unreachable(GONE)
         clock.now += 1
@@ -235,6 +242,26 @@ def test_a_moment_without_network_gives_no_host_up():
             pass
 
     asyncio.run(run())
+
+
+def test_a_host_is_not_given_up_where_no_other_answers_unless_it_lasts():
+    """Then it may be our own connection that is lost, and rows are tried as if there were no circuit."""
+
+    async def run() -> float:
+        clock = Clock()
+        hosts = Hosts(LIMITS, clock)
+        started = clock.now
+        with pytest.raises(GivenUp):  # noqa: PT012
+            hosts.of(Origin("http", "other.test", 80)).answered()
+            while clock.now < started + 1000:
+                clock.now += 1
+                for number in range(3):
+                    host = hosts.of(Origin("http", f"{number}.test", 80))
+                    async with host:
+                        host.unreachable(GONE)
+        return clock.now - started
+
+    assert asyncio.run(run()) == 62
 
 
 def test_a_host_that_only_ever_asks_to_wait_is_given_up_after_a_minute():
