@@ -1,6 +1,7 @@
 """Lists on web servers and on the Hugging Face hub: the same rows as from a local file, or one clear line."""
 
 import pickle
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 from tarloom.create import web_file
 from tarloom.create.config import CreateConfig, ListOptions
 from tarloom.create.sources import open_source
-from tarloom.errors import StorageError, TarloomError, UsageError
+from tarloom.errors import MissingExtra, StorageError, TarloomError, UsageError
 from tests.create.helpers import create, rows
 from tests.create.list_servers import FileServer, serving
 from tests.format.raw import some_samples, write_tar
@@ -169,3 +170,10 @@ def test_what_is_no_address_is_refused(address):
     with pytest.raises(UsageError, match="address") as caught:
         source_of(address)
     assert "secret" not in str(caught.value)
+
+
+def test_without_huggingface_hub_the_line_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "tarloom.create.hub", raising=False)
+    with pytest.raises(MissingExtra, match=r"huggingface_hub is not installed; run: pip install 'tarloom\[hf\]'"):
+        source_of("hf://datasets/u/r/list.csv")
