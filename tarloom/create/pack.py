@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from tarloom.create.earlier import EarlierShard, open_earlier
 from tarloom.create.fetch import WebFetcher
 from tarloom.create.images import process_picture
 from tarloom.create.keys import ContentKeys, hashed_key, shard_keys
+from tarloom.create.own_loop import OwnLoop
 from tarloom.create.reorder import Window, in_order
 from tarloom.create.results import RowResult
 from tarloom.create.rows import Fetcher, Picture, Row, rows_of
@@ -38,17 +38,17 @@ class ShardPacker:
         self._config = description.config
         self._storage = open_storage(self._config.output)
         self._pool = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
-        self._runner = asyncio.Runner(loop_factory=_loop_factory())
-        self._fetcher = self._runner.run(self._open_fetcher())
+        self._loop = OwnLoop()
+        self._fetcher = self._loop.run(self._open_fetcher())
 
     def __call__(self, task: ShardTask) -> Report:
         """Make one shard and commit its files. Raises StorageError."""
-        return self._runner.run(self._make(task))
+        return self._loop.run(self._make(task))
 
     def close(self) -> None:
         """Let go of connections and threads."""
-        self._runner.run(self._fetcher.__aexit__(None, None, None))
-        self._runner.close()
+        self._loop.run(self._fetcher.__aexit__(None, None, None))
+        self._loop.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _open_fetcher(self) -> Fetcher:
@@ -123,13 +123,3 @@ class ShardPacker:
 
 def _size(result: RowResult) -> int:
     return len(result.picture.data) if result.picture else 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loop, about twice as fast; Python's own where it is not to be had."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

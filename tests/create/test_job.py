@@ -1,5 +1,6 @@
 """Whole creation runs against the misbehaving server: every row accounted for, the same bytes every time."""
 
+import asyncio
 import json
 import shutil
 import tarfile
@@ -296,3 +297,14 @@ def test_a_shard_that_cannot_be_written_is_reported_and_the_others_are_made(tmp_
     assert len(reports) == 2
     assert list(summary.failed_shards) == ["00000"]
     assert summary.shards == 1
+
+
+def test_creation_works_where_an_event_loop_runs_already(pictures, tmp_path):
+    """As in a notebook."""
+
+    async def cell() -> None:
+        create(pictures, tmp_path / "inside")
+
+    asyncio.run(cell())
+    create(pictures, tmp_path / "outside")
+    assert contents(tmp_path / "inside") == contents(tmp_path / "outside")

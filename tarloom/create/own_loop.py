@@ -1,0 +1,48 @@
+"""An event loop to run coroutines on from anywhere: also from within another one, as in notebooks."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class OwnLoop:
+    """Runs one coroutine after the other, in this thread if it can: there Ctrl-C ends them."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner(loop_factory=_loop_factory())
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loop") if _is_inside_a_loop() else None
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """What the coroutine returns, or raises."""
+        if self._thread is None:
+            return self._runner.run(coroutine)
+        return self._thread.submit(self._runner.run, coroutine).result()
+
+    def close(self) -> None:
+        """Cancel what is left on the loop."""
+        if self._thread is None:
+            self._runner.close()
+        else:
+            self._thread.submit(self._runner.close).result()
+            self._thread.shutdown()
+
+
+def _is_inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop, about twice as fast; Python's own where it is not to be had."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
