@@ -14,7 +14,7 @@ from tarloom.create.keys import BUILT_IN, shard_keys
 from tarloom.create.repack_check import Stage
 from tarloom.create.repack_results import FIRST_SEEN, SIZES, Results
 from tarloom.create.repack_rows import Group, NewRows, Piece, pieces_in
-from tarloom.create.repack_samples import Carried, Carrier, Members, read_piece, updated_json
+from tarloom.create.repack_samples import Carried, Carrier, Members, read_samples, updated_json
 from tarloom.create.repack_sidecars import write_carried
 from tarloom.create.rows import Picture
 from tarloom.create.shard_files import result_columns
@@ -26,6 +26,9 @@ from tarloom.format.metadata import write_stats
 from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage, open_storage
 from tarloom.format.tar_writer import TarWriter
+
+OPENERS = 8
+"""Shards opened at once: mostly waiting for storage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +105,18 @@ class Repacker:
         return results.report(shard, stats)
 
     def _pieces(self, rows: pa.Table) -> Iterator[Piece]:
-        for shards, first, last in pieces_in(rows):
-            if self._last_group is None or self._last_group[0] != shards:
-                group = Group(self._description.source, shards, self._description.schema)
-                self._last_group = (shards, group)
-            yield Piece(group=self._last_group[1], first=first, last=last)
+        """The task's samples, with the shards that they lie in opened side by side."""
+        wanted = list(pieces_in(rows))
+        with ThreadPoolExecutor(min(OPENERS, len(wanted)), thread_name_prefix="open") as pool:
+            groups = list(pool.map(self._group, (shards for shards, _, _ in wanted)))
+        self._last_group = wanted[-1][0], groups[-1]
+        for group, (_, first, last) in zip(groups, wanted, strict=True):
+            yield Piece(group=group, first=first, last=last)
+
+    def _group(self, shards: list[tuple[str, str]]) -> Group:
+        if self._last_group is not None and self._last_group[0] == shards:
+            return self._last_group[1]
+        return Group(self._description.source, shards, self._description.schema)
 
     def _keyed(self, task: ShardTask, rows: NewRows) -> Results:
         """The samples' keys, as far as they do not come from the bytes; those that have none have failed."""
@@ -125,7 +135,7 @@ class Repacker:
         """What becomes of each sample, in order. Pictures are worked on in threads."""
         digests = rows.known(self._digest)
         with ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec") as pool:
-            for samples in (samples for piece in rows.pieces for samples in read_piece(piece)):
+            for samples in read_samples(rows.pieces):
                 known = list(islice(digests, len(samples)))
                 yield from (pool.map if self._carrier.works else map)(self._carrier.carry, samples, known)
 

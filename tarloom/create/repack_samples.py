@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +15,18 @@ from tarloom.create.keys import hashed_key
 from tarloom.create.repack_rows import Group, Piece
 from tarloom.create.rows import Picture
 from tarloom.errors import ImageError
-from tarloom.format.index import ShardIndex
 from tarloom.format.layout import IMAGE_MEMBERS, tar_name
 
-CHUNK_BYTES = 64 << 20
-"""Members read at once. While these are written, the next ones are read: so much twice is held in memory."""
+CHUNK_BYTES = 32 << 20
+"""Members read at once."""
 CHUNK_SAMPLES = 4096
+AHEAD_BYTES = 96 << 20
+"""Of members that are held in memory: read, or being read."""
+READERS = 8
+"""Threads that read: many where the chunks are small, since their shards are."""
 
 Members = dict[str, bytes | memoryview]
 """A sample's files by extension, in the order of the extensions."""
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,17 @@ class Carried:
     key: str | None = None
     """That the picture as it came gives, where keys are made from content."""
     error: ImageError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """Samples that are read at once."""
+
+    group: Group
+    first: int
+    last: int
+    size: int
+    """Bytes of their members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +98,23 @@ def picture_extension(members: Members) -> str | None:
     return next((extension for extension in IMAGE_MEMBERS if extension in members), None)
 
 
-def read_piece(piece: Piece) -> Iterator[list[Members]]:
-    """The samples of a piece in tar order, in lists of bounded size; the next is read while one is used."""
-    index = piece.group.index
-    yield from ahead(_read(piece.group, first, last) for first, last in _chunks(index, piece.first, piece.last))
+def read_samples(pieces: Iterable[Piece]) -> Iterator[list[Members]]:
+    """The samples of all pieces in their order, in lists of bounded size; the next ones are read meanwhile."""
+    begun: deque[tuple[_Chunk, Future[list[Members]]]] = deque()
+    held = 0
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+    try:
+        for chunk in (chunk for piece in pieces for chunk in _chunks(piece)):
+            while begun and (held + chunk.size > AHEAD_BYTES or len(begun) > 2 * READERS):
+                done, future = begun.popleft()
+                yield future.result()
+                held -= done.size
+            begun.append((chunk, pool.submit(_read, chunk)))
+            held += chunk.size
+        while begun:
+            yield begun.popleft()[1].result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def updated_json(data: bytes | memoryview, key: str, known: Mapping[str, Any], unknown: Mapping[str, Any]) -> bytes:
@@ -108,30 +135,23 @@ def updated_json(data: bytes | memoryview, key: str, known: Mapping[str, Any], u
         return text
 
 
-def ahead(made: Iterator[Made]) -> Iterator[Made]:
-    """The same, each made in a thread while the one before it is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        following = thread.submit(next, made, None)
-        while (current := following.result()) is not None:
-            following = thread.submit(next, made, None)
-            yield current
-
-
-def _chunks(index: ShardIndex, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Ranges of samples of at most CHUNK_BYTES together, or of one."""
+def _chunks(piece: Piece) -> Iterator[_Chunk]:
+    """The piece in parts of at most CHUNK_BYTES, or of one sample."""
+    index = piece.group.index
     sizes = np.zeros(index.rows, np.int64)
     for extension in index.extensions:
         sizes += np.nan_to_num(index.sizes(extension).to_numpy(zero_copy_only=False)).astype(np.int64)
-    ends = np.cumsum(sizes)
-    while first < last:
-        before = ends[first] - sizes[first]
-        within = int(np.searchsorted(ends, before + CHUNK_BYTES, side="right"))
-        end = max(first + 1, min(last, within, first + CHUNK_SAMPLES))
-        yield first, end
-        first = end
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    first = piece.first
+    while first < piece.last:
+        within = int(np.searchsorted(ends, ends[first] + CHUNK_BYTES, side="right")) - 1
+        last = max(first + 1, min(piece.last, within, first + CHUNK_SAMPLES))
+        yield _Chunk(group=piece.group, first=first, last=last, size=int(ends[last] - ends[first]))
+        first = last
 
 
-def _read(group: Group, first: int, last: int) -> list[Members]:
+def _read(chunk: _Chunk) -> list[Members]:
+    group, first, last = chunk.group, chunk.first, chunk.last
     wanted = _Ranges()
     for extension in group.index.extensions:
         offsets = group.index.offsets(extension).slice(first, last - first).to_pylist()
