@@ -29,8 +29,8 @@ from tarloom.format.storage import Storage
 from tarloom.format.tar_writer import TarWriter
 
 FILE_THREADS = 16
-"""Files written at once: each is synced, or sent, alone."""
-FILES_WAITING = 4 * FILE_THREADS
+"""Samples written at once as files: each file is synced, or sent, alone."""
+SAMPLES_WAITING = 2 * FILE_THREADS
 ROW_GROUP_BYTES = 32 << 20
 """Pictures in one row group; so much is held in memory."""
 
@@ -153,13 +153,16 @@ class FolderShard(NewShard):
 
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:
         members = members_of(result, values, self._contents.extension)
-        for extension, data in members.items():
-            name = f"{self._shard}/{result.row.key}.{extension}"
-            self._names.add(name)
-            self._under_way.append(self._pool.submit(self._storage.write, name, data))
-        while len(self._under_way) > FILES_WAITING:
+        files = {f"{self._shard}/{result.row.key}.{extension}": data for extension, data in members.items()}
+        self._names.update(files)
+        self._under_way.append(self._pool.submit(self._write_files, files))
+        while len(self._under_way) > SAMPLES_WAITING:
             self._under_way.popleft().result()
         return sum(map(len, members.values()))
+
+    def _write_files(self, files: dict[str, bytes]) -> None:
+        for name, data in files.items():
+            self._storage.write(name, data)
 
     def _finish(self) -> None:
         for write in self._under_way:

@@ -29,7 +29,7 @@ from tarloom.create.shard_files import open_shard
 from tarloom.create.tasks import PackerDescription, ShardTask
 from tarloom.create.urls import parse_url
 from tarloom.engines.base import Report
-from tarloom.errors import FetchError, UsageError, missing_extra
+from tarloom.errors import FetchError, MissingExtra, UsageError, missing_extra
 from tarloom.format.index_load import scan_index
 from tarloom.format.layout import metadata_name, numbered_shard, tar_name
 from tarloom.format.metadata import SUCCESS
@@ -43,7 +43,10 @@ try:
     from img2dataset.resizer import Resizer
     from img2dataset.writer import WebDatasetSampleWriter
 except ImportError as error:
-    raise missing_extra("img2dataset", error) from error
+    if error.name == "img2dataset":
+        raise missing_extra("img2dataset", error) from error
+    needs = "it needs Python 3.12 or older and the versions that pip install 'tarloom[img2dataset]' gives"
+    raise MissingExtra(f"img2dataset cannot be used here: {error}; {needs}") from error
 
 SHARD = numbered_shard(0)
 """Its name in the temporary folder."""
