@@ -32,8 +32,9 @@ from tarloom.format.pictures import (
 DECODE_MARGIN = 4
 """A JPEG is decoded at this many times the wanted size or more, where it has as much. Reducing by area from less than
 that is seen: beside reducing from full size, 1.5 times loses 3 dB, 3 times half a dB, 4 times a tenth."""
-COARSE_COLOUR_FROM = 2
-"""Times the wanted size: in a JPEG of this and more, colours need not be smoothed before they are added up again."""
+COARSE_COLOUR_FROM = 1.5
+"""Times the wanted size: a JPEG of this and more is decoded without smoothing its colours, which would be added up
+again at once: faster, and a tenth of a dB better."""
 _JPEG = b"\xff\xd8"
 _WHOLE: Size = (0, 0)
 _SMALLEST: Size = (1, 1)
