@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from tarloom.create.columns import KEY, failed, with_column
+from tarloom.create.columns import ERROR, KEY, failed, with_column
 from tarloom.create.config import CreateConfig
 from tarloom.create.results import RowResult
 from tarloom.create.rows import row_key
@@ -61,11 +61,11 @@ class ShardKeys:
         if self.key_from == "row":
             return rows
         if self.key_from == "shard":
-            return with_column(rows, KEY, pa.array([self._in_shard(place) for place in range(rows.num_rows)]))
+            return _with_keys(rows, [self._in_shard(place) for place in range(rows.num_rows)])
         return self._checked(rows, self._by_url(rows) if self.key_from == "url" else self._by_column(rows))
 
     def _numbered(self, rows: pa.Table) -> pa.Table:
-        return with_column(rows, KEY, pa.array([row_key(self.first_row + place) for place in range(rows.num_rows)]))
+        return _with_keys(rows, [row_key(self.first_row + place) for place in range(rows.num_rows)])
 
     def _in_shard(self, place: int) -> str:
         return f"{self.shard * 10**self.row_digits + place:0{self.shard_digits + self.row_digits}d}"
@@ -79,18 +79,24 @@ class ShardKeys:
         return [cleaned_key(text) for text in rows.column(KEY).to_pylist()]
 
     def _checked(self, rows: pa.Table, keys: Sequence[str | None]) -> pa.Table:
-        """The rows with these keys; a row without a key, or with one that a row before it has, fails."""
+        """The rows with these keys; a row without a key, or with one that a row before it has, fails.
+
+        Rows that have failed already take no key.
+        """
+        lost = rows.column(ERROR).is_valid().to_pylist() if ERROR in rows.column_names else [False] * rows.num_rows
         seen: set[str] = set()
         errors: dict[int, FetchError] = {}
         settled: list[str] = []
         for place, key in enumerate(keys):
-            if key is None or key in seen:
+            if lost[place]:
+                key = row_key(self.first_row + place)
+            elif key is None or key in seen:
                 errors[place] = _no_key(self.key_from) if key is None else _duplicate()
                 key = row_key(self.first_row + place)
             else:
                 seen.add(key)
             settled.append(key)
-        return failed(with_column(rows, KEY, pa.array(settled, pa.string())), errors)
+        return failed(_with_keys(rows, settled), errors)
 
 
 class ContentKeys:
@@ -119,6 +125,10 @@ def shard_keys(config: CreateConfig, shard: str, first_row: int) -> ShardKeys:
         shard_digits=config.sharding.oom_shard_count,
         row_digits=_digits_below(config.sharding.number_sample_per_shard),
     )
+
+
+def _with_keys(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    return with_column(rows, KEY, pa.array(keys, pa.string()))
 
 
 def _no_key(key_from: str) -> FetchError:

@@ -112,6 +112,12 @@ def test_keys_from_a_column_are_its_text(photo_server, tmp_path):
     assert "id" not in found[0], "a column that only keys are made from is not kept"
 
 
+def test_a_row_that_the_list_fails_takes_no_key_from_another(photo_server, tmp_path):
+    source = listed(tmp_path, photo_server, id=["a", "b", "a", "c", "d", "e"], hash=["", *["x"] * 5])
+    create(source, tmp_path / "out", key_from="id", verify_hash=("hash", "sha256"))
+    assert [row["key"] for row in rows(tmp_path / "out")] == ["000000000", "b", "a", "c", "d", "e"]
+
+
 @pytest.mark.parametrize("key_from", ["url", "content", "id"])
 def test_such_keys_survive_another_cut(photo_server, tmp_path, key_from):
     source = listed(tmp_path, photo_server, id=list(range(6)))
