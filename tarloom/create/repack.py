@@ -148,12 +148,18 @@ class TarShards:
 
     def _finished(self, tars: Iterable[Entry]) -> list[Entry]:
         """In a folder with a plan only shards with their commit mark are taken, as readers do."""
-        found = [tar for tar in tars if PLAN not in self._entries or stats_name(shard_of(tar.name)) in self._entries]
+        found, unfinished = [], 0
+        for tar in tars:
+            if PLAN not in self._entries or stats_name(shard_of(tar.name)) in self._entries:
+                found.append(tar)
+            else:
+                unfinished += 1
         unnameable = next((tar.name for tar in found if not is_text(tar.name)), None)
         if unnameable is not None:
             raise UsageError(f"{self.storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
         if not found:
-            raise UsageError(f"source {self._config.source}: no finished shard in it; finish its creation first")
+            what = "no finished shard in it; finish its creation first" if unfinished else "no shard (.tar) in it"
+            raise UsageError(f"source {self._config.source}: {what}")
         return sorted(found, key=lambda tar: shard_of(tar.name))
 
     @cached_property

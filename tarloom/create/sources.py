@@ -51,12 +51,15 @@ def open_source(config: CreateConfig) -> Source:
         files = outside(files, config.output)
     wanted = config.lists.input_format
     pictures = any(file.extension in PICTURES for file in files)
+    shards = any(is_shard_file(file.entry.name) for file in files)
+    if is_folder and wanted == "auto" and pictures and shards:
+        raise UsageError(f"source {config.source}: pictures and tars in it; choose with input_format (images or tars)")
     if is_folder and (wanted == "images" or (wanted == "auto" and pictures)):
         _check_folder_options(config)
         return PictureFolder(files)
     if wanted == "images":
         raise UsageError(f"source {config.source}: input_format images needs a folder")
-    if wanted == "tars" or (wanted == "auto" and any(is_shard_file(file.entry.name) for file in files)):
+    if wanted == "tars" or (wanted == "auto" and shards):
         return TarShards(files, config, is_folder=is_folder)
     if wanted != "auto" and not is_folder:
         return _lists(files, wanted, config)

@@ -22,7 +22,7 @@ from PIL import Image
 import tarloom
 from tarloom.create.job import CreateJob
 from tarloom.engines.local import LocalEngine
-from tarloom.errors import PlanMismatch, StaleSidecar, TruncatedShard, UsageError
+from tarloom.errors import CorruptShard, PlanMismatch, StaleSidecar, TruncatedShard, UsageError
 from tarloom.format.index_load import load_index
 from tarloom.format.sidecar import SidecarInfo, sidecar_info, write_sidecar
 from tarloom.format.storage import LocalStorage, open_storage
@@ -483,6 +483,31 @@ def test_unfinished_shards_of_a_creation_are_no_source(tmp_path, pictures):
     (tmp_path / "in" / "00000_stats.json").unlink()
     with pytest.raises(UsageError, match="no finished shard"):
         repack(tmp_path / "in", tmp_path / "other")
+
+
+def test_a_folder_of_pictures_and_tars_is_for_the_user_to_name(pictures, tmp_path):
+    write_tar(pictures / "0.tar", some_samples(2))
+    with pytest.raises(UsageError, match=r"pictures and tars.*input_format"):
+        repack(pictures, tmp_path / "out")
+    assert repack(pictures, tmp_path / "tars", input_format="tars").rows == 2
+    assert repack(pictures, tmp_path / "pictures_only", input_format="images").rows == 20
+    (pictures / "0.tar").unlink()
+    with pytest.raises(UsageError, match=r"no shard \(\.tar\) in it"):
+        repack(pictures, tmp_path / "other", input_format="tars")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a.jpg", "b.jpg", "a.txt"], ["a.jpg", "a.JPG"], ["\udcff.jpg"]],
+    ids=["a sample in two places", "a member twice", "a name that is no text"],
+)
+def test_tars_whose_samples_cannot_be_told_are_refused_with_their_name(tmp_path, names):
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "bad.tar", "w") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(CorruptShard, match=r"bad\.tar"):
+        repack(tmp_path / "in", tmp_path / "out")
 
 
 def test_a_tar_that_changes_after_planning_ends_the_run(tmp_path):
