@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import resource
 import subprocess
 import threading
 import time
@@ -25,8 +24,8 @@ class Watched:
     """Its last line, as JSON."""
     errors: str
     seconds: float
-    cpu: float = 0
-    """Seconds of all its processes."""
+    cpu_of: dict[int, float] = field(default_factory=dict)
+    """Seconds of CPU that each process used, by its number, as far as was seen."""
     peaks: dict[int, int] = field(default_factory=dict)
     """The most bytes that each process held, by its number."""
     over_time: list[tuple[float, int]] = field(default_factory=list)
@@ -34,11 +33,15 @@ class Watched:
     peak_of_all: int = 0
     """The most that all processes held at one time."""
 
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU of all processes."""
+        return sum(self.cpu_of.values())
+
 
 def watch(command: Sequence[str], *, folder: Path) -> Watched:
     """Run a command that ends its output with a line of JSON, and measure it and what it starts."""
     started = time.monotonic()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     watched = Watched(exit_code=-1, summary={}, errors="", seconds=0)
     ended = threading.Event()
@@ -48,8 +51,6 @@ def watch(command: Sequence[str], *, folder: Path) -> Watched:
     ended.set()
     watcher.join()
     watched.exit_code, watched.seconds = process.returncode, time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    watched.cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     lines = output.splitlines()
     watched.summary = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
     return watched
@@ -57,19 +58,22 @@ def watch(command: Sequence[str], *, folder: Path) -> Watched:
 
 def _watch(number: int, watched: Watched, ended: threading.Event, started: float) -> None:
     while not ended.wait(INTERVAL):
-        held = _held(number)
-        for process, size in held.items():
+        used = _used(number)
+        held = {process: size for process, (size, _) in used.items()}
+        for process, (size, cpu) in used.items():
             watched.peaks[process] = max(size, watched.peaks.get(process, 0))
+            watched.cpu_of[process] = cpu
         watched.over_time.append((time.monotonic() - started, max(held.values(), default=0)))
         watched.peak_of_all = max(watched.peak_of_all, sum(held.values()))
 
 
-def _held(number: int) -> dict[int, int]:
-    """Bytes in memory of a process and of all that it started."""
+def _used(number: int) -> dict[int, tuple[int, float]]:
+    """Bytes in memory and seconds of CPU of a process and of all that it started."""
     found = {}
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(number)
         for process in (root, *root.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
-                found[process.pid] = process.memory_info().rss
+                times = process.cpu_times()
+                found[process.pid] = process.memory_info().rss, times.user + times.system
     return found

@@ -29,9 +29,6 @@ class TooMuch(aiohttp.ClientPayloadError):
 class Answers(ResponseHandler):
     """The answers on one connection."""
 
-    was_out_of_step = False
-    """What came was no answer to the last request."""
-
     def __init__(self, loop: asyncio.AbstractEventLoop, max_bytes: int) -> None:
         super().__init__(loop)
         self._most = 2 * max_bytes + FRAMING
@@ -43,6 +40,11 @@ class Answers(ResponseHandler):
         self._blocks = 0
         self._in_headers = True
         self._before = b""
+
+    @property
+    def is_out_of_step(self) -> bool:
+        """It has answered before, but not the last request."""
+        return self._answered and self._in_headers
 
     def set_response_params(self, **options: Any) -> None:
         """A request was sent: its answer is awaited."""
@@ -77,9 +79,8 @@ class Answers(ResponseHandler):
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Whoever waits for headers gets the error."""
-        if isinstance(exc, HttpProcessingError) and self._in_headers and self._answered:
+        if isinstance(exc, HttpProcessingError) and self.is_out_of_step:
             # Rather more of the last answer than a new one: aiohttp asks again, over a new connection.
-            self.was_out_of_step = True
             exc = aiohttp.ServerDisconnectedError()
         super().set_exception(exc, *cause)
 

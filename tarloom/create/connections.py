@@ -78,7 +78,7 @@ class Connector(aiohttp.TCPConnector):
 
     def _release(self, key: Any, protocol: Any, **options: Any) -> None:
         super()._release(key, protocol, **options)
-        if protocol.was_out_of_step:
+        if protocol.is_out_of_step:  # aiohttp asks again, and must not get another one that is
             for other, _ in self._conns.pop(key, ()):
                 other.close()
         self._released += 1

@@ -5,19 +5,15 @@ picture comes in spite of it all.
 """
 
 import asyncio
-import io
 import itertools
-import struct
-import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import pyarrow as pa
-from PIL import Image
 
-from tests.source_tree import ROOT
+from tests.create.hostile_bytes import answer, bomb, encoded, gzipped, jpeg_of_size, picture, png_of_size
 
 End = Literal["keep", "close", "reset", "hang"]
 """What becomes of the connection once all bytes are sent."""
@@ -42,19 +38,6 @@ class Misbehaviour:
     expected: str | None
     content: Content
     end: End = "keep"
-
-
-@cache
-def picture() -> bytes:
-    return min((ROOT / "source_data" / "pictures").glob("*.jpg")).read_bytes()
-
-
-def answer(body: bytes = b"", *headers: str, status: str = "200 OK", length: int | str | None = None) -> bytes:
-    """A whole answer. `length`: what is announced, "" for nothing, else what is true."""
-    lines = [f"HTTP/1.1 {status}", *headers]
-    if length != "":
-        lines.append(f"Content-Length: {len(body) if length is None else length}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 def _status(status: str, *headers: str) -> Misbehaviour:
@@ -114,11 +97,11 @@ def _not_http() -> Iterator[Misbehaviour]:
 def _floods() -> Iterator[Misbehaviour]:
     head = b"HTTP/1.1 200 OK\r\n"
     chunked = answer(b"", "Transfer-Encoding: chunked", length="")
-    yield Misbehaviour("flood-headers", "bad_response", lambda _: _forever(head, b"X-Flood: aaaaaaaa\r\n" * 500))
-    yield Misbehaviour("flood-header", "bad_response", lambda _: _forever(head + b"X-Flood: ", b"a" * 10_000))
-    yield Misbehaviour("flood-status", "bad_response", lambda _: _forever(head[:-2], b"a" * 10_000))
+    yield Misbehaviour("flood-headers", "bad_response", lambda _: _forever(head, b"X-Flood: aaaaaaaa\r\n" * 4000))
+    yield Misbehaviour("flood-header", "bad_response", lambda _: _forever(head + b"X-Flood: ", b"a" * 65536))
+    yield Misbehaviour("flood-status", "bad_response", lambda _: _forever(head[:-2], b"a" * 65536))
     for name, line in (("newlines", b"\r\n"), ("line-feeds", b"\n"), ("returns", b"\r"), ("spaces", b" ")):
-        yield Misbehaviour(f"flood-{name}", "bad_response", lambda _, line=line: _forever(line * 10_000))
+        yield Misbehaviour(f"flood-{name}", "bad_response", lambda _, line=line: _forever(line * 65536))
     yield Misbehaviour("flood-100", "bad_response", lambda _: _forever(b"HTTP/1.1 100 Continue\r\n\r\n" * 100))
     yield Misbehaviour(
         "flood-hints", "bad_response", lambda _: _forever(b"HTTP/1.1 103 Hints\r\nLink: a\r\n\r\n" * 100)
@@ -127,7 +110,7 @@ def _floods() -> Iterator[Misbehaviour]:
     yield Misbehaviour("flood-chunks", "too_large", lambda _: _forever(chunked, b"10000\r\n" + bytes(65536) + b"\r\n"))
     yield Misbehaviour("flood-error", "http_404", lambda _: _forever(answer(status="404 No", length=""), bytes(65536)))
     ended = chunked + b"%x\r\n%b\r\n0\r\n" % (len(picture()), picture())
-    yield Misbehaviour("flood-trailers", "body_cut_short", lambda _: _forever(ended, b"X-Flood: aaaaaaaa\r\n" * 500))
+    yield Misbehaviour("flood-trailers", "body_cut_short", lambda _: _forever(ended, b"X-Flood: aaaaaaaa\r\n" * 4000))
     yield Misbehaviour("announced-10-gb", "too_large", answer(b"\xff" * 99, length=10**10), "hang")
 
 
@@ -145,12 +128,12 @@ def _bodies() -> Iterator[Misbehaviour]:
     yield Misbehaviour("bad-chunk-size", "body_cut_short", chunked + b"zz\r\n" + whole, "close")
     yield Misbehaviour("huge-chunk-size", "body_cut_short", chunked + b"f" * 30 + b"\r\n" + whole, "close")
     yield Misbehaviour("gzip-in-name-only", None, answer(whole, "Content-Encoding: gzip"))
-    yield Misbehaviour("gzip-cut", "body_cut_short", answer(_gzipped(whole)[:-50], "Content-Encoding: gzip"))
+    yield Misbehaviour("gzip-cut", "body_cut_short", answer(gzipped(whole)[:-50], "Content-Encoding: gzip"))
     yield Misbehaviour(
-        "gzip-twice", "unknown_encoding", answer(_gzipped(_gzipped(whole)), "Content-Encoding: gzip, gzip")
+        "gzip-twice", "unknown_encoding", answer(gzipped(gzipped(whole)), "Content-Encoding: gzip, gzip")
     )
     yield Misbehaviour("encoding-unknown", None, answer(whole, "Content-Encoding: magic"))
-    yield Misbehaviour("gzip-sound", None, answer(_gzipped(whole), "Content-Encoding: gzip"))
+    yield Misbehaviour("gzip-sound", None, answer(gzipped(whole), "Content-Encoding: gzip"))
     yield Misbehaviour("http-1.0", None, b"HTTP/1.0 200 OK\r\n\r\n" + whole, "close")
     yield Misbehaviour("sound", None, answer(whole))
     yield Misbehaviour("sound-chunked", None, chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole))
@@ -162,34 +145,39 @@ def _late() -> Iterator[Misbehaviour]:
     whole, chunked = picture(), answer(b"", "Transfer-Encoding: chunked", length="")
     half = len(whole) // 2
     start = chunked + b"%x\r\n%b\r\n" % (half, whole[:half])
-    yield Misbehaviour("late-bad-chunk-size", "body_cut_short", lambda _: _late_part(start, b"zz\r\n" + whole), "close")
-    yield Misbehaviour("late-bad-chunk-hang", "body_cut_short", lambda _: _late_part(start, b"zz\r\n" + whole), "hang")
-    yield Misbehaviour("late-no-chunk-end", "body_cut_short", lambda _: _late_part(start[:-2], b"zz" + whole), "hang")
-    yield Misbehaviour("late-more", "truncated", lambda _: _late_part(answer(whole[:half]), whole[half:]), "close")
-    gzip = answer(_gzipped(whole)[:half], "Content-Encoding: gzip", length=2 * half)
-    yield Misbehaviour("late-gzip-garbage", "body_cut_short", lambda _: _late_part(gzip, whole[:half]))
-    more = [b"X-Flood: aaaaaaaa\r\n" * 500] * 10**6
+    yield Misbehaviour(
+        "late-bad-chunk-size", "body_cut_short", lambda _: _late_part(start, [b"zz\r\n" + whole]), "close"
+    )
+    yield Misbehaviour(
+        "late-bad-chunk-hang", "body_cut_short", lambda _: _late_part(start, [b"zz\r\n" + whole]), "hang"
+    )
+    yield Misbehaviour("late-no-chunk-end", "body_cut_short", lambda _: _late_part(start[:-2], [b"zz" + whole]), "hang")
+    yield Misbehaviour("late-more", "truncated", lambda _: _late_part(answer(whole[:half]), [whole[half:]]), "close")
+    gzip = answer(gzipped(whole)[:half], "Content-Encoding: gzip", length=2 * half)
+    yield Misbehaviour("late-gzip-garbage", "body_cut_short", lambda _: _late_part(gzip, [whole[:half]]))
+    lines = b"X-Flood: aaaaaaaa\r\n" * 4000
     ended = chunked + b"%x\r\n%b\r\n0\r\n" % (len(whole), whole)
-    yield Misbehaviour("late-flood-trailers", "body_cut_short", lambda _: _late_part(ended, *more))
-    extension = [b"a" * 65536] * 10**6
-    yield Misbehaviour("flood-chunk-extension", "too_large", lambda _: _late_part(start, b"5;", *extension))
+    yield Misbehaviour("late-flood-trailers", "body_cut_short", lambda _: _late_part(ended, itertools.repeat(lines)))
+    yield Misbehaviour(
+        "flood-chunk-extension", "too_large", lambda _: _late_part(start + b"5;", itertools.repeat(b"a" * 65536))
+    )
 
 
 def _bombs() -> Iterator[Misbehaviour]:
     """10 GB each once they are expanded, and a few kilobytes to a few megabytes on the way."""
-    yield Misbehaviour("bomb-gzip", "too_large", lambda _: _bomb("gzip", 31))
-    yield Misbehaviour("bomb-deflate", "too_large", lambda _: _bomb("deflate", 15))
-    yield Misbehaviour("bomb-raw-deflate", "too_large", lambda _: _bomb("deflate", -15))
+    yield Misbehaviour("bomb-gzip", "too_large", lambda _: bomb("gzip", 31))
+    yield Misbehaviour("bomb-deflate", "too_large", lambda _: bomb("deflate", 15))
+    yield Misbehaviour("bomb-raw-deflate", "too_large", lambda _: bomb("deflate", -15))
     for name, codec in (("br", "brotli"), ("zstd", "zstd")):
         body = pa.Codec(codec).compress(bytes(10**8), asbytes=True)
         yield Misbehaviour(f"bomb-{name}", "unknown_encoding", answer(body, f"Content-Encoding: {name}"))
-    nested = _gzipped(_gzipped(bytes(10**8)))
+    nested = gzipped(gzipped(bytes(10**8)))
     yield Misbehaviour("bomb-nested", "unknown_encoding", answer(nested, "Content-Encoding: gzip, gzip"))
 
 
 def _pictures() -> Iterator[Misbehaviour]:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://10.0.0.1/"/></svg>'
-    png = _encoded("PNG")
+    png = encoded("PNG")
     for name, expected, body in (
         ("page", "not_an_image", b"<!DOCTYPE html><title>Sign in</title>" * 10),
         ("svg", "not_an_image", svg),
@@ -197,8 +185,8 @@ def _pictures() -> Iterator[Misbehaviour]:
         ("zeros", "not_an_image", bytes(5000)),
         ("truncated-jpeg", "truncated", picture()[: len(picture()) // 2]),
         ("truncated-png", "truncated", png[: len(png) // 2]),
-        ("bomb-png", "too_many_pixels", _png(50_000, 50_000)),
-        ("bomb-jpeg", "too_many_pixels", _jpeg_of_size(65_500, 65_500)),
+        ("bomb-png", "too_many_pixels", png_of_size(50_000, 50_000)),
+        ("bomb-jpeg", "too_many_pixels", jpeg_of_size(65_500, 65_500)),
         (
             "bomb-gif",
             "too_many_pixels",
@@ -268,7 +256,7 @@ def _forever(first: bytes, more: bytes | None = None) -> Iterator[bytes]:
     return itertools.chain([first], itertools.repeat(more or first, MANY))
 
 
-async def _late_part(first: bytes, *more: bytes) -> AsyncIterator[bytes]:
+async def _late_part(first: bytes, more: Iterable[bytes]) -> AsyncIterator[bytes]:
     yield first
     await asyncio.sleep(0.05)
     for part in more:
@@ -280,44 +268,3 @@ async def _drip(first: bytes, more: bytes, *, pause: float = 0.1) -> AsyncIterat
     while True:
         await asyncio.sleep(pause)
         yield more
-
-
-def _gzipped(data: bytes) -> bytes:
-    packer = zlib.compressobj(9, wbits=31)
-    return packer.compress(data) + packer.flush()
-
-
-def _bomb(encoding: str, wbits: int) -> Iterator[bytes]:
-    first, block = _blocks(wbits)
-    head = answer(b"", f"Content-Encoding: {encoding}", length="")
-    return itertools.chain([head, first], itertools.repeat(block, 999))
-
-
-@cache
-def _blocks(wbits: int) -> tuple[bytes, bytes]:
-    """Two that each unfold to 10 MB. The second may be repeated: it does not depend on what comes before it."""
-    packer = zlib.compressobj(9, wbits=wbits)
-    first, second = (packer.compress(bytes(10**7)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
-    return first, second
-
-
-def _encoded(kind: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise((64, 64), 50).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def _png(width: int, height: int) -> bytes:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in chunks)
-
-
-def _jpeg_of_size(width: int, height: int) -> bytes:
-    """A small JPEG whose header claims another size."""
-    data = _encoded("JPEG")
-    place = data.index(b"\xff\xc0") + 5
-    return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
