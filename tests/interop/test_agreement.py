@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import tarloom
 from source_data.serve import PhotoServer
 from tests.interop.conftest import IMG2DATASET
 from tests.interop.mixed import EMPTY, TURNED, write_list, write_pictures
@@ -158,6 +159,16 @@ def test_samples_have_the_same_members_and_fields(pair):
             assert json.loads(ours[name]).keys() == {*json.loads(data), "error"}
         if name.endswith(".jpg") and not pair.decodes:
             assert ours[name] == data
+
+
+def test_readers_of_one_read_the_other(pair):
+    tars = sorted(pair.ours.glob("*.tar"))
+    if tars:
+        script = Path(__file__).with_name("print_samples.py")
+        read_by_theirs = [json.loads(line) for line in run_python(peer_python(IMG2DATASET), script, *tars).splitlines()]
+        read_by_ours = {sample["__key__"]: sorted(sample) for sample in tarloom.open(pair.theirs)}
+        assert [key for key, _ in read_by_theirs] == sorted(read_by_ours)
+        assert all({*read_by_ours[key], "__url__"} == {*found, "__key__", "__url__"} for key, found in read_by_theirs)
 
 
 def test_pictures_in_a_table_are_there_for_the_same_rows(pair):
