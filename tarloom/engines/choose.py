@@ -5,6 +5,7 @@ from typing import Literal
 
 from tarloom.engines.base import Engine
 from tarloom.engines.local import LocalEngine
+from tarloom.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class EngineConfig:
 
 def open_engine(config: EngineConfig) -> Engine:
     """The engine that was asked for; close it after use. Raises UsageError for options that cannot work."""
+    _check_used(config)
     if config.engine == "local":
         return LocalEngine(config.num_workers)
     if config.engine == "spark":
@@ -42,3 +44,13 @@ def open_engine(config: EngineConfig) -> Engine:
         gpus_per_worker=config.gpus_per_worker,
         address=config.ray_address,
     )
+
+
+def _check_used(config: EngineConfig) -> None:
+    """Raises UsageError for an option that the engine would not heed."""
+    if config.engine == "ray":
+        return
+    for name in ("cpus_per_worker", "gpus_per_worker", "ray_address"):
+        if getattr(config, name) != getattr(EngineConfig(), name):
+            hint = "; give spark-submit the resources of a task" if config.engine == "spark" else ""
+            raise UsageError(f"{name} is for Ray: add --engine ray, or leave it out{hint}")

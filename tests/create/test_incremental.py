@@ -4,6 +4,7 @@ import pytest
 
 import tarloom
 from tarloom.errors import PlanMismatch, UsageError
+from tarloom.format.storage import open_storage
 from tarloom.format.verify import verify
 from tests.create.helpers import contents, create, rows, write_list
 
@@ -151,3 +152,18 @@ def test_shards_whose_end_is_not_known_are_not_extended(lists, tmp_path, name):
     (out / name).write_bytes(bytes(10240))
     with pytest.raises(UsageError, match="cannot be extended"):
         create(lists[1], out, incremental_mode="extend")
+
+
+def test_an_object_store_is_extended_and_overwritten(lists, s3_folder, tmp_path):
+    for source, mode in [(lists[0], "incremental"), (lists[1], "extend")]:
+        create(source, s3_folder, incremental_mode=mode)
+        create(source, tmp_path / "local", incremental_mode=mode)
+    assert names(s3_folder) == names(str(tmp_path / "local"))
+    assert len(tarloom.open(s3_folder)) == 37
+    create(lists[1], s3_folder, incremental_mode="overwrite")
+    create(lists[1], tmp_path / "fresh")
+    assert names(s3_folder) == names(str(tmp_path / "fresh"))
+
+
+def names(folder: str) -> set[str]:
+    return {entry.name for entry in open_storage(folder).list()}

@@ -187,9 +187,17 @@ def test_an_address_where_no_cluster_answers_is_a_usage_error(tmp_path):
     assert "UsageError: no Ray cluster at 127.0.0.1:1" in run.stderr.splitlines()[-1]
 
 
-def test_a_number_of_workers_below_one_is_refused():
+@pytest.mark.parametrize("engine", ["local", "ray", "spark"])
+def test_a_number_of_workers_below_one_is_refused(engine):
     with pytest.raises(UsageError, match="at least 1"):
-        LocalEngine(0)
+        open_engine(EngineConfig(engine=engine, num_workers=0))
+
+
+@pytest.mark.parametrize("engine", ["local", "spark"])
+@pytest.mark.parametrize("option", [{"gpus_per_worker": 1}, {"cpus_per_worker": 2}, {"ray_address": "auto"}], ids=str)
+def test_options_that_an_engine_would_not_heed_are_refused(engine, option):
+    with pytest.raises(UsageError, match="is for Ray"):
+        open_engine(EngineConfig(engine=engine, **option))
 
 
 def _wait_for(condition, *, seconds: float) -> None:
