@@ -3,6 +3,7 @@
 It runs in an environment that has both, as `pip install 'tarloom[img2dataset]'` makes it.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -89,6 +90,25 @@ def test_nothing_of_this_machine_is_read_and_every_row_is_named(photo_server, tm
     assert table["error"].to_pylist() == [*errors, None]
     assert table["jpg"].null_count == len(errors)
     assert table["md5"].null_count == len(errors)
+
+
+def test_hashes_are_verified_and_boxes_blurred(photo_server, tmp_path):
+    urls = [f"{photo_server.url}/pictures/000{number}.jpg" for number in (1, 2, 3)]
+    data = [(ROOT / "source_data" / "pictures" / f"000{number}.jpg").read_bytes() for number in (1, 2, 3)]
+    sums = [hashlib.md5(data[0]).hexdigest(), hashlib.md5(b"another").hexdigest(), hashlib.md5(data[2]).hexdigest()]
+    boxes = [[[0.1, 0.1, 0.9, 0.9]], None, []]
+    pq.write_table(pa.table({"url": urls, "sum": sums, "boxes": boxes}), tmp_path / "list.parquet")
+    options = "--verify-hash sum md5 --compute-hash md5 --no-extract-exif --output-format parquet"
+    run(tmp_path / "list.parquet", tmp_path / "plain", options)
+    run(tmp_path / "list.parquet", tmp_path / "blurred", f"{options} --bbox-col boxes")
+    plain, blurred = (pq.read_table(tmp_path / name / "00000.parquet") for name in ("plain", "blurred"))
+    assert plain["error"].to_pylist() == blurred["error"].to_pylist() == [None, "hash_mismatch", None]
+    assert blurred.column_names[:3] == ["boxes", "md5", "url"]
+    assert [a == b for a, b in zip(plain["jpg"].to_pylist(), blurred["jpg"].to_pylist(), strict=True)] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def check(source: Path, **options) -> None:
