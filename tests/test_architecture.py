@@ -16,7 +16,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 
 FRAMEWORKS = {
     "aiohttp": "create/answers.py create/connections.py create/guard.py create/lookups.py create/transport.py",
-    "ray": "engines/ray.py engines/ray_session.py read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
+    "ray": "engines/ray.py engines/ray_check.py engines/ray_session.py "
+    "read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py read/spark.py",
     "torch": "read/torch_feed.py process/with_clip.py process/with_vllm.py",
     "transformers": "process/with_clip.py process/with_vllm.py",

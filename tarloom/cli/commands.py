@@ -11,8 +11,10 @@ from typing import Protocol
 from tarloom.cli.console import Finished, watch
 from tarloom.create.config import CreateConfig
 from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.engines.local import LocalEngine
 from tarloom.process.caption import CaptionStage
 from tarloom.process.embed import EmbedStage
+from tarloom.process.resize import ResizeConfig, ResizeJob
 from tarloom.process.run import ProcessConfig
 from tarloom.process.stage import Stage
 from tarloom.read.readers import ReaderName, ScanJob
@@ -112,6 +114,34 @@ class Embed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resize:
+    """Resize, convert or compress one picture, or all pictures of a folder; in place or into another."""
+
+    resize: ResizeConfig
+    run_on: EngineConfig = field(default_factory=EngineConfig)
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        if self.resize.check:
+            from tarloom.engines.ray_check import check_ray
+
+            return Finished(title="Ray works", facts=check_ray(self.run_on.ray_address))
+        job = ResizeJob(self.resize)
+        job.prepare()  # what cannot work is said before an engine starts
+        with closing(open_engine(self.run_on) if self.resize.batch else LocalEngine(1)) as engine:
+            for _ in watch(job.run(engine), title="resizing", total=job.total, done=lambda report: report.pictures):
+                pass
+        summary = job.summary()
+        lost = f", {summary.failed} failed" if summary.failed else ""
+        return Finished(
+            title=f"Resized {summary.processed} pictures{lost}",
+            facts=asdict(summary),
+            exit_code=LOST if summary.failed > self.run_on.max_failed else 0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Info:
     """Say what a dataset holds: shards, samples, members and columns. No picture is read."""
 
@@ -179,6 +209,7 @@ COMMANDS: dict[str, type[Command]] = {
     "read": Read,
     "caption": Caption,
     "embed": Embed,
+    "resize": Resize,
     "info": Info,
     "verify": Verify,
     "report": Report,
