@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -28,6 +29,9 @@ from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Storage, open_storage
 
 HOPELESS = 3
+"""Shards in a row that fail."""
+LOOKERS = 16
+"""Shards whose stats are read side by side: mostly waiting for storage."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,16 +89,13 @@ class CreateJob:
         self.total = sum(last - first for first, last in map(self._plan.rows_of, self._numbers))
 
     def __iter__(self) -> Iterator[Report]:
-        """Make what is not done yet. Raises EngineError where the run cannot go on.
-
-        Rows fail alone; what fails a shard is the place where it is written, and rarely one shard's alone. So a run
-        ends at HOPELESS of them in a row, rather than fetch all the rest in vain.
-        """
+        """Make what is not done yet. Raises EngineError where the run cannot go on."""
         names = {entry.name for entry in self._storage.list()}
         todo: dict[int, Earlier] = {}
         again: dict[str, Report] = {}
-        for number in self._numbers:
-            done = self._done_before(number, names)
+        with ThreadPoolExecutor(LOOKERS) as pool:
+            found = list(pool.map(lambda number: self._done_before(number, names), self._numbers))
+        for number, done in zip(self._numbers, found, strict=True):
             earlier = self._taken_over(self._plan.name(number), done, names)
             if earlier is not None:
                 todo[number] = earlier
@@ -106,6 +107,8 @@ class CreateJob:
         self._warn_of_stale_sidecars(again, names)
 
     def _make(self, todo: Mapping[int, Earlier]) -> Iterator[Report]:
+        """Rows fail alone; what fails a shard is the place where it is written, and rarely one shard's alone. So a run
+        ends at HOPELESS of them in a row, rather than fetch all the rest in vain."""
         description = _description(self._source, self._config, self._schema)
         in_a_row = 0
         for outcome in self._engine.map(description, self._tasks(todo), retries=self._config.resume.max_shard_retry):

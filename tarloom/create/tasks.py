@@ -28,7 +28,7 @@ class ShardTask:
 
     shard: str
     first_row: int
-    """The number of its first row in the source."""
+    """The number of its first row, for keys made from that."""
     rows: pa.Table
     earlier: Earlier = "nothing"
     """What earlier runs made of it."""
