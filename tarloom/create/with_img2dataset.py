@@ -9,10 +9,14 @@ Its connections are its own: it goes to any address, private ones too, and knows
 the body. That is why `allow_private` must say "all" (check.py).
 """
 
+import contextlib
+import fcntl
 import itertools
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +52,7 @@ except ImportError as error:
     needs = "it needs Python 3.12 or older and the versions that pip install 'tarloom[img2dataset]' gives"
     raise MissingExtra(f"img2dataset cannot be used here: {error}; {needs}") from error
 
+WORKPLACE = "tarloom-img2dataset-"
 SHARD = numbered_shard(0)
 """Its name in the temporary folder."""
 RESIZING = (
@@ -76,9 +81,9 @@ class Img2datasetPacker:
         table = shard_keys(self._config, task.shard, task.first_row).given(task.rows)
         rows = [_checked(row) for row in rows_of(table)]
         fetched = [row for row in rows if row.error is None]
-        with tempfile.TemporaryDirectory(prefix="tarloom-img2dataset-") as folder:
-            _download(fetched, Path(folder), self._config)
-            made, places = TheirShard(Path(folder), self._config), itertools.count()
+        with _workplace() as folder:
+            _download(fetched, folder, self._config)
+            made, places = TheirShard(folder, self._config), itertools.count()
             with open_shard(self._storage, self._config, shard=task.shard, rows=table, schema=self._schema) as files:
                 for row in rows:
                     files.add(RowResult(row=row, error=row.error) if row.error else made.result(row, next(places)))
@@ -112,6 +117,18 @@ class TheirShard:
         sizes = {name: found[name] for name in ("width", "height", "original_width", "original_height")}
         made = Picture(data=bytes(self._tar[offset : offset + size]), exif=found.get("exif") or "{}", **sizes)
         return RowResult(row=row, picture=made, digest=found.get(self._kind))
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    """A temporary folder, locked while its worker lives. Those that killed workers have left are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{WORKPLACE}*/lock"):
+        with contextlib.suppress(OSError), open(left, "rb") as lock:  # of a living worker, gone, or another user's
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    with tempfile.TemporaryDirectory(prefix=WORKPLACE) as folder, open(Path(folder, "lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(folder)
 
 
 def _checked(row: Row) -> Row:

@@ -3,6 +3,7 @@
 It runs in an environment that has both, as `pip install 'tarloom[img2dataset]'` makes it.
 """
 
+import fcntl
 import hashlib
 import json
 import subprocess
@@ -90,6 +91,17 @@ def test_nothing_of_this_machine_is_read_and_every_row_is_named(photo_server, tm
     assert table["error"].to_pylist() == [*errors, None]
     assert table["jpg"].null_count == len(errors)
     assert table["md5"].null_count == len(errors)
+
+
+def test_what_a_killed_worker_left_is_removed_and_what_a_living_one_has_is_not(url_list, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for name in ("dead", "living"):
+        (tmp_path / f"tarloom-img2dataset-{name}").mkdir()
+        (tmp_path / f"tarloom-img2dataset-{name}" / "lock").touch()
+    with open(tmp_path / "tarloom-img2dataset-living" / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run(url_list, tmp_path / "out", "--shards 1: --number-sample-per-shard 100")
+    assert [path.name for path in tmp_path.glob("tarloom-*")] == ["tarloom-img2dataset-living"]
 
 
 def test_hashes_are_verified_and_boxes_blurred(photo_server, tmp_path):
