@@ -137,6 +137,11 @@ def test_a_spark_executor_that_is_killed_costs_no_row(slowly, source, whole, tmp
     assert contents(out) == whole
 
 
+def disk_size(files: dict[str, bytes]) -> int:
+    """KiB that files take where they are kept in pages."""
+    return sum(4 * -(-len(data) // 4096) for data in files.values())
+
+
 MOUNTED = 'mount -t tmpfs -o size="$1" none "$2" || exit 77; cp -a "$3/." "$2"; shift 3; "$@"; code=$?'
 
 
@@ -158,8 +163,7 @@ def create_on_a_disk_of(kib: int, source: Path, out: Path, *more: str) -> tuple[
 @pytest.mark.parametrize(("share", "workers"), [(0.2, 1), (0.6, 1), (0.9, 1), (0.7, 2)])
 def test_a_full_disk_is_named_and_costs_nothing_once_there_is_room(source, whole, tmp_path, share, workers):
     out = tmp_path / "out"
-    kib = int(share * sum(4 * -(-len(data) // 4096) for data in whole.values()))
-    code, said = create_on_a_disk_of(kib, source, out, "--num-workers", str(workers))
+    code, said = create_on_a_disk_of(int(share * disk_size(whole)), source, out, "--num-workers", str(workers))
     assert code in (1, 3)
     assert "No space left on device" in said
     assert "Traceback" not in said
@@ -167,6 +171,28 @@ def test_a_full_disk_is_named_and_costs_nothing_once_there_is_room(source, whole
     assert found == {name: whole[name] for name in found}
     create(source, out, **OPTIONS)
     assert contents(out) == whole
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="no unshare here")
+@pytest.mark.parametrize("free", [12, 44, 60])
+def test_a_disk_that_fills_while_failed_rows_are_tried_again_costs_no_sample(server, source, whole, tmp_path, free):
+    out = tmp_path / "out"
+    create(source, out, **OPTIONS)
+    server.recover("503")
+    try:
+        create(source, tmp_path / "new", **OPTIONS)
+        code, said = create_on_a_disk_of(disk_size(whole) + free, source, out, "--retry-failed=transient")
+        assert code in (1, 3)
+        assert "No space left on device" in said
+        new, left = contents(tmp_path / "new"), contents(out)
+        assert {name for name in left if name.endswith(".tar")} == {name for name in new if name.endswith(".tar")}
+        assert {name: data for name, data in left.items() if data not in (whole[name], new[name])} == {}
+        server.requests.clear()
+        create(source, out, retry_failed="transient", **OPTIONS)
+        assert contents(out) == new
+        assert {path for path in server.requests if path.count("/") == 1} == set(), "samples that were there"
+    finally:
+        server.troubles.add("503")
 
 
 @pytest.mark.parametrize("tries", [1, 3])
