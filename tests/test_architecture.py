@@ -15,7 +15,7 @@ FLOORS = ("errors", "format", "engines", "read create", "process", "report", "cl
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 FRAMEWORKS = {
-    "aiohttp": "create/answers.py create/connections.py create/guard.py create/lookups.py create/transport.py",
+    "aiohttp": "create/answers.py create/connections.py create/lookups.py create/transport.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_session.py "
     "read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py read/spark.py",

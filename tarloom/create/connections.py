@@ -10,8 +10,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from tarloom.create.answers import Answers
-from tarloom.create.guard import LOOKUPS_AT_ONCE
 from tarloom.create.in_flight import PIECE
+from tarloom.create.lookups import LOOKUPS_AT_ONCE
 from tarloom.errors import UsageError
 
 OTHER_FILES = 64

@@ -4,16 +4,12 @@ Names are resolved once and the connection goes to the checked answer, so a name
 second time (DNS rebinding) gains nothing; and every hop of a redirect opens its socket here too.
 """
 
-import asyncio
 import errno
 import socket
-import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
-
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tarloom.errors import UsageError
 
@@ -33,9 +29,6 @@ CARRIERS = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 """IPv4-mapped and NAT64: the last 32 bits are the IPv4 address that is reached."""
 ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 """Bits 64 to 95 of an address that a router of the site sends on to the (private) IPv4 address in its last 32 bits."""
-LOOKUPS_AT_ONCE = 256
-"""Threads: a name server that does not answer holds each for half a minute, and other rows wait for what is left."""
-_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class RefusedAddress(OSError):
@@ -86,53 +79,7 @@ def guarded_socket(allowed: tuple[Network, ...]) -> Any:
     return open_socket
 
 
-class Resolver(AbstractResolver):
-    """Looks names up in daemon threads: a name server that hangs holds up neither other rows nor the end of a run."""
-
-    def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """All addresses of a name. Raises socket.gaierror."""
-        async with self._slots:
-            infos = await _in_daemon_thread(host, port, family)
-        return [
-            ResolveResult(hostname=host, host=str(info[4][0]), port=port, family=info[0], proto=info[2], flags=_NUMERIC)
-            for info in infos
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
 def _carried(address: IPv4Address | IPv6Address) -> IPv4Address | None:
     if any(address in network for network in CARRIERS if address.version == network.version):
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return None
-
-
-async def _in_daemon_thread(host: str, port: int, family: int) -> list[Any]:
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Any]] = loop.create_future()
-
-    def deliver(infos: list[Any] | None, error: Exception | None) -> None:
-        if answer.cancelled():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(infos or [])
-
-    def look_up() -> None:
-        infos, failure = None, None
-        try:
-            infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            failure = error
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(deliver, infos, failure)
-
-    threading.Thread(target=look_up, name=f"look-up {host}", daemon=True).start()
-    return await answer

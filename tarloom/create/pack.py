@@ -9,7 +9,6 @@ from dataclasses import replace
 from tarloom.create.beside import FolderFetcher
 from tarloom.create.earlier import EarlierShard, open_earlier
 from tarloom.create.fetch import WebFetcher
-from tarloom.create.images import process_picture
 from tarloom.create.keys import ContentKeys, hashed_key, shard_keys
 from tarloom.create.own_loop import OwnLoop
 from tarloom.create.reorder import Window, in_order
@@ -34,6 +33,9 @@ class ShardPacker:
     from shard to shard."""
 
     def __init__(self, description: PackerDescription) -> None:
+        from tarloom.create.images import process_picture  # Loads OpenCV: only where pictures are worked on.
+
+        self._process_picture = process_picture
         self._description = description
         self._config = description.config
         self._storage = open_storage(self._config.output)
@@ -118,7 +120,7 @@ class ShardPacker:
         if self._config.lists.verify_hash is not None and digest != row.expected_hash:
             raise FetchError("hash_mismatch", f"the bytes do not have the {kind} that the list gives")
         boxes = row.columns.get(self._config.lists.bbox_col) if self._config.lists.bbox_col else None
-        return process_picture(data, self._config.images, boxes), digest
+        return self._process_picture(data, self._config.images, boxes), digest
 
 
 def _size(result: RowResult) -> int:

@@ -43,7 +43,7 @@ class PackerDescription:
     """Of the metadata."""
     folder: Storage | None
     """Where the pictures lie; None for URLs."""
-    modules: ClassVar = ("tarloom.create.pack",)
+    modules: ClassVar = ("tarloom.create.pack", "tarloom.create.images")
     """What the worker is made of: engines may load it once for all their workers."""
 
     def __call__(self) -> Callable[[ShardTask], Report]:

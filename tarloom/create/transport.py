@@ -21,9 +21,9 @@ from yarl import URL
 from tarloom.create.answers import Answers, TooMuch
 from tarloom.create.connections import Connector, OpenSocket, allow_open_files, any_socket, begin_request
 from tarloom.create.encodings import Decoder
-from tarloom.create.guard import Network, RefusedAddress, Resolver, guarded_socket, is_allowed
+from tarloom.create.guard import Network, RefusedAddress, guarded_socket, is_allowed
 from tarloom.create.in_flight import Place
-from tarloom.create.lookups import SharedLookups
+from tarloom.create.lookups import Resolver, SharedLookups
 from tarloom.create.proxies import Proxies
 from tarloom.errors import FetchError
 

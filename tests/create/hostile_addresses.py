@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from aiohttp.abc import ResolveResult
 
-from tarloom.create.guard import Resolver
+from tarloom.create.lookups import Resolver
 
 PERMITTED = "127.9.9.9"
 """The one address that may be connected to: it stands for the public web."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tarloom.create.config import WebOptions
 from tarloom.create.fetch import WebFetcher
-from tarloom.create.guard import RefusedAddress, Resolver, guarded_socket, is_allowed, parse_networks
+from tarloom.create.guard import RefusedAddress, guarded_socket, is_allowed, parse_networks
+from tarloom.create.lookups import Resolver
 from tarloom.create.rows import Row
 from tarloom.errors import FetchError, UsageError
 
