@@ -27,7 +27,7 @@ from tarloom.create.tasks import Earlier, ShardTask
 from tarloom.create.transient import may_pass
 from tarloom.errors import CorruptShard, FetchError, ImageError, RowError
 from tarloom.format.index import ShardIndex
-from tarloom.format.index_load import scan_index
+from tarloom.format.index_load import load_index, scan_index
 from tarloom.format.layout import metadata_name, stats_name, tar_name
 from tarloom.format.metadata import FAILED_TO_DOWNLOAD, SUCCESS, ResultColumns
 from tarloom.format.parquet import read_table
@@ -114,14 +114,13 @@ def open_earlier(storage: Storage, config: CreateConfig, task: ShardTask) -> Ite
 
 
 def _find(storage: Storage, config: CreateConfig, task: ShardTask) -> tuple[ShardIndex, Known | None] | None:
-    if task.earlier == "nothing":
+    tar = None if task.earlier == "nothing" else storage.head(tar_name(task.shard))
+    if tar is None:
         return None
     if task.earlier != "samples" and storage.head(stats_name(task.shard)) is not None:
-        index = scan_index(storage, task.shard)
+        index = load_index(storage, task.shard, tar)
         return index, _of_finished(storage, config, index, task)
-    # Not done, or not any more: this run has been at it already.
-    if storage.head(tar_name(task.shard)) is None:
-        return None
+    # Not done, or not any more, since this run has been at it already: the index may be that of another tar.
     try:
         index = scan_index(storage, task.shard)
     except CorruptShard:  # is made anew
