@@ -36,7 +36,7 @@ class ListOptions:
     verify_hash: tuple[str, str] | None = None
     """A column of hashes and their kind, which must be compute_hash's: bodies of another hash fail as hash_mismatch."""
     key_from: str = "row"
-    """Where keys come from. row: the row's number in the source (a picture of a folder has its path, a sample of a shard
+    """Where keys come from. row: the number in the source (a picture in a folder has its path, a sample of a shard
     keeps its key); shard: its shard's number, then its number in that (img2dataset's keys); url or content: their hash;
     else the name of a column of the list, or of the shards' metadata."""
     dedup_urls: bool = False
