@@ -118,21 +118,22 @@ class Transport:
         """The answer to one GET. Raises FetchError; Unreachable if no connection came about."""
         progress = begin_request()
         try:
-            async with asyncio.timeout(seconds):
-                return await self._get(url, max_bytes, place, check)
+            async with asyncio.timeout(seconds) as deadline:
+                bounds = _Bounds(max_bytes=max_bytes, place=place, deadline=deadline)
+                return await self._get(url, bounds, check)
         except TimeoutError as error:
             kind = FetchError if progress.connected else Unreachable
             raise kind("timeout", "not complete within the timeout", transient=True) from error
         except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
             raise name_error(error) from error
 
-    async def _get(self, url: URL, max_bytes: int, place: Place, check: Check) -> Answer:
+    async def _get(self, url: URL, bounds: "_Bounds", check: Check) -> Answer:
         proxy = self._options.proxies.of(url)
         if proxy is None or self._proxied is None:
-            return await _answer(self._direct.get(url, allow_redirects=False), max_bytes, place, check)
+            return await _answer(self._direct.get(url, allow_redirects=False), bounds, check)
         await self._refuse_private(url)
         try:
-            return await _answer(self._proxied.get(url, allow_redirects=False, proxy=proxy), max_bytes, place, check)
+            return await _answer(self._proxied.get(url, allow_redirects=False, proxy=proxy), bounds, check)
         except aiohttp.ClientConnectorDNSError as error:  # it was the proxy's name that was looked up
             raise Unreachable("proxy", NO_PROXY, transient=True) from error
 
@@ -150,15 +151,25 @@ class Transport:
             raise RefusedAddress
 
 
-async def _answer(asked: Any, max_bytes: int, place: Place, check: Check) -> Answer:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bounds:
+    """What holds for one answer."""
+
+    max_bytes: int
+    place: Place
+    deadline: asyncio.Timeout
+
+
+async def _answer(asked: Any, bounds: _Bounds, check: Check) -> Answer:
     """asked: aiohttp's request, to be entered."""
     async with asked as response:
         check(response.status, response.headers)
-        body = await _body(response, max_bytes, place) if response.status == 200 else b""
+        body = await _body(response, bounds) if response.status == 200 else b""
         return Answer(status=response.status, headers=response.headers, body=body)
 
 
-async def _body(response: aiohttp.ClientResponse, max_bytes: int, place: Place) -> bytes:
+async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
+    max_bytes, place = bounds.max_bytes, bounds.place
     if (response.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
     decoder = Decoder(response.headers.get("Content-Encoding", ""))
@@ -172,19 +183,23 @@ async def _body(response: aiohttp.ClientResponse, max_bytes: int, place: Place) 
                     raise _too_large(max_bytes)
                 pieces.append(piece)
                 if size > place.size and not place.hold(size):
-                    await _pause(response, place)
+                    await _pause(response, bounds)
         decoder.end()
         return b"".join(pieces)
     finally:
         pieces.clear()  # an error's traceback would keep them
 
 
-async def _pause(response: aiohttp.ClientResponse, place: Place) -> None:
-    """Read nothing until there is room."""
+async def _pause(response: aiohttp.ClientResponse, bounds: _Bounds) -> None:
+    """Read nothing until there is room, and let the deadline wait too: it is not the server that is slow."""
     protocol = response.connection.protocol if response.connection else None
     if protocol is not None:
         protocol.pause_reading()
-    await place.room()
+    loop = asyncio.get_running_loop()
+    left = (bounds.deadline.when() or 0) - loop.time()
+    bounds.deadline.reschedule(None)
+    await bounds.place.room()
+    bounds.deadline.reschedule(loop.time() + left)
     if protocol is not None and protocol.connected:
         protocol.resume_reading()
 
