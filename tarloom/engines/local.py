@@ -6,6 +6,7 @@ however it ends, and a worker that dies is replaced.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -153,6 +154,7 @@ def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], 
     pipe.send(opened)
     if worker is None:
         return
+    gc.freeze()  # What is loaded stays: the collector need not look at it again and again.
     while True:
         try:
             item = pipe.recv()
