@@ -78,5 +78,5 @@ def _gaussian(
     times = max(1, int(sigma / FINEST_SIGMA))
     small = (max(1, width // times), max(1, height // times))
     less = cv2.resize(values, small, interpolation=cv2.INTER_AREA) if times > 1 else values
-    soft = cv2.GaussianBlur(less, (0, 0), max(0.3, sigma / times), borderType=cv2.BORDER_REPLICATE)
+    soft = cv2.GaussianBlur(less, (0, 0), max(0.3, sigma / times))
     return np.asarray(cv2.resize(soft, (width, height)) if times > 1 else soft, dtype=np.float32)
