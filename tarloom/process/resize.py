@@ -192,6 +192,8 @@ class ResizeJob:
 
     def run(self, engine: Engine) -> Iterator[ChunkReport]:
         """One report a chunk, in any order."""
+        if self._config.batch:
+            self._resizer.target.sweep()
         for outcome in engine.map(self._resizer, chunks(self._moves, self._config.chunks)):
             lost = {move.source: f"{UNWRITTEN}: {outcome.error}" for move in outcome.item}
             report = outcome.result or ChunkReport(failed=lost)
@@ -304,7 +306,7 @@ def _check_targets(moves: Sequence[Move]) -> None:
     for move in moves:
         other = taken.setdefault(move.target, move.source)
         if other != move.source:
-            raise UsageError(f"{other} and {move.source} would both become {move.target}; rename one of them")
+            raise UsageError(f"{other} and {move.source} would both become {move.target}; rename or remove one of them")
 
 
 def _extension(name: str) -> str:
