@@ -89,7 +89,7 @@ def _parse() -> argparse.Namespace:
         "--photos", type=Path, default=cache / "tarloom/photos", help="where pictures are made, and kept"
     )
     parser.add_argument("--threads", type=int, default=64, help="downloads at once per process, of both sides")
-    parser.add_argument("--rows", type=int, default=500, help="per shard, of both sides")
+    parser.add_argument("--rows", type=int, default=750, help="per shard, of both sides")
     parser.add_argument("--json", action="store_true", help="end stdout with one line of JSON")
     return parser.parse_args()
 

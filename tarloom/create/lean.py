@@ -18,7 +18,7 @@ def do_without_pandas() -> None:
     absent = _Absent()
     sys.meta_path.insert(0, absent)
     try:
-        pa.scalar(None)  # looks for it once, and remembers
+        pa.scalar(0)  # looks for it once, and remembers
     finally:
         sys.meta_path.remove(absent)
 
