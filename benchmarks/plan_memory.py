@@ -14,8 +14,10 @@ tenth of a second. Exit code 1 where it is over --limit megabytes, or a row is n
 
 import argparse
 import contextlib
+import ctypes
 import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -26,6 +28,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks.process_tree import PR_SET_CHILD_SUBREAPER
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / "create" / "create_webdataset.py"
@@ -55,6 +59,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=["plan", "start", "dedup", "run"])
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory(prefix="tarloom-benchmark-") as folder:
         source = write_lists(Path(folder, "lists"), options)
         found = {name: measured(source, Path(folder, name), options.rows, name) for name in options.only}
@@ -115,8 +120,16 @@ def measured(source: Path, output: Path, rows: int, name: str) -> Measured:
     if process.returncode:
         sys.exit(f"{name} failed: {lines[-10:]}")
     facts = json.loads(lines[-1])
+    wait_for_orphans()
     cpu = cpu_of_ended() - before
     return Measured(seconds=time.monotonic() - started, cpu=cpu, peak=peak / 1e6, rows=facts["rows"])
+
+
+def wait_for_orphans() -> None:
+    """Wait for what the program has started and not waited for: this process has adopted it."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def cpu_of_ended() -> float:
