@@ -3,7 +3,8 @@
 A try waits for its place before its deadline begins, and holds it only while it lasts: pauses between tries hold none.
 Where the memory for bodies is used up, tries wait in the middle of a body before they read on, the oldest first; the
 oldest one may go on beyond the bound, so that there is always one that ends and makes room. What is held is thus never
-more than `bytes_at_most`, one body, and the piece that each try had just read.
+more than `bytes_at_most`, one body, and the piece that each try had just read. A body whose length is known waits at
+its beginning: memory is for few bodies that go on, not for the beginnings of many that do not.
 """
 
 import asyncio
@@ -28,8 +29,8 @@ class InFlight:
         self._beyond: Place | None = None
         """The one try that may go beyond the bound."""
         self._entering: deque[asyncio.Future[None]] = deque()
-        self._waiting: list[tuple[int, asyncio.Future[None], Place]] = []
-        """A heap of tries in the middle of a body: (age, answer, place)."""
+        self._waiting: list[tuple[int, int, asyncio.Future[None], Place]] = []
+        """A heap of tries in the middle of a body: (age, bytes wanted, answer, place)."""
 
     def place(self) -> "Place":
         """A place for one try, to be entered with `async with`."""
@@ -62,9 +63,9 @@ class InFlight:
         place.size = size
         return self._beyond is place or self.bytes_held <= self._bytes_at_most
 
-    async def _room(self, place: "Place") -> None:
+    async def _room(self, place: "Place", more: int) -> None:
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (place.age, answer, place))
+        heapq.heappush(self._waiting, (place.age, more, answer, place))
         self._hand_out()
         await answer
 
@@ -80,15 +81,14 @@ class InFlight:
 
     def _hand_out(self) -> None:
         """Let those go on for whom there is room: first bodies under way, the oldest first, then new tries."""
-        left = self._bytes_at_most - self.bytes_held
         while self._waiting:
-            _, answer, place = self._waiting[0]
+            _, more, answer, place = self._waiting[0]
             if not answer.done():
-                if left <= 0:
+                if self.bytes_held + more > self._bytes_at_most:
                     if self._beyond is not None:
                         return
                     self._beyond = place
-                left -= PIECE
+                self._hold(place, place.size + more)
                 answer.set_result(None)
             heapq.heappop(self._waiting)
         while self._entering and self._has_room():
@@ -122,6 +122,6 @@ class Place:
         """The body has so many bytes by now. Returns whether it may be read on at once."""
         return self._all._hold(self, size)
 
-    async def room(self) -> None:
-        """Wait until it may."""
-        await self._all._room(self)
+    async def room(self, more: int = PIECE) -> None:
+        """Wait until so many more bytes may be read, which are set aside for it."""
+        await self._all._room(self, more)

@@ -22,7 +22,7 @@ from tarloom.create.answers import Answers, TooMuch
 from tarloom.create.connections import Connector, OpenSocket, allow_open_files, any_socket, begin_request
 from tarloom.create.encodings import Decoder
 from tarloom.create.guard import Network, RefusedAddress, guarded_socket, is_allowed
-from tarloom.create.in_flight import Place
+from tarloom.create.in_flight import PIECE, Place
 from tarloom.create.lookups import Resolver, SharedLookups
 from tarloom.create.proxies import Proxies
 from tarloom.errors import FetchError
@@ -170,12 +170,15 @@ async def _answer(asked: Any, bounds: _Bounds, check: Check) -> Answer:
 
 async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
     max_bytes, place = bounds.max_bytes, bounds.place
-    if (response.content_length or 0) > max_bytes:
+    announced = response.content_length or 0
+    if announced > max_bytes:
         raise _too_large(max_bytes)
     decoder = Decoder(response.headers.get("Content-Encoding", ""))
     pieces: list[bytes] = []
     size = 0
     try:
+        if announced > place.size:
+            await _pause(response, bounds, announced - place.size)
         while data := await response.content.readany():
             for piece in decoder.pieces(data):
                 size += len(piece)
@@ -190,15 +193,15 @@ async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
         pieces.clear()  # an error's traceback would keep them
 
 
-async def _pause(response: aiohttp.ClientResponse, bounds: _Bounds) -> None:
-    """Read nothing until there is room, and let the deadline wait too: it is not the server that is slow."""
+async def _pause(response: aiohttp.ClientResponse, bounds: _Bounds, more: int = PIECE) -> None:
+    """Read nothing until there is room for more, and let the deadline wait too: it is not the server that is slow."""
     protocol = response.connection.protocol if response.connection else None
     if protocol is not None:
         protocol.pause_reading()
     loop = asyncio.get_running_loop()
     left = (bounds.deadline.when() or 0) - loop.time()
     bounds.deadline.reschedule(None)
-    await bounds.place.room()
+    await bounds.place.room(more)
     bounds.deadline.reschedule(loop.time() + left)
     if protocol is not None and protocol.connected:
         protocol.resume_reading()
