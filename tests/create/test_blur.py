@@ -1,6 +1,7 @@
 """Boxes are blurred wherever they end up: after turning and resizing, before cropping and padding."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from tarloom.create.blur import blurred, turned_boxes
 from tarloom.create.config import ImageOptions
 from tarloom.create.images import process_picture
-from tests.create.helpers import encoded, photo
+from tests.create.helpers import create, encoded, photo
 
 
 def stripes(height: int, width: int) -> np.ndarray:
@@ -90,3 +91,17 @@ def test_what_is_to_be_blurred_is_never_kept_as_it_is():
     )
     assert kept.data == data
     assert contrast(process(data, [[0.0, 0.0, 1.0, 1.0]], skip_reencode=True)) < 10
+
+
+def test_boxes_of_a_list_are_blurred_row_by_row(photo_server, tmp_path):
+    url = f"{photo_server.url}/pictures/0001.jpg"
+    rows = [{"url": url, "faces": [[0.0, 0.0, 1.0, 1.0]]}, {"url": url, "faces": None}, {"url": url, "faces": []}]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lossless = {"encode_format": "png", "encode_quality": 1, "output_format": "files"}
+    summary = create(tmp_path / "list.jsonl", tmp_path / "out", bbox_col="faces", **lossless)
+    assert summary.successes == 3
+    found = [
+        np.asarray(Image.open(io.BytesIO(path.read_bytes()))) for path in sorted((tmp_path / "out").rglob("*.png"))
+    ]
+    assert contrast(np.diff(found[0][16:-16], axis=0)) < contrast(np.diff(found[1][16:-16], axis=0)) / 2
+    assert (found[1] == found[2]).all()
