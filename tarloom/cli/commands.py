@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tarloom.cli.console import Finished, watch
 from tarloom.create.config import CreateConfig
-from tarloom.create.lean import do_without_pandas
+from tarloom.create.lean import become_lean
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.process.caption import CaptionStage
@@ -51,7 +51,7 @@ class Create:
 
     def execute(self) -> Finished:
         if self.run_on.engine == "local" and self.create.downloader == "tarloom":
-            do_without_pandas()
+            become_lean()
         from tarloom.create.job import CreateJob
 
         with closing(open_engine(self.run_on)) as engine:

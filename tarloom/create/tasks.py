@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
-from tarloom.create.lean import do_without_pandas
+from tarloom.create.lean import become_lean
 from tarloom.engines.base import Report
 from tarloom.format.storage import Storage
 
@@ -54,5 +54,5 @@ class PackerDescription:
         from tarloom.create.pack import ShardPacker
 
         if parent_process() is not None:
-            do_without_pandas()
+            become_lean()
         return ShardPacker(self)
