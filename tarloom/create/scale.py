@@ -15,6 +15,8 @@ LINES_APART = 1.17
 and worse: from 1.3 on, the mean falls below that of exact reduction as img2dataset has it (picture_quality.py)."""
 EXACT_BELOW = 1.8
 """Pictures that become less than this many times smaller are reduced exactly, however long it takes."""
+EXACT_ABOVE = 16_000_000
+"""Pixels: larger pictures are reduced exactly, too, as what they are read at in between would take much memory."""
 MULTIPLES = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Of the wanted size: what a picture is read at before pixels are added up."""
 
@@ -92,7 +94,9 @@ def _by_area(pixels: Pixels, size: Size) -> Pixels:
     """
     rows, columns = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
     times = next((times for times in MULTIPLES if max(rows, columns) <= LINES_APART * times), None)
-    if times is None or min(rows, columns) < EXACT_BELOW or abs(rows - columns) > 0.1 * times:
+    uneven = abs(rows - columns) > 0.1 * max(rows, columns)
+    large = pixels.shape[0] * pixels.shape[1] > EXACT_ABOVE
+    if times is None or min(rows, columns) < EXACT_BELOW or uneven or large:
         return _resize(pixels, size, cv2.INTER_AREA)
     pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_LINEAR)
     while times % 2 == 0:
