@@ -13,7 +13,16 @@ from typing import Literal
 
 import pyarrow as pa
 
-from tests.create.hostile_bytes import answer, bomb, encoded, gzipped, jpeg_of_size, picture, png_of_size
+from tests.create.hostile_bytes import (
+    answer,
+    bomb,
+    encoded,
+    gzipped,
+    jpeg_of_many_scans,
+    jpeg_of_size,
+    picture,
+    png_of_size,
+)
 
 End = Literal["keep", "close", "reset", "hang"]
 """What becomes of the connection once all bytes are sent."""
@@ -186,6 +195,7 @@ def _pictures() -> Iterator[Misbehaviour]:
         ("truncated-jpeg", "truncated", picture()[: len(picture()) // 2]),
         ("truncated-png", "truncated", png[: len(png) // 2]),
         ("bomb-png", "too_many_pixels", png_of_size(50_000, 50_000)),
+        ("bomb-scans", "too_many_scans", jpeg_of_many_scans(1000)),
         ("bomb-jpeg", "too_many_pixels", jpeg_of_size(65_500, 65_500)),
         (
             "bomb-gif",

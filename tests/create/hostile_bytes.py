@@ -64,3 +64,12 @@ def jpeg_of_size(width: int, height: int) -> bytes:
     data = encoded("JPEG")
     place = data.index(b"\xff\xc0") + 5
     return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
+
+
+def jpeg_of_many_scans(scans: int) -> bytes:
+    """A small progressive JPEG whose last scan comes again and again."""
+    buffer = io.BytesIO()
+    Image.new("L", (2000, 2000), 128).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[last:end] * scans + data[end:]

@@ -82,7 +82,7 @@ def test_hundreds_of_bombs_at_once_are_refused_in_bounded_memory(server):
         allow_private=OPTIONS.allow_private, timeout=60, retries=0, max_bytes=1 << 30, thread_count=BOMBS
     )
     found = outcomes(urls, options)
-    assert set(found.values()) == {"too_large", "too_many_pixels", "unknown_encoding"}
+    assert set(found.values()) == {"too_large", "too_many_pixels", "too_many_scans", "unknown_encoding"}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10
 
 
