@@ -15,7 +15,7 @@ from tarloom.create.reorder import Window, in_order
 from tarloom.create.results import RowResult
 from tarloom.create.rows import Fetcher, Picture, Row, rows_of
 from tarloom.create.shard_files import NewShard, open_shard
-from tarloom.create.tasks import CODEC_THREADS, PackerDescription, ShardTask
+from tarloom.create.tasks import PackerDescription, ShardTask, codec_threads
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, RowError
 from tarloom.format.layout import stats_name
@@ -39,7 +39,9 @@ class ShardPacker:
         self._description = description
         self._config = description.config
         self._storage = open_storage(self._config.output)
-        self._pool = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
+        threads = codec_threads()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
+        self._bodies_at_most = BODIES_PER_THREAD * threads
         self._loop = OwnLoop()
         self._fetcher = self._loop.run(self._open_fetcher())
 
@@ -109,7 +111,7 @@ class ShardPacker:
     def _count_bodies(self, more: int) -> None:
         """While many wait for the codec, none are fetched: what is fetched is held in memory."""
         self._bodies += more
-        if self._bodies < BODIES_PER_THREAD * CODEC_THREADS:
+        if self._bodies < self._bodies_at_most:
             self._room.set()
         else:
             self._room.clear()

@@ -18,7 +18,7 @@ from tarloom.create.repack_samples import Carried, Carrier, Members, read_sample
 from tarloom.create.repack_sidecars import write_carried
 from tarloom.create.rows import Picture
 from tarloom.create.shard_files import result_columns
-from tarloom.create.tasks import CODEC_THREADS, ShardTask
+from tarloom.create.tasks import ShardTask, codec_threads
 from tarloom.engines.base import Report
 from tarloom.format.index import IndexBuilder, write_index
 from tarloom.format.layout import metadata_name, tar_name
@@ -134,7 +134,7 @@ class Repacker:
     def _carried(self, rows: NewRows) -> Iterator[Carried]:
         """What becomes of each sample, in order. Pictures are worked on in threads."""
         digests = rows.known(self._digest)
-        with ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec") as pool:
+        with ThreadPoolExecutor(codec_threads(), thread_name_prefix="codec") as pool:
             for samples in read_samples(rows.pieces):
                 known = list(islice(digests, len(samples)))
                 yield from (pool.map if self._carrier.works else map)(self._carrier.carry, samples, known)

@@ -14,8 +14,8 @@ from tarloom.create.lean import become_lean
 from tarloom.engines.base import Report
 from tarloom.format.storage import Storage
 
-CODEC_THREADS = min(4, os.cpu_count() or 1)
-"""Threads of a worker that decode, resize and encode; the libraries that do it let other threads run meanwhile."""
+MOST_CODEC_THREADS = 4
+"""More only wait for one another: the libraries let other threads run while they compute, and only then."""
 
 Earlier = Literal["nothing", "samples", "transient", "all"]
 """What there is of a shard, and what is to be fetched: nothing, and all rows; samples, and the other rows; a finished
@@ -56,3 +56,11 @@ class PackerDescription:
         if parent_process() is not None:
             become_lean()
         return ShardPacker(self)
+
+
+def codec_threads() -> int:
+    """Threads of this worker that decode, resize and encode: as many as its share of the CPUs, which engines tell the
+    numeric libraries."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    share = int(told) if told.isdecimal() else os.cpu_count() or 1
+    return max(1, min(MOST_CODEC_THREADS, share))
