@@ -116,9 +116,9 @@ def _digits(text: str) -> Iterator[tuple[str, str, str]]:
         yield kind, text.replace(".", dot), REFUSED
     yield "soft hyphen", f"{text[0]}\u00ad{text[1:]}", BAD
     yield "zero-width space", f"{text[0]}\u200b{text[1:]}", BAD
-    yield "percent-encoded", "".join(f"%{ord(letter):02x}" for letter in text), DNS
-    yield "percent-encoded dots", text.replace(".", "%2e"), DNS
-    yield "percent-encoded end", f"{text}%00.example.test", DNS
+    yield "percent-encoded", "".join(f"%{ord(letter):02x}" for letter in text), BAD
+    yield "percent-encoded dots", text.replace(".", "%2e"), BAD
+    yield "percent-encoded end", f"{text}%00.example.test", BAD
 
 
 def _carriers(address: IPv4Address) -> Iterator[tuple[str, str, str]]:
@@ -174,8 +174,8 @@ def _around(host: str, port: int) -> Iterator[tuple[str, str, str, str | None]]:
     yield "one slash", f"http:/{place}/", BAD, BAD
     yield "no slash", f"http:{place}/", BAD, BAD
     yield "backslashes", f"http:\\\\{place}/", BAD, BAD
-    yield "comma", f"http://{host},example.test:{port}/", DNS, DNS
-    yield "semicolon", f"http://{host};example.test:{port}/", DNS, DNS
+    yield "comma", f"http://{host},example.test:{port}/", BAD, BAD
+    yield "semicolon", f"http://{host};example.test:{port}/", BAD, BAD
 
 
 def _of_v6(address: IPv6Address, port: int) -> Iterator[Hostile]:
