@@ -15,7 +15,8 @@ from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.process.caption import CaptionStage
 from tarloom.process.embed import EmbedStage
-from tarloom.process.resize import ResizeConfig, ResizeJob
+from tarloom.process.resize import ResizeJob
+from tarloom.process.resize_plan import ResizeConfig
 from tarloom.process.run import ProcessConfig
 from tarloom.process.stage import Stage
 from tarloom.read.readers import ReaderName, ScanJob

@@ -6,72 +6,25 @@ finished picture: a run that is killed leaves originals and finished ones, and t
 """
 
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tarloom.create.config import EncodeFormat, ImageOptions
-from tarloom.create.folder import PICTURES
+from tarloom.create.config import ImageOptions
 from tarloom.engines.base import Engine
-from tarloom.errors import RowError, StorageError, UsageError
-from tarloom.format.storage import Storage, open_storage, split_location
+from tarloom.errors import RowError, StorageError
+from tarloom.format.storage import Storage
+from tarloom.process.resize_plan import Box, Mode, Move, ResizeConfig, parse_box, planned_moves, sizes
 
 if TYPE_CHECKING:
     from tarloom.create.scale import Shape
 
-Box = tuple[int, int]
-"""Width, height."""
-Mode = Literal["fit", "fill", "exact"]
-
-LONGEST = 65_500
-KEPT_FORMATS: dict[str, EncodeFormat] = {"jpg": "jpg", "jpeg": "jpg", "jpe": "jpg", "png": "png", "webp": "webp"}
-"""What a picture is written as, by its extension, where no format is asked for; others become JPEGs."""
 PNG_LEVEL = 6
 FAILURES_SHOWN = 100
 UNWRITTEN = "unwritten"
 """The name of a failure of storage."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResizeConfig:
-    """What is resized, to what, and where it goes."""
-
-    input: str | None = None
-    """One picture to resize."""
-    output: str | None = None
-    """Its place; the format is its extension's if --format is not given. Default: in place."""
-    batch: bool = False
-    """Resize all pictures of a folder."""
-    input_dir: str | None = None
-    """The folder of --batch, sub-folders included."""
-    output_dir: str | None = None
-    """Where the pictures of --batch go, in the same sub-folders. Default: in place."""
-    resize: str | None = None
-    """WIDTHxHEIGHT, or one number for both. Default: the size stays."""
-    mode: Mode = "fit"
-    """fit: as large as fits inside, ratio kept; fill: covers all of it, what juts out is cut off; exact: stretched."""
-    resize_only_if_bigger: bool = False
-    """Leave the size of pictures that would become larger."""
-    format: EncodeFormat | None = None
-    """What pictures are written as. Default: as they are; what is neither JPEG, PNG nor WebP becomes JPEG."""
-    quality: int = 90
-    """Of JPEG and WebP: 1 to 100. PNG is always lossless."""
-    chunks: int = 32
-    """Pieces that the folder's pictures are cut into; each is one task of a worker."""
-    check: bool = False
-    """Only see whether Ray works: its version, its nodes, and if it runs a task."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Move:
-    """A picture and where it goes."""
-
-    source: str
-    target: str
-    format: EncodeFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +170,7 @@ class ResizeJob:
 
 def planned(config: ResizeConfig) -> tuple[ChunkResizer, list[Move]]:
     """How the pictures are resized, and which. Raises UsageError."""
-    if not 1 <= config.quality <= 100:
-        raise UsageError(f"quality must be from 1 to 100, not {config.quality}")
-    if config.chunks < 1:
-        raise UsageError(f"chunks must be at least 1, not {config.chunks}")
-    source, target, moves = _folder_moves(config) if config.batch else _one_move(config)
-    _check_targets(moves)
+    source, target, moves = planned_moves(config)
     resizer = ChunkResizer(
         source=source,
         target=target,
@@ -235,79 +183,7 @@ def planned(config: ResizeConfig) -> tuple[ChunkResizer, list[Move]]:
     return resizer, moves
 
 
-def parse_box(text: str) -> Box:
-    """ "800x600", or "800" for both sides. Raises UsageError."""
-    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
-    width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if not (1 <= width <= LONGEST and 1 <= height <= LONGEST):
-        raise UsageError(f"resize: {text!r} is no size; say WIDTHxHEIGHT in pixels, such as 800x600")
-    return width, height
-
-
-def sizes(original: Box, box: Box | None, mode: Mode, *, only_if_bigger: bool = False) -> tuple[Box, Box]:
-    """What a picture of this size is scaled to, and what is then cut out of its middle; each width, height."""
-    if box is None:
-        return original, original
-    if mode == "exact":
-        scaled = box
-    else:
-        scale = (min if mode == "fit" else max)(box[0] / original[0], box[1] / original[1])
-        scaled = max(1, round(original[0] * scale)), max(1, round(original[1] * scale))
-    if only_if_bigger and scaled[0] * scaled[1] > original[0] * original[1]:
-        return original, original
-    return scaled, box if mode == "fill" else scaled
-
-
 def chunks(moves: Sequence[Move], count: int) -> Iterable[Sequence[Move]]:
     """About `count` pieces of nearly the same length."""
     length = max(1, math.ceil(len(moves) / count))
     return [moves[first : first + length] for first in range(0, len(moves), length)]
-
-
-def _one_move(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
-    if config.input is None or config.input_dir is not None or config.output_dir is not None:
-        raise UsageError("say --input IN [--output OUT] for one picture, or --batch --input-dir DIR for a folder")
-    source, name = split_location(config.input)
-    if source.head(name) is None:
-        raise UsageError(f"input {config.input}: no such file")
-    if config.output is None:
-        return source, source, [_move(name, config.format)]
-    target, place = split_location(config.output)
-    asked = config.format or KEPT_FORMATS.get(_extension(place))
-    if asked is None:
-        raise UsageError(f"output {config.output}: say --format, or end its name in .jpg, .png or .webp")
-    return source, target, [Move(source=name, target=place, format=asked)]
-
-
-def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
-    if config.input_dir is None or config.input is not None or config.output is not None:
-        raise UsageError("--batch takes --input-dir DIR [--output-dir DIR], and neither --input nor --output")
-    source = open_storage(config.input_dir)
-    target = source if config.output_dir is None else open_storage(config.output_dir)
-    if target.url.startswith(f"{source.url}/"):
-        raise UsageError(f"output_dir {target.url}: lies inside of {source.url}; its pictures would be resized, too")
-    names = sorted(entry.name for entry in source.list() if _extension(entry.name) in PICTURES)
-    if not names:
-        raise UsageError(f"input_dir {source.url}: no picture in it ({', '.join(sorted(PICTURES))})")
-    return source, target, [_move(name, config.format) for name in names]
-
-
-def _move(name: str, asked: EncodeFormat | None) -> Move:
-    """A picture to a name of its own, but for the extension where that would not be true."""
-    is_written_as = asked or KEPT_FORMATS.get(_extension(name), "jpg")
-    is_true = KEPT_FORMATS.get(_extension(name)) == is_written_as
-    target = name if is_true else f"{name.rpartition('.')[0] or name}.{is_written_as}"
-    return Move(source=name, target=target, format=is_written_as)
-
-
-def _check_targets(moves: Sequence[Move]) -> None:
-    """Raises UsageError where one picture would take the place of another."""
-    taken: dict[str, str] = {}
-    for move in moves:
-        other = taken.setdefault(move.target, move.source)
-        if other != move.source:
-            raise UsageError(f"{other} and {move.source} would both become {move.target}; rename or remove one of them")
-
-
-def _extension(name: str) -> str:
-    return name.rpartition(".")[2].lower()
