@@ -31,7 +31,7 @@ accepts), mute (accepts, but never says a word), slams (resets what it accepts),
 ELSEWHERE: Final = {
     "http://10.0.0.1/inside-{}.jpg": "refused_private_address",
     "http://169.254.169.254/latest/{}": "refused_private_address",
-    "http://[fd00::{}]/x.jpg": "refused_private_address",
+    "http://[fd00::1]/{}.jpg": "refused_private_address",
     "file:///etc/passwd?{}": "scheme_refused",
     "ftp://127.0.0.1/{}.jpg": "scheme_refused",
     "http://127.0.0.1:99999/{}.jpg": "bad_url",
