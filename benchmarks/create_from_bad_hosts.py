@@ -57,8 +57,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--num-workers", type=int, default=2)
-    parser.add_argument("--thread-count", type=int, default=512)
-    parser.add_argument("--timeout", type=float, default=5)
+    parser.add_argument("--thread-count", type=int, default=256)
+    parser.add_argument("--timeout", type=float, default=10)
+    parser.add_argument("--max-redirects", type=int, default=3)
     parser.add_argument("--retries", type=int, default=1)
     parser.add_argument("--max-wait", type=float, default=1)
     parser.add_argument("--max-bytes", type=int, default=4_000_000)
@@ -68,7 +69,7 @@ def _parse() -> argparse.Namespace:
 
 def _command(source: Path, output: Path, options: argparse.Namespace) -> list[str]:
     """The program as anyone would run it."""
-    same = ("num_workers", "thread_count", "timeout", "retries", "max_wait", "max_bytes")
+    same = ("num_workers", "thread_count", "timeout", "retries", "max_wait", "max_bytes", "max_redirects")
     words = [word for name in same for word in (f"--{name}", str(getattr(options, name)))]
     program = [
         sys.executable,
