@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.memory import Watched, watch
-from tests.create.hostile_server import HostileServer
+from tests.create.web.hostile_server import HostileServer
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER_BYTES = 500 << 20

@@ -141,7 +141,7 @@ def _run(side: str, command: list[str], folder: Path, server: WebServer, count: 
 
 def _codec_alone(photos: list[Path]) -> float:
     """Milliseconds of CPU that our codec takes for a picture: decode, resize, encode, and nothing else."""
-    from tarloom.create.images import process_picture
+    from tarloom.create.pictures.images import process_picture
 
     options = ImageOptions(resize_mode="keep_ratio")
     used = 0.0

@@ -31,8 +31,8 @@ from PIL import Image
 
 from benchmarks.photos import make_photos
 from tarloom.create.config import ImageOptions
-from tarloom.create.images import process_picture
-from tarloom.create.scale import shape_of
+from tarloom.create.pictures.images import process_picture
+from tarloom.create.pictures.scale import shape_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 Floats = npt.NDArray[np.float64]

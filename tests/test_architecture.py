@@ -15,7 +15,7 @@ FLOORS = ("errors", "format", "engines", "read create", "process", "report", "cl
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 FRAMEWORKS = {
-    "aiohttp": "create/answers.py create/connections.py create/lookups.py create/transport.py",
+    "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_session.py "
     "read/ray_actors.py read/ray_data.py read/ray_webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py read/spark.py",
@@ -23,13 +23,13 @@ FRAMEWORKS = {
     "transformers": "process/with_clip.py process/with_vllm.py",
     "vllm": "process/with_vllm.py",
     "webdataset": "read/with_webdataset.py",
-    "huggingface_hub": "create/hub.py process/models.py",
-    "cv2": "create/images.py create/scale.py create/blur.py",
-    "img2dataset": "create/with_img2dataset.py",
+    "huggingface_hub": "create/sources/hub.py process/models.py",
+    "cv2": "create/pictures/images.py create/pictures/scale.py create/pictures/blur.py",
+    "img2dataset": "create/img2dataset/downloader.py",
     "simplejpeg": "format/pictures.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
-ON_ADAPTERS = ("read/decode.py", "create/decode.py", "create/colour.py")
+ON_ADAPTERS = ("read/decode.py", "create/pictures/decode.py", "create/pictures/colour.py")
 """They stand on format/pictures.py, and are imported as late."""
 ADAPTERS = {f"tarloom/{file}" for files in (*FRAMEWORKS.values(), " ".join(ON_ADAPTERS)) for file in files.split()}
 NEVER_LOADED_BY_IMPORTING = {

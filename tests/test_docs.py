@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tarloom.create.plan import Plan
-from tarloom.create.transient import TRANSIENT_NAMES
+from tarloom.create.web.transient import TRANSIENT_NAMES
 from tarloom.format.metadata import Stats, metadata_schema
 from tests.source_tree import ROOT, library
 

@@ -11,16 +11,16 @@ import pyarrow as pa
 
 from tarloom.create.check import check_options
 from tarloom.create.config import CreateConfig
-from tarloom.create.earlier import is_tried_again
-from tarloom.create.folder import PictureFolder
-from tarloom.create.guard import parse_networks
 from tarloom.create.plan import parse_slice, selected_shards
 from tarloom.create.planning import check_writable, planned
-from tarloom.create.repack import TarShards
-from tarloom.create.repack_pack import RepackerDescription
-from tarloom.create.shard_files import result_columns
-from tarloom.create.sources import Source, cut, open_source
+from tarloom.create.repack.pack import RepackerDescription
+from tarloom.create.repack.source import TarShards
+from tarloom.create.shards.earlier import is_tried_again
+from tarloom.create.shards.shard_files import result_columns
+from tarloom.create.sources.folder import PictureFolder
+from tarloom.create.sources.open import Source, cut, open_source
 from tarloom.create.tasks import Earlier, PackerDescription, ShardTask
+from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
 from tarloom.errors import CorruptShard, EngineError, UsageError
 from tarloom.format.layout import files_of_done, tar_name

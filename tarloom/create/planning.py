@@ -11,8 +11,8 @@ import pyarrow as pa
 from tarloom.create.config import CreateConfig, shaping_options
 from tarloom.create.overwrite import delete_shards
 from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused
-from tarloom.create.shard_files import result_columns
-from tarloom.create.sources import Source
+from tarloom.create.shards.shard_files import result_columns
+from tarloom.create.sources.open import Source
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.layout import PLAN, is_shard_file, shard_of, stats_name
 from tarloom.format.metadata import metadata_schema

@@ -6,8 +6,8 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
-from tarloom.create.columns import ERROR, HASH, KEY, error_of
-from tarloom.create.folder import BESIDE, beside_column
+from tarloom.create.sources.columns import ERROR, HASH, KEY, error_of
+from tarloom.create.sources.folder import BESIDE, beside_column
 from tarloom.errors import FetchError
 
 KEY_DIGITS = 9

@@ -43,15 +43,15 @@ class PackerDescription:
     """Of the metadata."""
     folder: Storage | None
     """Where the pictures lie; None for URLs."""
-    modules: ClassVar = ("tarloom.create.pack", "tarloom.create.images")
+    modules: ClassVar = ("tarloom.create.shards.pack", "tarloom.create.pictures.images")
     """What the worker is made of: engines may load it once for all their workers."""
 
     def __call__(self) -> Callable[[ShardTask], Report]:
         if self.config.downloader == "img2dataset":
-            from tarloom.create.with_img2dataset import Img2datasetPacker
+            from tarloom.create.img2dataset.downloader import Img2datasetPacker
 
             return Img2datasetPacker(self)
-        from tarloom.create.pack import ShardPacker
+        from tarloom.create.shards.pack import ShardPacker
 
         if parent_process() is not None:
             become_lean()

@@ -1,6 +1,6 @@
 """Resizes, converts and compresses pictures as files: one, or all of a folder, in place or into another.
 
-Pictures go through the same code as those of shards (create/images.py): upright, sRGB, first frame, transparent parts
+Pictures go through the same code as those of shards (create/pictures): upright, sRGB, first frame, transparent parts
 over white. Each file appears under its name whole or not at all, and in place an original is only ever replaced by a
 finished picture: a run that is killed leaves originals and finished ones, and the same command goes on.
 """
@@ -19,7 +19,7 @@ from tarloom.format.storage import Storage
 from tarloom.process.resize_plan import Box, Mode, Move, ResizeConfig, parse_box, planned_moves, sizes
 
 if TYPE_CHECKING:
-    from tarloom.create.scale import Shape
+    from tarloom.create.pictures.scale import Shape
 
 PNG_LEVEL = 6
 FAILURES_SHOWN = 100
@@ -80,8 +80,8 @@ class OpenResizer:
     """Resizes chunks, one picture after the other."""
 
     def __init__(self, description: ChunkResizer) -> None:
-        from tarloom.create.images import process_picture  # loads OpenCV: only where pictures are worked on
-        from tarloom.create.scale import Shape
+        from tarloom.create.pictures.images import process_picture  # loads OpenCV: only where pictures are worked on
+        from tarloom.create.pictures.scale import Shape
 
         self._process, self._shape = process_picture, Shape
         self._how = description

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tarloom.create.config import EncodeFormat
-from tarloom.create.folder import PICTURES
+from tarloom.create.sources.folder import PICTURES
 from tarloom.errors import UsageError
 from tarloom.format.storage import Storage, open_storage, split_location
 

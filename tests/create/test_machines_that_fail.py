@@ -13,8 +13,8 @@ import pytest
 
 from tarloom.create.job import CreateJob
 from tarloom.engines.choose import EngineConfig, open_engine
-from tests.create.flaky import FlakyServer
 from tests.create.helpers import configuration, contents, create, write_list
+from tests.create.sources.flaky import FlakyServer
 from tests.processes import descendants, wait_for
 from tests.source_tree import ROOT
 

@@ -16,8 +16,8 @@ from tarloom.format.index_load import load_index
 from tarloom.format.sidecar import SidecarInfo, write_sidecar
 from tarloom.format.storage import open_storage
 from tarloom.format.verify import verify
-from tests.create.flaky import FlakyServer
 from tests.create.helpers import contents, create, rows, write_list
+from tests.create.sources.flaky import FlakyServer
 from tests.source_tree import ROOT
 
 OPTIONS = {"number_sample_per_shard": 10, "retries": 0, "image_size": 64, "timeout": 5.0, "thread_count": 4}

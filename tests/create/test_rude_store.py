@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tarloom.format.storage import open_storage
-from tests.create.flaky import FlakyServer
 from tests.create.helpers import create, write_list
+from tests.create.sources.flaky import FlakyServer
 from tests.rude_proxy import MANNERS, RudeProxy
 from tests.s3_server import environment_set
 from tests.source_tree import ROOT

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tarloom.create.blur import blurred
+from tarloom.create.pictures.blur import blurred
 from tests.create.helpers import photo
 from tests.peers import peer_python, run_python
 from tests.source_tree import ROOT

@@ -1,0 +1,1 @@
+"""img2dataset's own package as a downloader."""

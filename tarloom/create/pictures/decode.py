@@ -1,0 +1,203 @@
+"""A picture's bytes to its pixels, upright, and what else is to be known of it.
+
+JPEGs go through simplejpeg, at the smallest scale of the format's own (1/8 to 1) that the result can be made from well;
+everything else goes through Pillow. Pixels are counted in the header, before anything is decoded.
+"""
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from tarloom.create.pictures.colour import changes_colours
+from tarloom.create.pictures.scale import Shape
+from tarloom.errors import ImageError
+from tarloom.format.jpeg import check_scans, jpeg_segments
+from tarloom.format.pictures import (
+    JpegHeader,
+    Pixels,
+    Size,
+    as_rgb,
+    check_pixels,
+    decode_jpeg,
+    jpeg_header,
+    opened,
+)
+
+DECODE_MARGIN = 4
+"""A JPEG is decoded at this many times the wanted size or more, where it has as much. Reducing by area from less than
+that is seen: beside reducing from full size, 1.5 times loses 3 dB, 3 times half a dB, 4 times a tenth."""
+COARSE_COLOUR_FROM = 1.5
+"""Times the wanted size: a JPEG of this and more is decoded without smoothing its colours, which would be added up
+again at once: faster, and a tenth of a dB better."""
+_JPEG = b"\xff\xd8"
+_WHOLE: Size = (0, 0)
+_SMALLEST: Size = (1, 1)
+_FOUR_COLOURS = ("CMYK", "YCCK")
+_NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_PLAIN_MODES = ("RGB", "L", "P", "1")
+_PNG_DEPTH = 24
+"""Where a PNG says how many bits a value has."""
+
+Image.MAX_IMAGE_PIXELS = None  # Our own limit, max_pixels, is checked right after the header is read.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a picture before it is decoded."""
+
+    format: str
+    """jpg, png or webp; something else for other formats."""
+    original: Size
+    """Upright."""
+    orientation: int
+    """EXIF's: 1 for upright, to 8."""
+    exif: Image.Exif | None
+    profile: bytes
+    """ICC; empty if there is none."""
+    grey: bool
+    plain: bool
+    """Upright, opaque, a single frame of 8 bits and sRGB: every reader shows it right."""
+
+
+class Source(Protocol):
+    """A picture that is opened but, if it can be helped, not yet decoded."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def pixels(self, shape: Shape | None) -> Pixels:
+        """RGB, or CMYK in four channels, upright; at full size or at one that is good enough for this shape.
+
+        None: the least that shows that it can be decoded. Raises ImageError.
+        """
+        ...
+
+
+@contextmanager
+def opened_picture(data: bytes, *, max_pixels: int) -> Iterator[Source]:
+    """The picture in these bytes; decode it inside the block only. Raises ImageError."""
+    header = jpeg_header(data) if data.startswith(_JPEG) else None
+    if header is not None:
+        check_pixels(header.size, max_pixels)
+        yield _Jpeg(data, header)
+        return
+    with opened(data, max_pixels=max_pixels) as image:
+        image.load()  # TIFF and AVIF are turned while they load: orientation is asked for afterwards.
+        yield _Other(image, data)
+
+
+class _Jpeg:
+    def __init__(self, data: bytes, header: JpegHeader) -> None:
+        segments = jpeg_segments(data)
+        check_scans(data, segments)
+        exif = load_exif(segments.exif)
+        turn = orientation_of(exif)
+        grey, four = header.colours == "Gray", header.colours in _FOUR_COLOURS
+        wrong_colours = four or changes_colours(segments.profile, 1 if grey else 3)
+        self._data = data
+        self._four = four
+        self.facts = Facts(
+            format="jpg",
+            original=_turned(header.size, turn),
+            orientation=turn,
+            exif=exif,
+            profile=segments.profile,
+            grey=grey,
+            plain=turn == 1 and not wrong_colours,
+        )
+
+    def pixels(self, shape: Shape | None) -> Pixels:
+        wanted, coarse = (_SMALLEST, True) if shape is None else self._scale(shape)
+        pixels = decode_jpeg(self._data, at_least=wanted, colours="CMYK" if self._four else "RGB", coarse_colour=coarse)
+        # Those who write CMYK write it as Adobe does, ink from 255 down to 0.
+        return _oriented(255 - pixels if self._four else pixels, self.facts.orientation)
+
+    def _scale(self, shape: Shape) -> tuple[Size, bool]:
+        """The least size to decode at, and whether colours may be coarse."""
+        size, scaled = (_turned(sides, self.facts.orientation) for sides in (self.facts.original, shape.scaled))
+        if shape.method != "area":
+            return _WHOLE, False
+        coarse = min(size[0] / scaled[0], size[1] / scaled[1]) >= COARSE_COLOUR_FROM
+        return (math.ceil(DECODE_MARGIN * scaled[0]), math.ceil(DECODE_MARGIN * scaled[1])), coarse
+
+
+class _Other:
+    def __init__(self, image: Image.Image, data: bytes) -> None:
+        exif = _pillow_exif(image)
+        turn = orientation_of(exif)
+        profile = image.info.get("icc_profile") or b""
+        grey = image.mode in ("L", "LA", "1", "I", "F") or image.mode.startswith("I;16")
+        channels = 4 if image.mode == "CMYK" else 1 if grey else 3
+        deep = image.format == "PNG" and data[_PNG_DEPTH] > 8
+        plain = image.mode in _PLAIN_MODES and not deep and not image.has_transparency_data
+        self._image = image
+        self.facts = Facts(
+            format=_NAMES.get(image.format or "", ""),
+            original=_turned((image.height, image.width), turn),
+            orientation=turn,
+            exif=exif,
+            profile=profile,
+            grey=grey,
+            plain=plain and turn == 1 and getattr(image, "n_frames", 1) == 1 and not changes_colours(profile, channels),
+        )
+
+    def pixels(self, shape: Shape | None) -> Pixels:
+        image = self._image
+        return _oriented(np.array(image) if image.mode == "CMYK" else as_rgb(image), self.facts.orientation)
+
+
+def load_exif(block: bytes) -> Image.Exif | None:
+    """EXIF from a block with its "Exif" header; None where it is empty or broken."""
+    if not block:
+        return None
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+    except Exception:  # Cameras and editors write all kinds of EXIF; a broken block is none, not a failed row.
+        return None
+    return exif
+
+
+def _pillow_exif(image: Image.Image) -> Image.Exif | None:
+    try:
+        return image.getexif()
+    except Exception:  # As above.
+        return None
+
+
+def stored_exif(data: bytes) -> Image.Exif | None:
+    """EXIF of a picture that is not decoded, of whatever it can be found in; None for what is no picture."""
+    if data.startswith(_JPEG):
+        return load_exif(jpeg_segments(data).exif)
+    try:
+        with opened(data, max_pixels=sys.maxsize) as image:
+            return image.getexif()
+    except ImageError:
+        return None
+
+
+def orientation_of(exif: Image.Exif | None) -> int:
+    """1 to 8; 1 where nothing sensible is said."""
+    value = None if exif is None else exif.get(ExifTags.Base.Orientation)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turned(size: Size, orientation: int) -> Size:
+    return (size[1], size[0]) if orientation >= 5 else size
+
+
+def _oriented(pixels: Pixels, orientation: int) -> Pixels:
+    """Undo the camera's rotation and mirroring: EXIF orientations 1 to 8."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,91 @@
+"""Pictures in, pictures of the wanted size and format out. Every failure is an ImageError with one of a few names.
+
+decode.py opens a picture and decodes it, scale.py knows sizes, colour.py makes sRGB of what it is shown in, blur.py
+hides boxes; here is the order in which it happens. Sizes are img2dataset's for each resize mode, except that EXIF
+orientation is applied: they are what one sees. docs/pictures.md says what becomes of every kind of picture.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+
+from tarloom.create.config import EncodeFormat, ImageOptions
+from tarloom.create.pictures.blur import Box, blurred, turned_boxes
+from tarloom.create.pictures.colour import to_srgb
+from tarloom.create.pictures.decode import Facts, opened_picture, stored_exif
+from tarloom.create.pictures.exif import exif_json
+from tarloom.create.pictures.scale import Shape, ShapeOf, on_canvas, resized, shape_of
+from tarloom.create.rows import Picture
+from tarloom.errors import ImageError
+from tarloom.format.pictures import Pixels, Size, check_pixels
+
+LONGEST_SIDE: dict[EncodeFormat, int] = {"jpg": 65_500, "png": 1_000_000, "webp": 16_383}
+"""What the encoders take, in pixels."""
+_QUALITY: dict[EncodeFormat, int] = {
+    "jpg": cv2.IMWRITE_JPEG_QUALITY,
+    "png": cv2.IMWRITE_PNG_COMPRESSION,
+    "webp": cv2.IMWRITE_WEBP_QUALITY,
+}
+
+
+def process_picture(
+    data: bytes, options: ImageOptions, boxes: Sequence[Box] | None = None, *, shaped: ShapeOf | None = None
+) -> Picture:
+    """Decode, orient, check, resize and encode one picture. Raises ImageError.
+
+    boxes: parts of the picture as it is stored, to blur. shaped: which sizes it gets, if not those of the options'
+    resize mode.
+    """
+    if options.disable_all_reencoding:
+        exif = exif_json(stored_exif(data)) if options.extract_exif else None
+        return Picture(data=data, width=None, height=None, original_width=None, original_height=None, exif=exif)
+    with opened_picture(data, max_pixels=options.max_pixels) as source:
+        facts = source.facts
+        _check_size(facts.original, options)
+        shape = shape_of(facts.original, options) if shaped is None else shaped(facts.original)
+        check_pixels(shape.scaled, options.max_pixels)  # A line of pixels may be scaled to a bomb.
+        kept = options.skip_reencode and not boxes and _fits(facts, shape, options)
+        pixels = source.pixels(None if kept else shape)
+    if not kept:
+        data = encoded(_finished(pixels, facts, shape, boxes), options.encode_format, options.encode_quality)
+    return Picture(
+        data=data,
+        width=shape.canvas[1],
+        height=shape.canvas[0],
+        original_width=facts.original[1],
+        original_height=facts.original[0],
+        exif=exif_json(facts.exif) if options.extract_exif else None,
+    )
+
+
+def encoded(pixels: Pixels, kind: EncodeFormat, quality: int) -> bytes:
+    """RGB pixels as a file of this format. Raises ImageError encode_failed."""
+    if max(pixels.shape) > LONGEST_SIDE[kind]:
+        raise ImageError("encode_failed", f"a side is longer than the {LONGEST_SIDE[kind]} pixels of a {kind}")
+    # OpenCV encodes JPEGs, too: simplejpeg computes coarsely below quality 96 and loses a quarter of a dB.
+    done, data = cv2.imencode(f".{kind}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [_QUALITY[kind], quality])
+    if not done:
+        raise ImageError("encode_failed", f"cannot be written as {kind}")
+    return bytes(data.tobytes())
+
+
+def _fits(facts: Facts, shape: Shape, options: ImageOptions) -> bool:
+    """Is the picture, as it is stored, what is wanted?"""
+    return facts.plain and facts.format == options.encode_format and not shape.changes(facts.original)
+
+
+def _finished(pixels: Pixels, facts: Facts, shape: Shape, boxes: Sequence[Box] | None) -> Pixels:
+    pixels = to_srgb(resized(pixels, shape.scaled, shape.method), facts.profile, grey=facts.grey)
+    if boxes:
+        pixels = blurred(pixels, turned_boxes(boxes, facts.orientation))
+    return on_canvas(pixels, shape.canvas)
+
+
+def _check_size(size: Size, options: ImageOptions) -> None:
+    shorter, longer, area = min(size), max(size), size[0] * size[1]
+    if shorter < max(1, options.min_image_size):
+        raise ImageError("too_small", f"the shorter side is under {max(1, options.min_image_size)} pixels")
+    if area > options.max_image_area:
+        raise ImageError("area_too_large", f"more than {options.max_image_area:g} pixels")
+    if longer / shorter > options.max_aspect_ratio:
+        raise ImageError("aspect_ratio_too_large", f"longer than {options.max_aspect_ratio:g} times its shorter side")

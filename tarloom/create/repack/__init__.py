@@ -1,0 +1,1 @@
+"""Shards as a source: their samples and sidecars are cut anew."""

@@ -1,0 +1,65 @@
+"""Sidecars are cut as their samples are: the rows that stages wrote for samples of other shards, for a new shard."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from tarloom.create.repack.check import Stage
+from tarloom.create.repack.rows import Piece
+from tarloom.format.index import KEY
+from tarloom.format.sidecar import CHANGED, ERROR, SKIPPED, STATUS, UNCHANGED, SidecarInfo, write_sidecar
+from tarloom.format.storage import Storage
+
+NOT_IN_SOURCE = "not_in_source"
+"""The error of a sample from a shard on which the stage had not been run."""
+
+
+def write_carried(
+    storage: Storage,
+    shard: str,
+    stages: Mapping[str, Stage],
+    *,
+    pieces: Sequence[Piece],
+    keys: Sequence[str | None],
+    identity: str,
+    changed: bool,
+) -> None:
+    """Commit the sidecars of a new shard, each unless none of its samples had a row.
+
+    keys: of all samples of the pieces, None for those that are not in the new shard. identity: of its tar.
+    changed: whether any picture has other bytes than it had.
+    """
+    kept = [key for key in keys if key is not None]
+    mask = pa.array([key is not None for key in keys], pa.bool_())
+    for name, stage in stages.items():
+        table = _joined(name, pieces)
+        if table is None:
+            continue
+        table = table.filter(mask).set_column(0, KEY, pa.array(kept, pa.string()))
+        info = SidecarInfo(
+            stage=name,
+            fingerprint=stage.fingerprint,
+            identity=identity,
+            rows=len(kept),
+            carried=CHANGED if changed or stage.carried == CHANGED else UNCHANGED,
+        )
+        write_sidecar(storage, shard, table, info)
+
+
+def _joined(stage: str, pieces: Sequence[Piece]) -> pa.Table | None:
+    """The rows of all samples of the pieces, None where no piece has any."""
+    found = [piece.group.sidecar(stage) for piece in pieces]
+    schema = next((table.schema for table in found if table is not None), None)
+    if schema is None:
+        return None
+    parts = []
+    for piece, table in zip(pieces, found, strict=True):
+        count = piece.last - piece.first
+        parts.append(_absent(schema, count) if table is None else table.slice(piece.first, count))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _absent(schema: pa.Schema, rows: int) -> pa.Table:
+    known: dict[str, Any] = {STATUS: pa.array([SKIPPED] * rows), ERROR: pa.array([NOT_IN_SOURCE] * rows)}
+    return pa.table([known.get(field.name, pa.nulls(rows, field.type)) for field in schema], schema=schema)

@@ -1,0 +1,1 @@
+"""Rows become the files of a shard, in input order, committed whole."""

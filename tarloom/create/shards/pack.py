@@ -1,0 +1,129 @@
+"""Makes shards: their rows are fetched and resized side by side, and written in input order."""
+
+import asyncio
+import functools
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from tarloom.create.rows import Fetcher, Picture, Row, rows_of
+from tarloom.create.shards.earlier import EarlierShard, open_earlier
+from tarloom.create.shards.own_loop import OwnLoop
+from tarloom.create.shards.reorder import Window, in_order
+from tarloom.create.shards.results import RowResult
+from tarloom.create.shards.shard_files import NewShard, open_shard
+from tarloom.create.sources.beside import FolderFetcher
+from tarloom.create.sources.keys import ContentKeys, hashed_key, shard_keys
+from tarloom.create.tasks import PackerDescription, ShardTask, codec_threads
+from tarloom.create.web.fetch import WebFetcher
+from tarloom.engines.base import Report
+from tarloom.errors import FetchError, RowError
+from tarloom.format.layout import stats_name
+from tarloom.format.storage import open_storage
+
+WAITING_PER_DOWNLOAD = 16
+"""Rows that may wait for a slow one in front of them, for each download in flight."""
+WAITING_BYTES = 256 << 20
+BODIES_PER_THREAD = 8
+"""Fetched pictures that may wait for each codec thread."""
+
+
+class ShardPacker:
+    """Makes shards, one at a time, over one event loop and one fetcher: connections and what was learnt of hosts last
+    from shard to shard."""
+
+    def __init__(self, description: PackerDescription) -> None:
+        from tarloom.create.pictures.images import process_picture  # Loads OpenCV: only where pictures are worked on.
+
+        self._process_picture = process_picture
+        self._description = description
+        self._config = description.config
+        self._storage = open_storage(self._config.output)
+        threads = codec_threads()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
+        self._bodies_at_most = BODIES_PER_THREAD * threads
+        self._loop = OwnLoop()
+        self._fetcher = self._loop.run(self._open_fetcher())
+
+    def __call__(self, task: ShardTask) -> Report:
+        """Make one shard and commit its files. Raises StorageError."""
+        return self._loop.run(self._make(task))
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        self._loop.run(self._fetcher.__aexit__(None, None, None))
+        self._loop.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _open_fetcher(self) -> Fetcher:
+        self._room = asyncio.Event()
+        self._bodies = 0
+        self._count_bodies(0)
+        if self._description.folder is not None:
+            fetcher: Fetcher = FolderFetcher(self._description.folder, self._config.web.max_bytes, self._room.wait)
+        else:
+            fetcher = WebFetcher(self._config.web, self._config.consent, room=self._room.wait)
+        return await fetcher.__aenter__()
+
+    async def _make(self, task: ShardTask) -> Report:
+        schema = self._description.schema
+        with open_shard(self._storage, self._config, shard=task.shard, rows=task.rows, schema=schema) as files:
+            await self._fill(files, task)
+            if task.earlier != "nothing":  # not done any more: readers must not see files of two versions
+                self._storage.delete(stats_name(task.shard))
+            return files.commit()
+
+    async def _fill(self, files: NewShard, task: ShardTask) -> None:
+        at_once = self._config.web.thread_count
+        window = Window(items=WAITING_PER_DOWNLOAD * at_once, bytes=WAITING_BYTES, items_at_least=at_once)
+        keys = shard_keys(self._config, task.shard, task.first_row)
+        rows, settled = rows_of(keys.given(task.rows)), ContentKeys().settled
+        with open_earlier(self._storage, self._config, task) as earlier:
+            made = in_order(enumerate(rows), functools.partial(self._result, earlier), _size, window)
+            async for result in made:
+                files.add(settled(result))
+
+    async def _result(self, earlier: EarlierShard | None, numbered: tuple[int, Row]) -> RowResult:
+        """What has become of a row: in an earlier run, or now."""
+        known = await earlier.result(*numbered) if earlier else None
+        return known or await self._row(numbered[1])
+
+    async def _row(self, row: Row) -> RowResult:
+        """Fetch and resize one row. What goes wrong with the row is its result, not an exception."""
+        if row.error is not None:
+            return RowResult(row=row, error=row.error)
+        try:
+            fetched = await self._fetcher.fetch(row)
+        except RowError as error:
+            return RowResult(row=row, error=error.alone())
+        by_content = self._config.lists.key_from == "content"
+        kept = replace(fetched, data=b"", key=hashed_key(fetched.data) if by_content else None)
+        self._count_bodies(+1)
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._pool, self._picture, row, fetched.data)
+            picture, digest = await work
+        except RowError as error:
+            return RowResult(row=row, fetched=kept, error=error.alone())
+        finally:
+            self._count_bodies(-1)
+        return RowResult(row=row, fetched=kept, picture=picture, digest=digest)
+
+    def _count_bodies(self, more: int) -> None:
+        """While many wait for the codec, none are fetched: what is fetched is held in memory."""
+        self._bodies += more
+        if self._bodies < self._bodies_at_most:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def _picture(self, row: Row, data: bytes) -> tuple[Picture, str | None]:
+        kind = self._config.sharding.compute_hash
+        digest = None if kind == "none" else hashlib.new(kind, data, usedforsecurity=False).hexdigest()
+        if self._config.lists.verify_hash is not None and digest != row.expected_hash:
+            raise FetchError("hash_mismatch", f"the bytes do not have the {kind} that the list gives")
+        boxes = row.columns.get(self._config.lists.bbox_col) if self._config.lists.bbox_col else None
+        return self._process_picture(data, self._config.images, boxes), digest
+
+
+def _size(result: RowResult) -> int:
+    return len(result.picture.data) if result.picture else 0

@@ -1,0 +1,1 @@
+"""Where rows come from: lists and folders, wherever they lie, read as one stream of tables."""

@@ -1,0 +1,83 @@
+"""Parquet lists: counted by their footers, read by row groups, of which those in front of the first row are skipped."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tarloom.create.sources.boxes import BOXES
+from tarloom.create.sources.inputs import InputFile
+from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, is_text, skipped, sound
+from tarloom.errors import UsageError
+
+BUFFER_BYTES = 1 << 20
+"""Of each column: some writers put all rows into one group, whose columns do not fit into the memory."""
+
+
+class ParquetReader(ListReader):
+    """Columns have their own types, boxes in texts aside."""
+
+    def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
+        rows, additional = 0, None
+        for file in files:
+            with _parquet(file) as table:
+                self._check_columns(file, table.schema_arrow.names)
+                kept = pa.schema([self._kept(file, table.schema_arrow.field(name)) for name in self.additional])
+                rows += table.metadata.num_rows
+                self._check_texts(file, table.schema_arrow)
+            if additional is not None and kept != additional:
+                raise UsageError(f"{file.where}: its columns have other types than those of {files[0].where}")
+            additional = kept
+        return rows, additional or pa.schema([])
+
+    def _kept(self, file: InputFile, field: "pa.Field[pa.DataType]") -> "pa.Field[pa.DataType]":
+        """An additional column as the metadata has it. Raises UsageError where it is to hold boxes, and cannot."""
+        field = field.remove_metadata()
+        if field.name != self.bbox or _holds_boxes(field.type):
+            return field
+        if not is_text(field.type):
+            raise UsageError(f"{file.where}: column {field.name!r} holds {field.type}, neither boxes nor JSON texts")
+        return pa.field(field.name, BOXES)
+
+    def _check_texts(self, file: InputFile, schema: pa.Schema) -> None:
+        for name in self.texts.values():
+            kind = schema.field(name).type
+            try:
+                pc.cast(pa.nulls(0, kind), pa.string())
+            except pa.ArrowException as error:
+                raise UsageError(f"{file.where}: column {name!r} holds {kind}, not text") from error
+
+    def tables(self, files: Sequence[InputFile], additional: pa.Schema, start: int) -> Iterator[pa.Table]:
+        for file in files:
+            with _parquet(file) as table:
+                for group in range(table.num_row_groups):
+                    rows = table.metadata.row_group(group).num_rows
+                    if start < rows:
+                        yield from skipped(self._group_tables(table, group), start)
+                    start = max(0, start - rows)
+
+    def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:
+        return self.tables([file], additional, 0)
+
+    def _group_tables(self, table: pq.ParquetFile, group: int) -> Iterator[pa.Table]:
+        # Not in Arrow's threads: see tarloom.format.parquet.
+        for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], columns=self.names, use_threads=False):
+            yield self._finished(pa.Table.from_batches([batch]))
+
+
+def _holds_boxes(kind: pa.DataType) -> bool:
+    """Whether it is a list of lists of numbers."""
+    for _ in range(2):
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+            return False
+        kind = kind.value_type
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
+@contextmanager
+def _parquet(file: InputFile) -> Iterator[pq.ParquetFile]:
+    opened = sound(file, "parquet file")
+    with opened, pq.ParquetFile(file.open_raw(), pre_buffer=False, buffer_size=BUFFER_BYTES) as table:
+        yield table

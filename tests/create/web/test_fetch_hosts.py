@@ -1,0 +1,187 @@
+"""How a whole run treats its hosts: none is asked more than it likes, and none holds up the rows of the others."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from aiohttp.abc import AbstractResolver
+
+from tarloom.create.config import ConsentOptions, WebOptions
+from tarloom.create.rows import Row
+from tarloom.create.web.fetch import WebFetcher
+from tarloom.create.web.hosts import FAILURES
+from tarloom.errors import FetchError
+from tests.create.sources.small_server import Reply, SmallServer
+
+BODY = b"\xff\xd8\xff\xe0 nearly"
+
+
+class Loopback(AbstractResolver):
+    """Every name is this machine; counts how often each is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    async def resolve(self, host, port=0, family=0):
+        self.asked[host] += 1
+        if host.startswith("unknown"):
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": 2, "proto": 6, "flags": 0}]
+
+    async def close(self):
+        pass
+
+
+def fetch_all(urls: list[str], lookups: Loopback | None = None, **options) -> list[str]:
+    """What became of each URL: "ok", or its error, each as soon as it can be."""
+    web = WebOptions(**{"allow_private": ("127.0.0.0/8",), "timeout": 5, "retries": 0, "max_wait": 0.5} | options)
+
+    async def one(fetcher: WebFetcher, url: str) -> str:
+        try:
+            found = await fetcher.fetch(Row(key="0", url=url, columns={}, beside={}))
+        except FetchError as error:
+            return str(error)
+        assert found.data == BODY
+        return "ok"
+
+    async def run() -> list[str]:
+        async with WebFetcher(web, ConsentOptions(), lookups=lookups) as fetcher:
+            return await asyncio.gather(*(one(fetcher, url) for url in urls))
+
+    return asyncio.run(run())
+
+
+class Counting:
+    """A reply that takes a while, and knows how many are asked for at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.most = self.now = 0
+        self._seconds = seconds
+        self._lock = threading.Lock()
+
+    def __call__(self, path: str) -> Reply:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self._seconds)
+        with self._lock:
+            self.now -= 1
+        return Reply(BODY)
+
+
+@pytest.mark.parametrize(("options", "most"), [({"host_connections": 3}, 3), ({"thread_count": 2}, 2)])
+def test_no_more_is_asked_for_at_once_than_allowed(options, most):
+    reply = Counting(0.02)
+    with SmallServer(reply) as server:
+        assert fetch_all([server.url(f"/{n}") for n in range(20)], **options) == ["ok"] * 20
+    assert reply.most == most
+
+
+def test_a_host_is_asked_no_faster_than_allowed():
+    with SmallServer(lambda path: Reply(BODY)) as server:
+        assert fetch_all([server.url(f"/{n}") for n in range(12)], host_rate=50) == ["ok"] * 12
+        gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
+    assert server.times[-1] - server.times[0] > 11 / 50 - 0.03, gaps
+
+
+def in_an_hour() -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+
+
+@pytest.mark.parametrize("when", [lambda: "3600", in_an_hour], ids=["seconds", "date"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_pauses_the_host_and_not_only_the_row(when, status):
+    """The first answer asks to wait; nothing else is asked for meanwhile, and then everything comes."""
+    first = threading.Event()
+
+    def reply(path: str) -> Reply:
+        if first.is_set():
+            return Reply(BODY)
+        first.set()
+        return Reply(status=status, headers=[("Retry-After", when())])
+
+    with SmallServer(reply) as server:
+        urls = [server.url(f"/{n}") for n in range(8)]
+        assert fetch_all(urls, host_connections=1, retries=1, max_wait=0.4) == ["ok"] * 8
+        pause = server.times[1] - server.times[0]
+    assert pause > 0.35, "max_wait, and not the hour that was asked for"
+    assert sum(server.requests.values()) == 9
+
+
+def test_a_host_that_is_not_there_is_given_up_and_its_rows_keep_their_name():
+    lookups = Loopback()
+    urls = [f"http://gone.test:1/{n}" for n in range(300)] + [f"http://unknown.test/{n}" for n in range(100)]
+    with SmallServer(Counting(0.1)) as server:
+        urls += [f"http://there.test:{server.port}/{n}" for n in range(40)]
+        found = fetch_all(urls, lookups, retries=4, max_wait=0.5, host_connections=2)
+    assert Counter(found) == {
+        "ok": 40,
+        "connect: no connection, or it was lost": 300,
+        "dns: the host has no address": 100,
+    }
+    assert FAILURES <= lookups.asked["gone.test"] < 60, "instead of 1500"
+
+
+def test_a_host_that_answers_is_never_given_up_whatever_it_answers():
+    with SmallServer(lambda path: Reply(status=500)) as server:
+        found = fetch_all([server.url(f"/{n}") for n in range(30)], retries=1, max_wait=0.01)
+        assert Counter(found) == {"http_500: Internal Server Error": 30}
+        assert sum(server.requests.values()) == 60
+
+
+def test_rows_of_a_slow_host_hold_up_no_others():
+    """Ten times as many rows of a slow host as there are places, and all before the fast host's."""
+    slow = Counting(0.08)
+    with SmallServer(slow) as slow_server, SmallServer(lambda path: Reply(BODY)) as fast:
+        urls = [slow_server.url(f"/{n}") for n in range(30)] + [fast.url(f"/{n}") for n in range(30)]
+        assert fetch_all(urls, thread_count=4, host_connections=2) == ["ok"] * 60
+        assert fast.times[-1] < slow_server.times[10]
+
+
+def test_a_redirect_counts_for_the_host_that_it_leads_to():
+    reply = Counting(0.02)
+    with SmallServer(reply) as there:
+        away = SmallServer(lambda path: Reply(status=302, headers=[("Location", there.url(path))]))
+        with away as here:
+            assert fetch_all([here.url(f"/{n}") for n in range(12)], host_connections=2) == ["ok"] * 12
+    assert reply.most == 2
+
+
+def test_names_are_looked_up_once_and_connections_used_again():
+    with SmallServer(lambda path: Reply(BODY)) as server:
+        port = server.port
+        urls = [f"http://localhost:{port}/{n}" for n in range(50)]
+        assert fetch_all(urls, host_connections=4, allow_private=("localhost",)) == ["ok"] * 50
+        assert server.connections <= 4
+
+
+def test_idle_connections_are_bounded(monkeypatch):
+    """As many hosts as you like: those that were used last stay open."""
+    monkeypatch.setattr("tarloom.create.web.connections.LOOK_EVERY", 1)
+    monkeypatch.setattr("tarloom.create.web.connections.IDLE_CONNECTIONS", 5)
+    seen = []
+
+    async def run() -> None:
+        web = WebOptions(allow_private=("127.0.0.0/8",))
+        async with WebFetcher(web, lookups=Loopback()) as fetcher:
+            for number in range(20):
+                url = f"http://host-{number}.test:{server.port}/"
+                await fetcher.fetch(Row(key="0", url=url, columns={}, beside={}))
+                seen.append([key.host for key in fetcher._transport._direct.connector._conns])
+
+    with SmallServer(lambda path: Reply(BODY)) as server:
+        asyncio.run(run())
+    assert max(map(len, seen)) == 5
+    assert seen[-1] == [f"host-{number}.test" for number in range(15, 20)]
+
+
+def test_a_thousand_connections_at_once_are_made():
+    with SmallServer(Counting(0.5)) as server:
+        urls = [f"http://host-{n % 40}.test:{server.port}/{n}" for n in range(1000)]
+        assert fetch_all(urls, Loopback(), thread_count=1000, timeout=20) == ["ok"] * 1000
+        assert server._reply.most > 500

@@ -1,0 +1,146 @@
+"""Tries share the worker's memory: it is bounded, and however they grow and end, all of them come to their end."""
+
+import asyncio
+from itertools import accumulate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tarloom.create.web.in_flight import PIECE, InFlight, Place
+
+KIB = 1024
+BOUND = 512 * KIB
+BODY = 640 * KIB
+"""The longest body of these tests."""
+
+
+class Watched(InFlight):
+    """Remembers how much was held at most, and by how many."""
+
+    most_bytes = most_tries = tries = 0
+
+    async def try_body(self, steps: list[int], fails_at: int | None) -> None:
+        async with self.place() as place:
+            self.tries += 1
+            try:
+                await self._steps(place, steps, fails_at)
+            finally:
+                self.tries -= 1
+
+    async def _steps(self, place: Place, steps: list[int], fails_at: int | None) -> None:
+        for number, size in enumerate(steps):
+            await asyncio.sleep(0)
+            if number == fails_at:
+                raise ConnectionError
+            self.most_tries = max(self.most_tries, self.tries)
+            if size > place.size:
+                may_go_on = place.hold(size)
+                self.most_bytes = max(self.most_bytes, self.bytes_held)
+                if not may_go_on:
+                    await place.room()
+
+
+BODIES = st.lists(st.integers(1, PIECE), max_size=BODY // PIECE).map(lambda sizes: list(accumulate(sizes)))
+TRIES = st.lists(st.tuples(BODIES, st.none() | st.integers(0, 5), st.none() | st.integers(0, 30)), max_size=40)
+
+
+@given(tries=TRIES, places=st.integers(1, 12))
+@settings(deadline=None, max_examples=150)
+def test_memory_is_bounded_and_every_try_ends(tries, places):
+    """Bodies grow, fail and are cancelled in any order: nothing is waited for for ever, and all is given back."""
+
+    async def run() -> Watched:
+        all_tries = Watched(tries=places, bytes_at_most=BOUND)
+        tasks = [asyncio.create_task(all_tries.try_body(steps, fails_at)) for steps, fails_at, _ in tries]
+        for turn in range(31):
+            for task, (_, _, cancelled_at) in zip(tasks, tries, strict=True):
+                if cancelled_at == turn:
+                    task.cancel()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return all_tries
+
+    seen = asyncio.run(run())
+    assert seen.most_bytes <= BOUND + BODY + places * PIECE
+    assert seen.most_tries <= places
+    assert seen.bytes_held == 0
+    assert seen._free == places
+
+
+def test_short_bodies_wait_for_nothing():
+    async def run() -> None:
+        places = InFlight(tries=1000, bytes_at_most=192 << 20)
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            ready = asyncio.Barrier(1000)
+
+            async def body() -> None:
+                async with places.place() as place:
+                    assert place.size == PIECE
+                    await ready.wait()
+
+            for _ in range(1000):
+                group.create_task(body())
+
+    asyncio.run(run())
+
+
+def test_a_try_begins_when_another_ends_and_not_before():
+    async def run() -> list[str]:
+        places, told = InFlight(tries=1, bytes_at_most=BOUND), []
+
+        async def second() -> None:
+            async with places.place():
+                told.append("second")
+
+        async with places.place():
+            waiting = asyncio.create_task(second())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            told.append("first")
+        await waiting
+        return told
+
+    assert asyncio.run(run()) == ["first", "second"]
+
+
+def test_the_oldest_body_goes_on_where_all_memory_is_used():
+    async def run() -> list[str]:
+        places, told = InFlight(tries=4, bytes_at_most=BOUND), []
+
+        async def body(name: str, begun: asyncio.Event, release: asyncio.Event) -> None:
+            async with places.place() as place:
+                place.hold(BOUND // 3)
+                begun.set()
+                await release.wait()
+                if not place.hold(BODY):
+                    await place.room()
+                told.append(name)
+
+        release, tasks = asyncio.Event(), []
+        for name in ("oldest", "older", "old"):
+            begun = asyncio.Event()
+            tasks.append(asyncio.create_task(body(name, begun, release)))
+            await begun.wait()
+        release.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*tasks)
+        return told
+
+    assert asyncio.run(run())[0] == "oldest"
+
+
+def test_a_body_that_fails_in_the_middle_gives_its_memory_back():
+    async def body(places: InFlight) -> None:
+        async with places.place() as place:
+            place.hold(BODY)
+            raise ConnectionError
+
+    async def run() -> int:
+        places = InFlight(tries=4, bytes_at_most=BOUND)
+        with pytest.raises(ConnectionError):
+            await body(places)
+        return places.bytes_held
+
+    assert asyncio.run(run()) == 0
