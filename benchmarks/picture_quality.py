@@ -8,7 +8,7 @@ pixel of the result the exact mean of the area it covers. PSNR in dB over red, g
 Gaussian window of sigma 1.5; both are means over all pictures. `pixels` leaves out the loss of the encoder (PNG instead
 of JPEG). CPU is of one call for bytes in and bytes out, the least of several rounds, both sides in turn.
 
-Exit code 1: ours are worse in a case that must not be (those reduced by less than 8 times).
+Exit code 1: ours are worse in a case that must not be (those reduced by less than 6 times).
 """
 
 import argparse

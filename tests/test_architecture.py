@@ -24,12 +24,12 @@ FRAMEWORKS = {
     "vllm": "process/with_vllm.py",
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/sources/hub.py process/models.py",
-    "cv2": "create/pictures/images.py create/pictures/scale.py create/pictures/blur.py",
+    "cv2": "create/pictures/encode.py create/pictures/scale.py create/pictures/blur.py",
     "img2dataset": "create/img2dataset/downloader.py",
     "simplejpeg": "format/pictures.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
-ON_ADAPTERS = ("read/decode.py", "create/pictures/decode.py", "create/pictures/colour.py")
+ON_ADAPTERS = ("read/decode.py", "create/pictures/images.py", "create/pictures/decode.py", "create/pictures/colour.py")
 """They stand on format/pictures.py, and are imported as late."""
 ADAPTERS = {f"tarloom/{file}" for files in (*FRAMEWORKS.values(), " ".join(ON_ADAPTERS)) for file in files.split()}
 NEVER_LOADED_BY_IMPORTING = {

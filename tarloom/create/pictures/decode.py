@@ -29,7 +29,7 @@ from tarloom.format.pictures import (
     opened,
 )
 
-DECODE_MARGIN = 4
+DECODE_MARGIN = 3
 """A JPEG is decoded at this many times the wanted size or more, where it has as much. Reducing by area from less than
 that is seen: beside reducing from full size, 1.5 times loses 3 dB, 3 times half a dB, 4 times a tenth."""
 COARSE_COLOUR_FROM = 1.5

@@ -1,31 +1,22 @@
 """Pictures in, pictures of the wanted size and format out. Every failure is an ImageError with one of a few names.
 
 decode.py opens a picture and decodes it, scale.py knows sizes, colour.py makes sRGB of what it is shown in, blur.py
-hides boxes; here is the order in which it happens. Sizes are img2dataset's for each resize mode, except that EXIF
-orientation is applied: they are what one sees. docs/pictures.md says what becomes of every kind of picture.
+hides boxes, encode.py writes; here is the order in which it happens. Sizes are img2dataset's for each resize mode,
+except that EXIF orientation is applied: they are what one sees. docs/pictures.md says what becomes of every kind.
 """
 
 from collections.abc import Sequence
 
-import cv2
-
-from tarloom.create.config import EncodeFormat, ImageOptions
+from tarloom.create.config import ImageOptions
 from tarloom.create.pictures.blur import Box, blurred, turned_boxes
 from tarloom.create.pictures.colour import to_srgb
 from tarloom.create.pictures.decode import Facts, opened_picture, stored_exif
+from tarloom.create.pictures.encode import encoded
 from tarloom.create.pictures.exif import exif_json
 from tarloom.create.pictures.scale import Shape, ShapeOf, on_canvas, resized, shape_of
 from tarloom.create.rows import Picture
 from tarloom.errors import ImageError
 from tarloom.format.pictures import Pixels, Size, check_pixels
-
-LONGEST_SIDE: dict[EncodeFormat, int] = {"jpg": 65_500, "png": 1_000_000, "webp": 16_383}
-"""What the encoders take, in pixels."""
-_QUALITY: dict[EncodeFormat, int] = {
-    "jpg": cv2.IMWRITE_JPEG_QUALITY,
-    "png": cv2.IMWRITE_PNG_COMPRESSION,
-    "webp": cv2.IMWRITE_WEBP_QUALITY,
-}
 
 
 def process_picture(
@@ -47,7 +38,9 @@ def process_picture(
         kept = options.skip_reencode and not boxes and _fits(facts, shape, options)
         pixels = source.pixels(None if kept else shape)
     if not kept:
-        data = encoded(_finished(pixels, facts, shape, boxes), options.encode_format, options.encode_quality)
+        crisp = shape.scaled != facts.original  # else its colours are as coarse already as a JPEG's
+        pixels = _finished(pixels, facts, shape, boxes)
+        data = encoded(pixels, options.encode_format, options.encode_quality, crisp=crisp)
     return Picture(
         data=data,
         width=shape.canvas[1],
@@ -56,17 +49,6 @@ def process_picture(
         original_height=facts.original[0],
         exif=exif_json(facts.exif) if options.extract_exif else None,
     )
-
-
-def encoded(pixels: Pixels, kind: EncodeFormat, quality: int) -> bytes:
-    """RGB pixels as a file of this format. Raises ImageError encode_failed."""
-    if max(pixels.shape) > LONGEST_SIDE[kind]:
-        raise ImageError("encode_failed", f"a side is longer than the {LONGEST_SIDE[kind]} pixels of a {kind}")
-    # OpenCV encodes JPEGs, too: simplejpeg computes coarsely below quality 96 and loses a quarter of a dB.
-    done, data = cv2.imencode(f".{kind}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [_QUALITY[kind], quality])
-    if not done:
-        raise ImageError("encode_failed", f"cannot be written as {kind}")
-    return bytes(data.tobytes())
 
 
 def _fits(facts: Facts, shape: Shape, options: ImageOptions) -> bool:

@@ -10,15 +10,15 @@ import numpy as np
 from tarloom.create.config import ImageOptions, Interpolation
 from tarloom.format.pictures import WHITE, Pixels, Size
 
-LINES_APART = 1.17
-"""When a picture is made smaller by area, it is first read at this distance or less, in its own pixels. More is faster
-and worse: from 1.3 on, the mean falls below that of exact reduction as img2dataset has it (picture_quality.py)."""
 EXACT_BELOW = 1.8
 """Pictures that become less than this many times smaller are reduced exactly, however long it takes."""
 EXACT_ABOVE = 16_000_000
 """Pixels: larger pictures are reduced exactly, too, as what they are read at in between would take much memory."""
-MULTIPLES = (2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Of the wanted size: what a picture is read at before pixels are added up."""
+LINES_APART = 2
+"""When a picture is made smaller by area, it is first read at this distance or less, in its own pixels. More is faster
+and worse (picture_quality.py)."""
+MULTIPLES = (2, 4, 8, 16, 32)
+"""Of the wanted size: what a picture is read at before pixels are added up, two by two."""
 
 METHODS: dict[Interpolation, int] = {
     "nearest": cv2.INTER_NEAREST,
@@ -89,8 +89,7 @@ def _by_area(pixels: Pixels, size: Size) -> Pixels:
     """Each pixel becomes the mean of the area it covers.
 
     OpenCV's own way is exact but slow where the factor is no whole number (most of what making a shard would cost). So
-    lines are first read, linearly, at a whole multiple of the wanted size that is close to the picture's own, and then
-    added up in whole boxes.
+    lines are first read, linearly, at a multiple of the wanted size, and then added up two by two.
     """
     rows, columns = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
     times = next((times for times in MULTIPLES if max(rows, columns) <= LINES_APART * times), None)
@@ -99,13 +98,10 @@ def _by_area(pixels: Pixels, size: Size) -> Pixels:
     if times is None or min(rows, columns) < EXACT_BELOW or uneven or large:
         return _resize(pixels, size, cv2.INTER_AREA)
     pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_LINEAR)
-    while times % 2 == 0:
+    while times > 1:
         times //= 2
         pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_AREA)
-    if times == 1:
-        return pixels
-    # The middle one of each three by three, of which the blur has made their mean.
-    return _resize(_pixels(cv2.blur(pixels, (3, 3))), size, cv2.INTER_LINEAR)
+    return pixels
 
 
 def _resize(pixels: Pixels, size: Size, method: int) -> Pixels:

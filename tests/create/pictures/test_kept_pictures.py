@@ -10,8 +10,8 @@ from PIL import Image
 from tarloom.create.config import ImageOptions
 from tarloom.create.pictures.images import process_picture
 from tarloom.errors import ImageError
-from tests.create import profiles
 from tests.create.helpers import encoded, photo
+from tests.create.pictures import profiles
 
 PHOTO = encoded(photo(100, 200))
 SWAPPED = profiles.display((profiles.SRGB[1], profiles.SRGB[0], profiles.SRGB[2]))

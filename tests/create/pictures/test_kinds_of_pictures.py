@@ -16,8 +16,8 @@ from tarloom.create.pictures.images import process_picture
 from tarloom.errors import ImageError
 from tarloom.format.jpeg import MAX_SCANS
 from tarloom.read.decode import decode_rgb
-from tests.create import profiles
 from tests.create.helpers import encoded, photo
+from tests.create.pictures import profiles
 
 SWAPPED = profiles.display((profiles.SRGB[1], profiles.SRGB[0], profiles.SRGB[2]))
 """A profile in which red is green."""
