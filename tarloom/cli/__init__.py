@@ -5,6 +5,7 @@ Exit codes: 0 all rows accounted for and every shard committed; 1 stopped by an 
 """
 
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tarloom.cli.commands import Command
 
 INTERRUPTED = 130
+ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 
 
 def run(command: str, *argv: str, **defaults: Any) -> int:
@@ -30,6 +32,7 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
     # and schedulers and service managers ask with SIGTERM.
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.default_int_handler)
+    _start_light(command)
     _prepare_streams()
     program = _program_name(command)
     try:
@@ -40,6 +43,14 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
     except TarloomError as error:
         _complain(program, f"error: {error}")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _start_light(command: str) -> None:
+    """Loading what a job needs is most of what a short one costs. It leaves little for the collector, which would look
+    at it all again and again; and creation multiplies no matrices, whose threads would spin from the start."""
+    gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
+    if command == "create":
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _prepare_streams() -> None:

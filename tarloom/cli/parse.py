@@ -5,7 +5,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -41,7 +41,6 @@ def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructCon
     if not dataclasses.is_dataclass(info.type):
         return None
     hints = get_type_hints(info.type)
-    told = {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(info.type).params}
     described = []
     for field in dataclasses.fields(info.type):
         default = defaults.get(field.name, _default(field))
@@ -50,10 +49,20 @@ def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructCon
                 name=field.name,
                 type=_appearing(hints[field.name], default),
                 default=default,
-                helptext=" ".join(told.get(field.name, "").split()) or None,
+                helptext=partial(_help, info.type, field.name),  # only asked for when it is shown
             )
         )
     return StructConstructorSpec(instantiate=info.type, fields=tuple(described))
+
+
+def _help(options: type, field: str) -> str | None:
+    return " ".join(_docstrings(options).get(field, "").split()) or None
+
+
+@cache
+def _docstrings(options: type) -> dict[str, str]:
+    """What stands below each field, read from the source."""
+    return {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(options).params}
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

@@ -80,7 +80,8 @@ class _ProcessSeat:
 
     def __init__(self, opener: Opener[Any, Any], threads: int) -> None:
         context = get_context("forkserver")
-        context.set_forkserver_preload(["__main__", *getattr(opener, "modules", ())])  # of use until the server runs
+        modules = ["tarloom.engines.no_collector", "__main__", *getattr(opener, "modules", ())]
+        context.set_forkserver_preload(modules)  # of use until the server runs
         self.pipe, theirs = context.Pipe()
         # The server keeps the environment that it was started with.
         arguments = (theirs, opener, {"OMP_NUM_THREADS": str(threads), **os.environ})
@@ -155,6 +156,7 @@ def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], 
     if worker is None:
         return
     gc.freeze()  # What is loaded stays: the collector need not look at it again and again.
+    gc.enable()
     while True:
         try:
             item = pipe.recv()

@@ -26,6 +26,8 @@ WAITING_PER_DOWNLOAD = 16
 WAITING_BYTES = 256 << 20
 BODIES_PER_THREAD = 8
 """Fetched pictures that may wait for each codec thread."""
+LITTLE_WORK = 1 << 20
+"""Bytes that are hashed in half a millisecond."""
 
 
 class ShardPacker:
@@ -100,13 +102,17 @@ class ShardPacker:
         kept = replace(fetched, data=b"", key=hashed_key(fetched.data) if by_content else None)
         self._count_bodies(+1)
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._pool, self._picture, row, fetched.data)
-            picture, digest = await work
+            picture, digest = await self._worked_on(row, fetched.data)
         except RowError as error:
             return RowResult(row=row, fetched=kept, error=error.alone())
         finally:
             self._count_bodies(-1)
         return RowResult(row=row, fetched=kept, picture=picture, digest=digest)
+
+    async def _worked_on(self, row: Row, data: bytes) -> tuple[Picture, str | None]:
+        if self._config.images.disable_all_reencoding and len(data) <= LITTLE_WORK:
+            return self._picture(row, data)  # done sooner than handed to a thread
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._picture, row, data)
 
     def _count_bodies(self, more: int) -> None:
         """While many wait for the codec, none are fetched: what is fetched is held in memory."""

@@ -63,6 +63,11 @@ class InFlight:
         place.size = size
         return self._beyond is place or self.bytes_held <= self._bytes_at_most
 
+    def _take(self, place: "Place", more: int) -> bool:
+        if self._waiting or self.bytes_held + more > self._bytes_at_most:
+            return False
+        return self._hold(place, place.size + more)
+
     async def _room(self, place: "Place", more: int) -> None:
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (place.age, more, answer, place))
@@ -121,6 +126,10 @@ class Place:
     def hold(self, size: int) -> bool:
         """The body has so many bytes by now. Returns whether it may be read on at once."""
         return self._all._hold(self, size)
+
+    def take(self, more: int) -> bool:
+        """Set so many more bytes aside for it at once. Returns whether there was room, and nobody waits for it."""
+        return self._all._take(self, more)
 
     async def room(self, more: int = PIECE) -> None:
         """Wait until so many more bytes may be read, which are set aside for it."""

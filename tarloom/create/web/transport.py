@@ -177,7 +177,7 @@ async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
     pieces: list[bytes] = []
     size = 0
     try:
-        if announced > place.size:
+        if announced > place.size and not place.take(announced - place.size):
             await _pause(response, bounds, announced - place.size)
         while data := await response.content.readany():
             for piece in decoder.pieces(data):

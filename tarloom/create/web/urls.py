@@ -16,7 +16,9 @@ from tarloom.errors import FetchError
 SCHEMES = ("http", "https")
 PORTS = {"http": 80, "https": 443}
 _PLAIN = re.compile(
-    r"https?://(?!xn--)[a-z0-9-]{1,63}(?:\.(?!xn--)[a-z0-9-]{1,63})*(?::[1-9][0-9]{1,3})?(?:[/?][!-\"$-~]*)?", re.ASCII
+    r"https?://(?!xn--)[a-z0-9-]{1,63}(?:\.(?!xn--)[a-z0-9-]{1,63})*(?::(?:[1-9][0-9]{1,3}|[1-5][0-9]{4}))?"
+    r"(?:[/?][!-\"$-~]*)?",
+    re.ASCII,
 )
 """What needs no second look; most URLs are such."""
 _HOST = re.compile(r"[a-z0-9._-]+", re.ASCII)
