@@ -14,6 +14,7 @@ What the server remembers (which path was asked for when) lives as long as it ru
 
 import argparse
 import asyncio
+import mimetypes
 import struct
 import threading
 import time
@@ -129,7 +130,7 @@ def build_application(folder: Path, requests: Counter[str]) -> web.Application:
         return await handler(request)
 
     application = web.Application(middlewares=[count])
-    application.router.add_static("/pictures", folder / "pictures")
+    application.router.add_get("/{path:pictures/.*}", _still(folder))
     application.router.add_get("/error-once/{path:.*}", _error_once(folder, requests))
     application.router.add_get("/busy/{path:.*}", _busy(folder))
     application.router.add_get("/moved/{path:.*}", _moved)
@@ -148,6 +149,13 @@ def build_application(folder: Path, requests: Counter[str]) -> web.Application:
     }.items():
         application.router.add_get(f"/trouble/{name}", handler)
     return application
+
+
+def _still(folder: Path) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return _picture(folder, request)
+
+    return handler
 
 
 def _error_once(folder: Path, requests: Counter[str]) -> Handler:
@@ -261,10 +269,12 @@ async def _begin(request: web.Request, *, length: int | None = None) -> web.Stre
 
 
 def _picture(folder: Path, request: web.Request) -> web.StreamResponse:
+    """Read at once: a web.FileResponse opens the file in a thread, and leaves it open if the client goes meanwhile."""
     path = (folder / request.match_info["path"]).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise web.HTTPNotFound
-    return web.FileResponse(path)
+    kind, _ = mimetypes.guess_type(path.name)
+    return web.Response(body=path.read_bytes(), content_type=kind or "application/octet-stream")
 
 
 def _first_picture(folder: Path) -> bytes:

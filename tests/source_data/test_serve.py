@@ -1,6 +1,8 @@
 """The web server that misbehaves."""
 
+import gc
 import http.client
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +27,18 @@ def server():
 
 def test_a_picture_is_served_as_it_lies_in_the_folder(server):
     assert _get(f"{server.url}/{PICTURE}") == (200, (SOURCE_DATA / PICTURE).read_bytes())
+
+
+def test_clients_that_go_away_leave_no_file_open(server):
+    address = ("127.0.0.1", urlsplit(server.url).port or 0)
+    for _ in range(20):
+        connections = [socket.create_connection(address) for _ in range(20)]
+        for connection in connections:
+            connection.sendall(f"GET /{PICTURE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        for connection in connections:
+            connection.close()
+    assert _get(f"{server.url}/{PICTURE}")[0] == 200
+    gc.collect()  # a file that was left open is a warning here, and warnings are errors
 
 
 def test_an_error_recovers_on_the_second_try_and_comes_again(server):
