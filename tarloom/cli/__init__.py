@@ -4,6 +4,7 @@ Exit codes: 0 all rows accounted for and every shard committed; 1 stopped by an 
 3 finished, but shards were lost or damage was found; 130 interrupted.
 """
 
+import atexit
 import contextlib
 import gc
 import io
@@ -49,6 +50,7 @@ def _start_light(command: str) -> None:
     """Loading what a job needs is most of what a short one costs. It leaves little for the collector, which would look
     at it all again and again; and creation multiplies no matrices, whose threads would spin from the start."""
     gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
+    atexit.register(gc.freeze)  # nor when all ends
     if command == "create":
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

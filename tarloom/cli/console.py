@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 Step = TypeVar("Step")
 PLAIN_SECONDS = 10.0
 """Where stderr is no terminal, a line of progress at most this often."""
@@ -56,6 +53,16 @@ def _told(facts: Mapping[str, object]) -> Iterator[str]:
 
 
 def _watch_bar(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
+    from rich.console import Console  # only where there is a terminal to draw on
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

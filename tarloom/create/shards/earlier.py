@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tarloom.create.config import CreateConfig
 from tarloom.create.rows import Fetched, Picture, Row
@@ -29,7 +28,7 @@ from tarloom.errors import CorruptShard, FetchError, ImageError, RowError
 from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import load_index, scan_index
 from tarloom.format.layout import metadata_name, stats_name, tar_name
-from tarloom.format.metadata import FAILED_TO_DOWNLOAD, SUCCESS, ResultColumns
+from tarloom.format.metadata import FAILED_TO_DOWNLOAD, SUCCESS, ResultColumns, successes
 from tarloom.format.parquet import read_table
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.streams import open_stream
@@ -138,7 +137,7 @@ def _of_finished(storage: Storage, config: CreateConfig, index: ShardIndex, task
     """Of a finished shard: its samples, and the failures that stand."""
     table = read_table(storage, metadata_name(index.shard))
     statuses, names = table.column("status").to_pylist(), table.column("error").to_pylist()
-    keys = table.filter(pc.equal(table.column("status"), pa.scalar(SUCCESS))).column("key").to_pylist()
+    keys = successes(table).column("key").to_pylist()
     if len(statuses) != task.rows.num_rows or keys != index.keys.to_pylist():
         raise _unsound(index.shard, "its metadata does not fit its tar, or the source")
     ends = list(itertools.accumulate(status == SUCCESS for status in statuses))
