@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
 from tarloom.create.rows import Fetched, Picture, Row
