@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-
 from tarloom.create.config import CreateConfig
 from tarloom.create.rows import Fetched, Picture, Row
 from tarloom.create.shards.results import PICTURE_COLUMNS, RowResult
