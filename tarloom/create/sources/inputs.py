@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import UsageError
+from tarloom.format.layout import PRIVATE
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
 from tarloom.format.streams import open_stream
 
 COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".gz": "gzip", ".zst": "zstd"}
 WILDCARDS = "*?["
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 CHUNK_BYTES = 4 << 20
 
 
@@ -143,7 +145,7 @@ def _folder_files(source: str) -> list[InputFile]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return any(part.startswith(".") or part in ("__MACOSX", PRIVATE) for part in name.split("/"))
 
 
 def _globbed(pattern: str) -> list[InputFile]:
@@ -180,13 +182,21 @@ def chunks(file: InputFile, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
             yield chunk
 
 
+def not_utf_8(file: InputFile) -> UsageError:
+    """What to raise where a list is UTF-16, as some spreadsheets save text."""
+    return UsageError(f"{file.where}: is UTF-16; save it as UTF-8")
+
+
 def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_BYTES) -> Iterator[list[bytes]]:
     """The file's lines without their ends, in lists; blank lines are left out.
 
-    Raises UsageError where a line is longer than `longest` bytes (this is no list), or the compression is broken.
+    Raises UsageError where a line is longer than `longest` bytes (this is no list), the text is UTF-16, or the
+    compression is broken.
     """
     rest = None
     for chunk in chunks(file, chunk_bytes):
+        if rest is None and chunk.startswith(UTF_16_MARKS):
+            raise not_utf_8(file)
         start = chunk.removeprefix(BYTE_ORDER_MARK) if rest is None else rest + chunk
         *whole, rest = start.split(b"\n")
         if len(rest) > longest:

@@ -12,7 +12,7 @@ cannot have a key of their own are known by their number.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -84,19 +84,26 @@ class ShardKeys:
         Rows that have failed already take no key.
         """
         lost = rows.column(ERROR).is_valid().to_pylist() if ERROR in rows.column_names else [False] * rows.num_rows
-        seen: set[str] = set()
+        wanted, seen = set(keys), set[str]()
         errors: dict[int, FetchError] = {}
         settled: list[str] = []
         for place, key in enumerate(keys):
             if lost[place]:
-                key = row_key(self.first_row + place)
+                key = self._number_beside(wanted, place)
             elif key is None or key in seen:
                 errors[place] = _no_key(self.key_from) if key is None else _duplicate()
-                key = row_key(self.first_row + place)
+                key = self._number_beside(wanted, place)
             else:
                 seen.add(key)
             settled.append(key)
         return failed(_with_keys(rows, settled), errors)
+
+    def _number_beside(self, wanted: Set[str | None], place: int) -> str:
+        """The row's number, with "_" behind it where a column holds that number too."""
+        key = row_key(self.first_row + place)
+        while key in wanted:
+            key += "_"
+        return key
 
 
 class ContentKeys:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from tarloom.create.config import ListOptions
 from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.csv_types import TEXT, ColumnTypes, converted
-from tarloom.create.sources.inputs import InputFile
+from tarloom.create.sources.inputs import InputFile, not_utf_8
 from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, sound
 from tarloom.errors import UsageError
 
@@ -67,6 +67,8 @@ class CsvReader(ListReader):
             header = next((row for row in csv.reader(lines, delimiter=self.separator) if row), None)
             if header is None:
                 raise UsageError(f"{file.where}: it is empty; the first line must name the columns")
+            if "\0" in "".join(header):
+                raise not_utf_8(file)
             self._check_columns(file, header)
             yield header
             yield from records(lines, len(header), self.separator)

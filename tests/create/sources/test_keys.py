@@ -17,7 +17,7 @@ from tarloom.errors import UsageError
 from tarloom.format.tar import split_name
 from tests.create.helpers import create, rows, table
 
-TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(["a", "a.b", "a_b", " a ", "a/b", "", "__x__/y", "x" * 201]))
+TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(["a", "a.b", "a_b", "a/b", "", "000000201", "x" * 201]))
 
 
 def keys_of(texts: list[str | None], key_from: str) -> list[tuple[str, str | None]]:
@@ -32,11 +32,10 @@ def keys_of(texts: list[str | None], key_from: str) -> list[tuple[str, str | Non
 @given(texts=st.lists(st.none() | TEXTS, max_size=20), key_from=st.sampled_from(["url", "column"]))
 def test_a_shard_has_no_key_twice_and_the_first_row_keeps_it(texts, key_from):
     found = keys_of(texts, key_from)
-    good = [key for key, error in found if error is None]
-    assert len(set(good)) == len(good)
+    assert len(dict(found)) == len(found), "a row that has failed takes no key from another either"
     alone = [keys_of([text], key_from)[0][0] for text in texts]
     for place, (text, (key, error)) in enumerate(zip(texts, found, strict=True)):
-        assert key == (f"{200 + place:09d}" if error else alone[place]) or not text
+        assert (key.rstrip("_") == f"{200 + place:09d}" if error else key == alone[place]) or not text
         assert error != "duplicate_key" or alone[place] in alone[:place]
 
 

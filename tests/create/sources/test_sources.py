@@ -20,6 +20,7 @@ from tarloom.create.sources.inputs import find_files, lines
 from tarloom.create.sources.open import cut, open_source
 from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
+from tests.create.helpers import create
 
 ROWS = [
     {"link": f"http://example.org/{i}.jpg?a=1,2", "text": f'caption "{i}",\nsecond line', "score": i / 4, "n": i}
@@ -215,7 +216,14 @@ BAD_LISTS = {
     "open.json": (b'[{"url": "u"},', {}, "neither JSON lines nor one JSON array"),
     "same.csv": (b"url\nu\n", {"caption_col": "url"}, "name two columns"),
     "endless.txt": (b"x" * (17 << 20), {}, "a line is longer"),
+    "wide.txt": ("http://a\n".encode("utf-16"), {}, "is UTF-16; save it as UTF-8"),
+    "wide.csv": ("url,a\nu,b\n".encode("utf-16"), {}, "is UTF-16; save it as UTF-8"),
 }
+
+
+def test_the_metadata_of_a_folder_of_shards_are_a_list(pictures, tmp_path):
+    create(pictures, tmp_path / "out", number_sample_per_shard=10)
+    assert source_of(tmp_path / "out", input_format="parquet").scan()[0] == 20
 
 
 @pytest.mark.parametrize("name", BAD_LISTS)
