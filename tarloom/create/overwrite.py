@@ -1,10 +1,12 @@
 """Deletes the shards of an output that is to be made anew: what creation and stages wrote for them, nothing else."""
 
+import os
 import re
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from tarloom.create.plan import Plan, read_plans
+from tarloom.create.sources.inputs import InputFile
 from tarloom.errors import UsageError
 from tarloom.format.layout import DUPLICATES, PLAN, PRIVATE, is_plan, is_shard_file, stats_name
 from tarloom.format.storage import Storage
@@ -16,8 +18,10 @@ _FILE = re.compile(
 """A file of a numbered shard: tar, stats, metadata or index, sidecar, picture in its folder."""
 
 
-def delete_shards(storage: Storage) -> None:
-    """Delete an output's shards, their sidecars and its plans. Raises UsageError where there are other shards.
+def delete_shards(storage: Storage, source: Iterable[InputFile]) -> None:
+    """Delete an output's shards, their sidecars and its plans.
+
+    Raises UsageError where there are other shards, or one of these files is of the source.
 
     Where there is a plan, readers go by the stats: these are deleted first, so that no shard is read that is half
     deleted. What says that the rest is the output's, the plan or else the stats, is deleted last.
@@ -29,6 +33,7 @@ def delete_shards(storage: Storage) -> None:
         raise UsageError(
             f"output {storage.url}: {foreign[0]} is not this output's, so it is not overwritten; choose another folder"
         )
+    _check_spared(storage, doomed, source)
     stats = {name for name in doomed if name.endswith(stats_name(""))}
     plans = {name for name in names if is_plan(name)} - {PLAN}
     first = stats if PLAN in names else set()
@@ -47,6 +52,19 @@ def shards_of_output(names: Collection[str], plans: Iterable[Plan]) -> set[str]:
 def files_of_shards(names: Collection[str], shards: Collection[str]) -> set[str]:
     """All files among `names` that are of these shards, whatever their output format."""
     return {name for name in names if (match := _FILE.fullmatch(name)) and match[1] in shards}
+
+
+def _check_spared(storage: Storage, doomed: Iterable[str], source: Iterable[InputFile]) -> None:
+    places = {_place(storage, name) for name in doomed}
+    for file in source:
+        if _place(file.storage, file.entry.name) in places:
+            raise UsageError(f"source {file.where}: would be deleted with the output's shards; copy it elsewhere first")
+
+
+def _place(storage: Storage, name: str) -> str:
+    """Where a file lies, links followed."""
+    path = storage.local_path(name)
+    return os.path.realpath(path) if path else storage.describe(name)
 
 
 def _plans(storage: Storage) -> list[Plan]:

@@ -12,7 +12,7 @@ from tarloom.create.config import CreateConfig, shaping_options
 from tarloom.create.overwrite import delete_shards
 from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused
 from tarloom.create.shards.shard_files import result_columns
-from tarloom.create.sources.open import Source
+from tarloom.create.sources.open import Source, source_files
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.layout import PLAN, is_shard_file, shard_of, stats_name
 from tarloom.format.metadata import metadata_schema
@@ -28,7 +28,7 @@ def planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Pla
     draft: Plan | None = None
     if mode == "overwrite":
         draft = _draft(source, config, fingerprint, options)  # finds what is wrong before anything is deleted
-        delete_shards(storage)
+        delete_shards(storage, source_files(config)[0])
     while True:
         plans = read_plans(storage)
         plan = find_plan(plans, fingerprint, options)

@@ -167,3 +167,21 @@ def test_an_object_store_is_extended_and_overwritten(lists, s3_folder, tmp_path)
 
 def names(folder: str) -> set[str]:
     return {entry.name for entry in open_storage(folder).list()}
+
+
+@pytest.mark.parametrize("source", ["out/00000.parquet", "out/*.tar", "link.parquet"])
+def test_overwriting_deletes_no_source(lists, tmp_path, source):
+    out = tmp_path / "out"
+    create(lists[0], out)
+    (tmp_path / "link.parquet").symlink_to(out / "00000.parquet")
+    before = contents(out)
+    with pytest.raises(UsageError, match="would be deleted with the output's shards; copy it elsewhere first"):
+        create(tmp_path / source, out, incremental_mode="overwrite")
+    assert contents(out) == before
+
+
+def test_a_list_that_lies_beside_the_shards_may_overwrite_them(lists, tmp_path):
+    out = tmp_path / "out"
+    create(lists[0], out)
+    lists[1].rename(out / "two.txt")
+    assert create(out / "two.txt", out, incremental_mode="overwrite").rows == 12

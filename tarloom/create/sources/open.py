@@ -46,9 +46,7 @@ class Source(Protocol):
 
 def open_source(config: CreateConfig) -> Source:
     """The source that the options name. Raises UsageError where there is none, or it is of no known kind."""
-    files, is_folder = find_files(config.source)
-    if is_folder:
-        files = outside(files, config.output)
+    files, is_folder = source_files(config)
     wanted = config.lists.input_format
     pictures = any(file.extension in PICTURES for file in files)
     shards = any(is_shard_file(file.entry.name) for file in files)
@@ -84,6 +82,12 @@ def _check_folder_options(config: CreateConfig) -> None:
     for name, is_wanted in wanted.items():
         if is_wanted:
             raise UsageError(f"source {config.source}: {name} needs a URL list, and this is a folder of pictures")
+
+
+def source_files(config: CreateConfig) -> tuple[list[InputFile], bool]:
+    """The files of the source, and whether it is a folder. Raises UsageError where there are none."""
+    files, is_folder = find_files(config.source)
+    return (outside(files, config.output) if is_folder else files), is_folder
 
 
 def cut(tables: Iterable[pa.Table], position: int, ranges: Iterable[tuple[int, int]]) -> Iterator[pa.Table]:
