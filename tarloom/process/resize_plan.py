@@ -1,5 +1,6 @@
 """Which pictures are resized, to what size, and where they go: looked at and checked before anything is changed."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,9 +116,19 @@ def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     if target.url.startswith(f"{source.url}/"):
         raise UsageError(f"output_dir {target.url}: lies inside of {source.url}; its pictures would be resized, too")
     names = sorted(entry.name for entry in source.list() if _extension(entry.name) in PICTURES)
+    if config.output_dir is None:
+        names = [name for name in names if not _is_linked(source, name)]
     if not names:
         raise UsageError(f"input_dir {source.url}: no picture in it ({', '.join(sorted(PICTURES))})")
     return source, target, [_move(name, config.format) for name in names]
+
+
+def _is_linked(storage: Storage, name: str) -> bool:
+    """Whether a link leads to the picture: what it leads to may lie outside of the folder that is to be changed."""
+    root, path = storage.local_path(""), storage.local_path(name)
+    return (
+        root is not None and path is not None and os.path.realpath(path) != os.path.join(os.path.realpath(root), name)
+    )
 
 
 def _move(name: str, asked: EncodeFormat | None) -> Move:

@@ -91,6 +91,17 @@ def test_in_place_another_format_takes_the_originals_place(folder):
     assert all(looked_at(path)[0] == "WEBP" for path in folder.rglob("*.webp"))
 
 
+def test_in_place_nothing_that_links_lead_to_is_changed(folder, tmp_path):
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "kept.jpg").write_bytes(encoded(photo(90, 60)))
+    (folder / "linked").symlink_to(away)
+    (folder / "linked.jpg").symlink_to(away / "kept.jpg")
+    before, count = files(away), resize_all(folder, resize="30x30", format="webp").processed
+    assert files(away) == before
+    assert resize_all(folder, output_dir=str(tmp_path / "copies"), resize="20").processed == count + 2
+
+
 def test_less_quality_takes_less_room(folder, tmp_path):
     sizes = [
         resize(input=str(folder / "a.jpg"), output=str(tmp_path / "x.jpg"), quality=quality).bytes_out
