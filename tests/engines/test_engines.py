@@ -15,7 +15,7 @@ from tarloom.engines.base import Engine
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, UsageError
-from tests.engines.workers import CannotOpen, Squares, Stumbles
+from tests.engines.workers import CannotOpen, Collects, Squares, Stumbles
 
 
 class EngineSuite:
@@ -212,3 +212,8 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_garbage_is_collected_in_worker_processes():
+    """Not in the server that they are forked from."""
+    assert [outcome.result for outcome in LocalEngine(2).map(Collects(), range(2))] == [True, True]

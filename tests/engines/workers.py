@@ -1,5 +1,6 @@
 """Openers and workers for the engines' conformance suite. They live in a module, so that they travel to processes."""
 
+import gc
 import os
 import signal
 import time
@@ -20,6 +21,14 @@ class Squares:
     def __call__(self) -> Callable[[int], int]:
         Path(self.folder, f"opened-{os.getpid()}-{time.monotonic_ns()}").touch()
         return _Square()
+
+
+@dataclass(frozen=True)
+class Collects:
+    """Tells whether garbage is collected where it runs."""
+
+    def __call__(self) -> Callable[[int], bool]:
+        return lambda item: gc.isenabled()
 
 
 class _Square:

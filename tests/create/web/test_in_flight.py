@@ -131,6 +131,21 @@ def test_the_oldest_body_goes_on_where_all_memory_is_used():
     assert asyncio.run(run())[0] == "oldest"
 
 
+def test_a_known_length_is_set_aside_at_once_only_where_there_is_room_and_nobody_waits():
+    async def run() -> None:
+        places = InFlight(tries=3, bytes_at_most=BOUND)
+        async with places.place() as first, places.place() as second, places.place() as third:
+            assert first.take(BOUND // 2)
+            assert not second.take(BOUND)
+            waiting = asyncio.create_task(second.room(BOUND)), asyncio.create_task(third.room(BOUND))
+            await asyncio.sleep(0)
+            assert [task.done() for task in waiting] == [True, False]  # one may go beyond the bound
+            assert not first.take(1)
+            waiting[1].cancel()
+
+    asyncio.run(run())
+
+
 def test_a_body_that_fails_in_the_middle_gives_its_memory_back():
     async def body(places: InFlight) -> None:
         async with places.place() as place:
