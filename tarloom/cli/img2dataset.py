@@ -54,13 +54,17 @@ def _name(word: str) -> str:
 
 
 def _literal(text: str) -> Any:
-    """A value as Fire reads it: a Python literal, else text; [a, b] needs no quotes inside."""
+    """A value as Fire reads it: a Python literal, else text; words in [a, b] need no quotes."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         inside = text.strip()[1:-1]
         bare = text.strip()[:1] + text.strip()[-1:] in ("[]", "()")
-        return [part.strip() for part in inside.split(",")] if bare else text
+        return _words(inside) if bare else text
+
+
+def _words(text: str) -> list[str]:
+    return [part.strip().strip("'\"") for part in text.split(",")]
 
 
 def _option(name: str) -> str:
@@ -77,10 +81,10 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def _several(name: str, value: Any) -> list[str]:
-    """A list's words; one word stands for a list of itself."""
+    """A list's words; it may stand without brackets, so that one word is a list of itself."""
     if value is None:
         return []
-    return [_option(name), *map(str, value if isinstance(value, (list, tuple)) else [value])]
+    return [_option(name), *map(str, value if isinstance(value, (list, tuple)) else _words(str(value)))]
 
 
 def _unflag(name: str, value: Any) -> list[str]:

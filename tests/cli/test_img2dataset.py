@@ -56,6 +56,8 @@ def test_each_distributor_is_an_engine(distributor, engine):
         (["--verify_hash", '["hash", "md5"]'], "lists", "verify_hash", ("hash", "md5")),
         (["--verify_hash", "[hash,md5]"], "lists", "verify_hash", ("hash", "md5")),
         (["--caption_col", "None"], "lists", "caption_col", None),
+        (["--save_additional_columns", "a,b"], "lists", "save_additional_columns", ("a", "b")),
+        (["--save_additional_columns", '[a, "b"]'], "lists", "save_additional_columns", ("a", "b")),
         (["--save_additional_columns", "licence"], "lists", "save_additional_columns", ("licence",)),
         (["--disallowed_header_directives", "[]"], "consent", "disallowed_header_directives", ()),
         (["--max_aspect_ratio", "3"], "images", "max_aspect_ratio", 3.0),
