@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import UsageError
-from tarloom.format.layout import PRIVATE
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
 from tarloom.format.streams import open_stream
 
@@ -145,7 +144,7 @@ def _folder_files(source: str) -> list[InputFile]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part in ("__MACOSX", PRIVATE) for part in name.split("/"))
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _globbed(pattern: str) -> list[InputFile]:

@@ -17,7 +17,7 @@ from tarloom.create.sources.inputs import InputFile, find_files, outside
 from tarloom.create.sources.keys import BUILT_IN
 from tarloom.create.sources.lists import UrlLists
 from tarloom.errors import UsageError
-from tarloom.format.layout import is_shard_file
+from tarloom.format.layout import PRIVATE, is_shard_file
 from tarloom.format.storage import open_storage
 
 LIST_FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet")
@@ -61,7 +61,8 @@ def open_source(config: CreateConfig) -> Source:
         return TarShards(files, config, is_folder=is_folder)
     if wanted != "auto" and not is_folder:
         return _lists(files, wanted, config)
-    lists = [file for file in files if file.extension in (LIST_FORMATS if wanted == "auto" else (wanted,))]
+    extensions = LIST_FORMATS if wanted == "auto" else (wanted,)
+    lists = [file for file in files if file.extension in extensions and not file.entry.name.startswith(f"{PRIVATE}/")]
     return _lists(lists, _format_of(lists, config.source), config)
 
 
