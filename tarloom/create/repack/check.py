@@ -2,7 +2,7 @@
 be overwritten, sidecars that do not belong together."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.create.config import CreateConfig, ImageOptions
+from tarloom.create.plan import read_plans
 from tarloom.create.sources.keys import BUILT_IN
 from tarloom.errors import UsageError
 from tarloom.format.index import ShardIndex
-from tarloom.format.layout import IMAGE_MEMBERS, sidecar_name
+from tarloom.format.layout import IMAGE_MEMBERS, sidecar_name, stats_name
 from tarloom.format.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,19 @@ def check_repacking(config: CreateConfig) -> None:
     if config.images == ImageOptions():
         default = f"image_size {config.images.image_size}, resize_mode {config.images.resize_mode}"
         logger.warning("pictures are resized as by default (%s); --disable-all-reencoding keeps them", default)
+
+
+def tell_of_unfinished(storage: Storage, names: Collection[str]) -> None:
+    """Warn where the creation of the source is not at its end: what is left out is not missed by anything later on."""
+    try:
+        plans = read_plans(storage)
+    except UsageError:  # another version's, whose shards can be read all the same
+        return
+    planned = [stats_name(plan.name(number)) for plan in plans for number in range(plan.shards)]
+    absent = sum(name not in names for name in planned)
+    if absent:
+        text = "source %s: %d of %d planned shards are not finished and are left out; finish its creation first"
+        logger.warning(text, storage.url, absent, len(planned))
 
 
 def check_key_column(key_from: str, columns: pa.Schema) -> None:

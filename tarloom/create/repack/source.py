@@ -29,6 +29,7 @@ from tarloom.create.repack.check import (
     check_repacking,
     check_same_stage,
     find_duplicate,
+    tell_of_unfinished,
 )
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.inputs import InputFile
@@ -79,6 +80,8 @@ class TarShards:
         entries = [file.entry for file in files] if is_folder else list(self.storage.list())
         self._entries = {entry.name: entry for entry in entries}
         self._tars = self._finished(file.entry for file in chosen)
+        if is_folder and PLAN in self._entries:
+            tell_of_unfinished(self.storage, self._entries.keys())
         self._columns: list[pa.Schema] = []
         self.stages: dict[str, Stage] = {}
         """Those that any shard has a sidecar of. Known once the shards have been looked at."""

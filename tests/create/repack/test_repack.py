@@ -476,10 +476,13 @@ def test_options_that_mean_nothing_for_shards_are_refused(tmp_path, options):
         repack(tmp_path / "in", tmp_path / "out", **options)
 
 
-def test_unfinished_shards_of_a_creation_are_no_source(tmp_path, pictures):
+def test_unfinished_shards_of_a_creation_are_no_source_and_that_is_told(tmp_path, pictures, caplog):
     create(pictures, tmp_path / "in")
+    repack(tmp_path / "in", tmp_path / "whole")
+    assert caplog.messages == []
     (tmp_path / "in" / "00001_stats.json").unlink()
     assert repack(tmp_path / "in", tmp_path / "out").rows == 10
+    assert "1 of 2 planned shards are not finished" in caplog.text
     (tmp_path / "in" / "00000_stats.json").unlink()
     with pytest.raises(UsageError, match="no finished shard"):
         repack(tmp_path / "in", tmp_path / "other")
