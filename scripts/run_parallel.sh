@@ -15,9 +15,11 @@ usage() {
     exit "$1"
 }
 
+as_json=
 for word; do
     case "$word" in
     -h | --help) usage 0 ;;
+    --json) as_json=yes ;;
     --shards | --shards=* | --plan[-_]only)
         say "${word%%=*} is for this script to give: it makes all of the plan, each worker a slice"
         exit 2
@@ -99,14 +101,19 @@ for ((worker = 0; worker < workers; worker++)); do
     [ "$code" -ne 0 ] || code=$ended
 done
 
-"$python" - "$results" "$((SECONDS - started))" "$workers" <<'SUMMARY'
-import json, pathlib, sys
+"$python" - "$results" "$((SECONDS - started))" "$workers" "$code" "$as_json" <<'SUMMARY'
+import collections, json, pathlib, sys
 
-folder, seconds, workers = sys.argv[1:]
+folder, seconds, workers, code, as_json = sys.argv[1:]
 lines = [path.read_text().splitlines()[-1:] for path in pathlib.Path(folder).iterdir()]
 found = [json.loads(line[0]) for line in lines if line and line[0].startswith("{")]
-total = {name: sum(part[name] for part in found) for name in ("rows", "successes", "shards", "skipped")}
+total = {name: sum(part[name] for part in found) for name in ("rows", "successes", "bytes", "shards", "skipped")}
 print("{rows} rows, {successes} pictures, {shards} shards ({skipped} done before)".format(**total), end=" ")
 print(f"in {seconds} s by {workers} processes")
+if as_json:
+    errors = sum((collections.Counter(part["failed_by_error"]) for part in found), collections.Counter())
+    lost = {shard: why for part in found for shard, why in part["failed_shards"].items()}
+    total |= {"failed_by_error": dict(errors.most_common()), "failed_shards": lost, "seconds": float(seconds)}
+    print(json.dumps({"exit_code": int(code), **total}))
 SUMMARY
 exit "$code"

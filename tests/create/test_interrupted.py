@@ -1,5 +1,6 @@
 """Runs that are killed or interrupted leave nothing broken, and go on to the same bytes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -115,6 +116,14 @@ def test_the_shells_way_makes_the_same_bytes(source, whole, tmp_path):
     assert process.returncode == 0, complaint
     assert contents(tmp_path / "out") == whole
     assert "42 rows, 41 pictures, 6 shards" in printed
+
+
+def test_the_shells_way_ends_with_one_line_of_json_where_that_is_asked_for(source, tmp_path):
+    printed, complaint = run_parallel(source, tmp_path / "out", "2", "--json").communicate(timeout=120)
+    found, alone = json.loads(printed.splitlines()[-1]), create(source, tmp_path / "alone", **OPTIONS)
+    assert complaint.count("Traceback") == 0
+    assert (found["exit_code"], found["failed_by_error"], found["failed_shards"]) == (0, {"http_404": 1}, {})
+    assert (found["rows"], found["successes"], found["bytes"], found["shards"]) == (42, 41, alone.bytes, 6)
 
 
 def test_the_shells_way_passes_on_what_went_wrong(source, tmp_path):
