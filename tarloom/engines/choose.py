@@ -24,7 +24,7 @@ class EngineConfig:
     ray_address: str | None = None
     """Ray: address of a running cluster, as RAY_ADDRESS; without either, one is started on this machine."""
     max_failed: int = 0
-    """Shards that may fail before the exit code is 3."""
+    """Shards (of resize_images.py: pictures) that may fail before the exit code is 3."""
 
 
 def open_engine(config: EngineConfig) -> Engine:
