@@ -134,7 +134,7 @@ def test_a_spark_executor_that_is_killed_costs_no_row(slowly, source, whole, tmp
     os.kill(descendants("CoarseGrainedExecutorBackend", driver.pid)[0], signal.SIGKILL)
     _, said = driver.communicate(timeout=240)
     assert driver.returncode == 0, said
-    assert contents(out) == whole
+    assert committed(out) == whole
 
 
 def disk_size(files: dict[str, bytes]) -> int:
