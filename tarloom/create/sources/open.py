@@ -58,6 +58,7 @@ def open_source(config: CreateConfig) -> Source:
     if wanted == "images":
         raise UsageError(f"source {config.source}: input_format images needs a folder")
     if wanted == "tars" or (wanted == "auto" and shards):
+        _check_elsewhere(files, config.output)
         return TarShards(files, config, is_folder=is_folder)
     if wanted != "auto" and not is_folder:
         return _lists(files, wanted, config)
@@ -69,6 +70,13 @@ def open_source(config: CreateConfig) -> Source:
 def _lists(files: Sequence[InputFile], input_format: str, config: CreateConfig) -> Source:
     lists = UrlLists(files, input_format, config.lists)
     return DedupedLists(lists, open_storage(config.output)) if config.lists.dedup_urls else lists
+
+
+def _check_elsewhere(tars: Sequence[InputFile], output: str) -> None:
+    """An output extended by its own shards would hold their keys twice."""
+    for tar in tars:
+        if tar.storage.url == open_storage(output).url:
+            raise UsageError(f"source {tar.where}: is a shard of the output; choose another output")
 
 
 def _check_folder_options(config: CreateConfig) -> None:

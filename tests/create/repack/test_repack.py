@@ -574,3 +574,9 @@ def test_object_stores_hold_sources_too(s3, tmp_path):
         name: data for name, data in contents(tmp_path / "out").items() if "stats" not in name and "plan" not in name
     }
     assert {name: made.read(name) for name in expected} == expected
+
+
+def test_an_output_is_not_extended_by_a_shard_of_its_own(tmp_path):
+    write_tar(tmp_path / "set" / "00000.tar", some_samples(3))
+    with pytest.raises(UsageError, match="is a shard of the output"):
+        repack(tmp_path / "set" / "00000.tar", tmp_path / "set", incremental_mode="extend")
