@@ -58,7 +58,8 @@ def open_source(config: CreateConfig) -> Source:
     if wanted == "images":
         raise UsageError(f"source {config.source}: input_format images needs a folder")
     if wanted == "tars" or (wanted == "auto" and shards):
-        _check_elsewhere(files, config.output)
+        if config.resume.incremental_mode == "extend":
+            _check_elsewhere(files, config.output)
         return TarShards(files, config, is_folder=is_folder)
     if wanted != "auto" and not is_folder:
         return _lists(files, wanted, config)
