@@ -16,6 +16,7 @@ from tarloom.create.planning import check_writable, planned
 from tarloom.create.repack.pack import RepackerDescription
 from tarloom.create.repack.source import TarShards
 from tarloom.create.shards.earlier import is_tried_again
+from tarloom.create.shards.results import report_of
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.folder import PictureFolder
 from tarloom.create.sources.open import Source, cut, open_source
@@ -24,7 +25,7 @@ from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
 from tarloom.errors import CorruptShard, EngineError, UsageError
 from tarloom.format.layout import files_of_done, tar_name
-from tarloom.format.metadata import SUCCESS, metadata_schema, read_stats
+from tarloom.format.metadata import metadata_schema, read_stats
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Storage, open_storage
 
@@ -188,15 +189,7 @@ def _earlier_report(storage: Storage, shard: str) -> Report | None:
         stats = read_stats(storage, shard)
     except CorruptShard:
         return None
-    if stats is None:
-        return None
-    errors: Counter[str] = Counter()
-    for message, count in stats.status_dict.items():
-        if message != SUCCESS:
-            errors[message.partition(":")[0]] += count
-    return Report(
-        shard=shard, rows=stats.count, successes=stats.successes, errors=dict(sorted(errors.items())), skipped=True
-    )
+    return None if stats is None else report_of(shard, stats, skipped=True)
 
 
 def _check_resuming(config: CreateConfig, source: Source) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +100,42 @@ class Stats:
     def counts(self) -> tuple[int, int, int, int]:
         """Input rows, and how many of them ended in which way."""
         return self.count, self.successes, self.failed_to_download, self.failed_to_resize
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Failed rows by the name of their error, with which its message begins."""
+        found: Counter[str] = Counter()
+        for message, count in self.status_dict.items():
+            if message != SUCCESS:
+                found[message.partition(":")[0]] += count
+        return dict(sorted(found.items()))
+
+
+def stats_of(
+    statuses: Mapping[str, int],
+    messages: Mapping[str, int],
+    *,
+    started: float,
+    identity: str | None,
+    tar_size: int | None,
+) -> Stats:
+    """The stats of a shard that was begun at `started` and ends now.
+
+    statuses, messages: rows by how they ended, and by "success" or what went wrong in words.
+    """
+    ended = time.time()
+    return Stats(
+        count=sum(statuses.values()),
+        successes=statuses.get(SUCCESS, 0),
+        failed_to_download=statuses.get(FAILED_TO_DOWNLOAD, 0),
+        failed_to_resize=statuses.get(FAILED_TO_RESIZE, 0),
+        duration=ended - started,
+        start_time=started,
+        end_time=ended,
+        status_dict=dict(sorted(messages.items())),
+        identity=identity,
+        tar_size=tar_size,
+    )
 
 
 def write_stats(storage: Storage, shard: str, stats: Stats) -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tarloom.create.config import CreateConfig, ImageOptions
 from tarloom.create.plan import read_plans
 from tarloom.create.sources.keys import BUILT_IN
+from tarloom.create.sources.list_reader import can_be_text
 from tarloom.errors import UsageError
 from tarloom.format.index import ShardIndex
 from tarloom.format.layout import IMAGE_MEMBERS, sidecar_name, stats_name
@@ -79,10 +80,8 @@ def check_key_column(key_from: str, columns: pa.Schema) -> None:
         known = ", ".join(columns.names) or "none"
         raise UsageError(f"key_from {key_from}: the source's metadata has no such column; it has {known}")
     kind = columns.field(key_from).type
-    try:
-        pc.cast(pa.nulls(0, kind), pa.string())
-    except pa.ArrowException as error:
-        raise UsageError(f"key_from {key_from}: the column holds {kind}, not text") from error
+    if not can_be_text(kind):
+        raise UsageError(f"key_from {key_from}: the column holds {kind}, not text")
 
 
 def check_same_stage(name: str, one: Stage, other: Stage, storage: Storage) -> None:

@@ -15,6 +15,7 @@ from tarloom.create.repack.rows import Group, NewRows, Piece, pieces_in
 from tarloom.create.repack.samples import Carried, Carrier, Members, read_samples, updated_json
 from tarloom.create.repack.sidecars import write_carried
 from tarloom.create.rows import Picture
+from tarloom.create.shards.results import report_of
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.columns import ERROR, KEY, error_of
 from tarloom.create.sources.keys import BUILT_IN, shard_keys
@@ -102,7 +103,7 @@ class Repacker:
         )
         stats = results.stats(table, identity=identity, tar_size=tar.size)
         write_stats(self._storage, shard, stats)
-        return results.report(shard, stats)
+        return report_of(shard, stats, bytes=results.bytes)
 
     def _pieces(self, rows: pa.Table) -> Iterator[Piece]:
         """The task's samples, with the shards that they lie in opened side by side."""

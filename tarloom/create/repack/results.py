@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from tarloom.create.repack.rows import NewRows
 from tarloom.create.repack.samples import Carried
 from tarloom.create.rows import Picture
-from tarloom.engines.base import Report
+from tarloom.create.shards.results import failure_status
 from tarloom.errors import FetchError, RowError
-from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, SUCCESS, Stats
+from tarloom.format.metadata import SUCCESS, Stats, stats_of
 
 SIZES = ("width", "height")
 FIRST_SEEN = ("original_width", "original_height", "exif")
@@ -74,45 +74,15 @@ class Results:
             table = _put(rows, table, digest, self.digests)
         for name in (*SIZES, *FIRST_SEEN, *([digest] if digest else [])):
             table = _put(rows, table, name, dict.fromkeys(self.errors))
-        table = _put(rows, table, "status", {at: _status(error) for at, error in self.errors.items()})
+        table = _put(rows, table, "status", {at: failure_status(error) for at, error in self.errors.items()})
         table = _put(rows, table, "error_message", {at: str(error) for at, error in self.errors.items()})
         return _put(rows, table, "error", {at: error.name for at, error in self.errors.items()})
 
     def stats(self, table: pa.Table, *, identity: str, tar_size: int) -> Stats:
         """The counts of this metadata."""
-        statuses = Counter(table.column("status").to_pylist())
-        ended = time.time()
-        return Stats(
-            count=table.num_rows,
-            successes=statuses[SUCCESS],
-            failed_to_download=statuses[FAILED_TO_DOWNLOAD],
-            failed_to_resize=statuses[FAILED_TO_RESIZE],
-            duration=ended - self.started,
-            start_time=self.started,
-            end_time=ended,
-            status_dict=dict(sorted(Counter(_messages(table)).items())),
-            identity=identity,
-            tar_size=tar_size,
-        )
-
-    def report(self, shard: str, stats: Stats) -> Report:
-        """The counts, as the run has them."""
-        errors: Counter[str] = Counter()
-        for message, count in stats.status_dict.items():
-            if message != SUCCESS:
-                errors[message.partition(":")[0]] += count
-        return Report(
-            shard=shard,
-            rows=stats.count,
-            successes=stats.successes,
-            errors=dict(sorted(errors.items())),
-            bytes=self.bytes,
-            seconds=stats.duration,
-        )
-
-
-def _status(error: RowError) -> str:
-    return FAILED_TO_DOWNLOAD if isinstance(error, FetchError) else FAILED_TO_RESIZE
+        statuses = Counter(map(str, table.column("status").to_pylist()))
+        messages = Counter(_messages(table))
+        return stats_of(statuses, messages, started=self.started, identity=identity, tar_size=tar_size)
 
 
 def _messages(table: pa.Table) -> list[str]:

@@ -217,13 +217,9 @@ class TarShards:
         return shard
 
     def _version(self, name: str) -> tuple[int, str | int | None]:
-        """A file's size and its ETag or, on this machine's disks, the time of its last change."""
-        entry, path = self._entries[name], self.storage.local_path(name)
-        try:
-            return entry.size, entry.etag if path is None else path.stat().st_mtime_ns
-        except OSError as error:
-            where = self.storage.describe(name)
-            raise UsageError(f"{where}: {error.strerror}; leave the source alone while it is read") from error
+        """A file's size, and what tells it from another one of that size."""
+        file = InputFile(storage=self.storage, entry=self._entries[name])
+        return file.entry.size, file.version
 
     @cached_property
     def _metadata_schema(self) -> pa.Schema:

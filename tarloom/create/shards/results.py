@@ -11,7 +11,7 @@ import pyarrow as pa
 from tarloom.create.rows import Fetched, Picture, Row
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, RowError
-from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, SUCCESS, ResultColumns, Stats
+from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, SUCCESS, ResultColumns, Stats, stats_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,25 @@ class RowResult:
     @property
     def status(self) -> str:
         """img2dataset's word for it."""
-        if self.error is None:
-            return SUCCESS
-        return FAILED_TO_DOWNLOAD if isinstance(self.error, FetchError) else FAILED_TO_RESIZE
+        return SUCCESS if self.error is None else failure_status(self.error)
+
+
+def failure_status(error: RowError) -> str:
+    """img2dataset's word for a row that failed with this error."""
+    return FAILED_TO_DOWNLOAD if isinstance(error, FetchError) else FAILED_TO_RESIZE
+
+
+def report_of(shard: str, stats: Stats, *, bytes: int = 0, skipped: bool = False) -> Report:
+    """The counts of a shard as the run has them. skipped: an earlier run made it."""
+    return Report(
+        shard=shard,
+        rows=stats.count,
+        successes=stats.successes,
+        errors=stats.errors,
+        bytes=bytes,
+        seconds=0.0 if skipped else stats.duration,
+        skipped=skipped,
+    )
 
 
 class Ledger:
@@ -49,7 +65,6 @@ class Ledger:
         self._taken = 0
         self._statuses: Counter[str] = Counter()
         self._messages: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
         self._started = time.time()
 
     def add(self, result: RowResult) -> dict[str, Any]:
@@ -59,8 +74,6 @@ class Ledger:
             column.append(values[name])
         self._statuses[result.status] += 1
         self._messages[SUCCESS if result.error is None else str(result.error)] += 1
-        if result.error is not None:
-            self._errors[result.error.name] += 1
         return values
 
     def take(self) -> pa.Table:
@@ -75,30 +88,7 @@ class Ledger:
 
     def stats(self, *, identity: str | None, tar_size: int | None) -> Stats:
         """The counts, as the stats file has them; of a tar, its identity and size."""
-        ended = time.time()
-        return Stats(
-            count=self._statuses.total(),
-            successes=self._statuses[SUCCESS],
-            failed_to_download=self._statuses[FAILED_TO_DOWNLOAD],
-            failed_to_resize=self._statuses[FAILED_TO_RESIZE],
-            duration=ended - self._started,
-            start_time=self._started,
-            end_time=ended,
-            status_dict=dict(sorted(self._messages.items())),
-            identity=identity,
-            tar_size=tar_size,
-        )
-
-    def report(self, shard: str, *, bytes: int) -> Report:
-        """The counts, as the run has them."""
-        return Report(
-            shard=shard,
-            rows=self._statuses.total(),
-            successes=self._statuses[SUCCESS],
-            errors=dict(sorted(self._errors.items())),
-            bytes=bytes,
-            seconds=time.time() - self._started,
-        )
+        return stats_of(self._statuses, self._messages, started=self._started, identity=identity, tar_size=tar_size)
 
     def _values(self, result: RowResult) -> dict[str, Any]:
         fetched, error = result.fetched, result.error

@@ -19,7 +19,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tarloom.create.config import CreateConfig, OutputFormat
-from tarloom.create.shards.results import Ledger, RowResult, members_of
+from tarloom.create.shards.results import Ledger, RowResult, members_of, report_of
 from tarloom.engines.base import Report
 from tarloom.format.index import IndexBuilder, write_index
 from tarloom.format.layout import metadata_name, tar_name
@@ -97,8 +97,9 @@ class NewShard(ABC):
     def commit(self) -> Report:
         """Commit the shard's files and, last, its stats: with these it is done. Raises StorageError."""
         self._finish()
-        write_stats(self._storage, self._shard, self._ledger.stats(identity=self._identity, tar_size=self._tar_size))
-        return self._ledger.report(self._shard, bytes=self._bytes)
+        stats = self._ledger.stats(identity=self._identity, tar_size=self._tar_size)
+        write_stats(self._storage, self._shard, stats)
+        return report_of(self._shard, stats, bytes=self._bytes)
 
     @abstractmethod
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:

@@ -67,7 +67,7 @@ class PictureFolder:
         hasher = hashlib.sha256()
         for file in self._files:
             if file.entry.name in used:
-                hasher.update(json.dumps([file.entry.name, file.entry.size, _version(file)]).encode())
+                hasher.update(json.dumps([file.entry.name, file.entry.size, file.version]).encode())
         return f"sha256:{hasher.hexdigest()}"
 
     def tables(self, additional: pa.Schema, start: int) -> Iterator[pa.Table]:
@@ -90,15 +90,6 @@ class PictureFolder:
     def _any_has(self, extension: str) -> bool:
         column = self._table.column(beside_column(extension))
         return column.null_count < len(column)
-
-
-def _version(file: InputFile) -> str | int | None:
-    """The file's ETag or, on this machine's disks, the time of its last change."""
-    path = file.storage.local_path(file.entry.name)
-    try:
-        return file.entry.etag if path is None else path.stat().st_mtime_ns
-    except OSError as error:
-        raise UsageError(f"{file.where}: {error.strerror}; leave the source alone while it is read") from error
 
 
 def picture_key(name: str) -> str:

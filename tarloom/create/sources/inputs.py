@@ -43,6 +43,18 @@ class InputFile:
             name = name.removesuffix(suffix)
         return name.rpartition("/")[2].rpartition(".")[2] if "." in name else ""
 
+    @property
+    def version(self) -> str | int | None:
+        """The file's ETag or, on this machine's disks, the time of its last change.
+
+        Raises UsageError where it has gone.
+        """
+        path = self.storage.local_path(self.entry.name)
+        try:
+            return self.entry.etag if path is None else path.stat().st_mtime_ns
+        except OSError as error:
+            raise UsageError(f"{self.where}: {error.strerror}; leave the source alone while it is read") from error
+
     def open(self) -> pa.NativeFile:
         """The file's bytes as a stream, decompressed."""
         raw = self.open_raw()

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.inputs import InputFile
-from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, is_text, skipped, sound
+from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, can_be_text, is_text, skipped, sound
 from tarloom.errors import UsageError
 
 BUFFER_BYTES = 1 << 20
@@ -44,10 +43,8 @@ class ParquetReader(ListReader):
     def _check_texts(self, file: InputFile, schema: pa.Schema) -> None:
         for name in self.texts.values():
             kind = schema.field(name).type
-            try:
-                pc.cast(pa.nulls(0, kind), pa.string())
-            except pa.ArrowException as error:
-                raise UsageError(f"{file.where}: column {name!r} holds {kind}, not text") from error
+            if not can_be_text(kind):
+                raise UsageError(f"{file.where}: column {name!r} holds {kind}, not text")
 
     def tables(self, files: Sequence[InputFile], additional: pa.Schema, start: int) -> Iterator[pa.Table]:
         for file in files:

@@ -90,6 +90,15 @@ def _with_boxes(table: pa.Table, name: str) -> pa.Table:
     return failed(with_column(table, name, pa.array(boxes, kind)), errors)
 
 
+def can_be_text(kind: Any) -> bool:
+    """Whether the values of a column of this Arrow type can be written as texts."""
+    try:
+        pc.cast(pa.nulls(0, kind), pa.string())
+    except pa.ArrowException:
+        return False
+    return True
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type holds texts."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from yarl import URL
 
 from tarloom.create.config import ConsentOptions
-from tarloom.create.web.robots import Robots, Rule, comparable, comparable_pattern, parse_robots
+from tarloom.create.web.robots import Robots, Rule, comparable_path, comparable_pattern, parse_robots
 from tarloom.create.web.shared import Shared
 from tarloom.create.web.transport import Answer, Check, Headers
 from tarloom.create.web.urls import Origin, origin_of, path_of
@@ -133,7 +133,7 @@ def parse_reservations(data: bytes) -> list[tuple[Rule, bool]]:
 
 def is_reserved(rules: list[tuple[Rule, bool]], path: str) -> bool:
     """What the first rule says that matches a path."""
-    compared = comparable(path).replace("*", "%2A").replace("$", "%24")
+    compared = comparable_path(path)
     return next((reserves for rule, reserves in rules if rule.matches(compared)), False)
 
 

@@ -23,7 +23,7 @@ class Rule:
     allows: bool
 
     def matches(self, path: str) -> bool:
-        """path: as `comparable` returns it."""
+        """path: as `comparable_path` returns it."""
         pieces = self.pattern.removesuffix("$").split("*")
         if not path.startswith(pieces[0]):
             return False
@@ -55,7 +55,7 @@ class Robots:
         """Whether the robot may ask for a path (with its query): the longest rule that matches says so."""
         if path == "/robots.txt":
             return True
-        compared = comparable(path).replace("*", "%2A").replace("$", "%24")
+        compared = comparable_path(path)
         return next((rule.allows for rule in self.rules if rule.matches(compared)), True)
 
 
@@ -83,6 +83,11 @@ def comparable(path: str) -> str:
     """A path or pattern in the one form in which they are compared: what may stand for itself does, and the rest is
     percent-encoded."""
     return _ESCAPE.sub(lambda found: _plain(found[0]), percent_encoded(path))
+
+
+def comparable_path(path: str) -> str:
+    """A path in that form. What has a meaning in patterns has none in it."""
+    return comparable(path).replace("*", "%2A").replace("$", "%24")
 
 
 def comparable_pattern(pattern: str) -> str:
