@@ -33,6 +33,7 @@ from tarloom.process.stage import Stage, StageWorker, result_schema
 from tarloom.read.batches import read_piece
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.pieces import Piece
+from tarloom.read.view import View
 
 LOOKERS = 16
 """Shards whose sidecars are looked at side by side: mostly waiting for storage."""
@@ -239,7 +240,7 @@ class ProcessJob:
 
     def _tasks(self, dataset: Dataset) -> list[ShardTask]:
         """One a shard, whatever its size, empty ones included: every shard gets its sidecar."""
-        members = tuple(member for member in self.stage.members if member in dataset.catalog.members())
+        view = View(members=tuple(name for name in self.stage.members if name in dataset.catalog.members()))
         fingerprint = self.stage.fingerprint()
         tasks = []
         for files, facts in zip(dataset.shards, dataset.catalog.facts(), strict=True):
@@ -250,7 +251,7 @@ class ProcessJob:
                 identity=facts.identity,
                 first=0,
                 last=facts.rows,
-                members=members,
+                view=view,
             )
             info = SidecarInfo(stage=self.name, fingerprint=fingerprint, identity=facts.identity, rows=facts.rows)
             tasks.append(ShardTask(piece=piece, info=info, batch_size=self.stage.batch_size))

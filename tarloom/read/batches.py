@@ -18,7 +18,7 @@ import pyarrow as pa
 from tarloom.errors import StaleIndex
 from tarloom.format.index import ShardIndex
 from tarloom.read.catalog import cached_index
-from tarloom.read.join import joined_columns
+from tarloom.read.join import rows_to_read
 from tarloom.read.pieces import MIB, Array, Piece
 from tarloom.read.trust import check_members
 
@@ -38,19 +38,20 @@ class Chunk:
     """Some rows of a shard, as they lie in memory."""
 
     keys: Array
+    """One for each row that the view lets through; so are all others here."""
     members: Mapping[str, Sequence[memoryview | None]]
     columns: Mapping[str, Array]
 
 
 def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """The piece's rows in tar order, as batches of `piece.schema`.
+    """The piece's rows in tar order, as batches of `piece.view.schema`.
 
     A member is null where a sample lacks it. A batch has at most `batch_rows` rows and about 64 MiB; a member of 2 GiB
     or more comes alone, as large_binary. Raises ShardError or StorageError that names the shard.
     """
     for chunk in read_chunks(piece, batch_rows=batch_rows):
         arrays = [chunk.keys, *(_binary(views) for views in chunk.members.values()), *chunk.columns.values()]
-        fields = [field.with_type(array.type) for field, array in zip(piece.schema, arrays, strict=True)]
+        fields = [field.with_type(array.type) for field, array in zip(piece.view.schema, arrays, strict=True)]
         yield pa.record_batch(arrays, schema=pa.schema(fields))
 
 
@@ -75,18 +76,18 @@ def read_chunks(piece: Piece, *, batch_rows: int = BATCH_ROWS) -> Iterator[Chunk
     if piece.rows == 0:
         return
     index = _trusted_index(piece)
-    ranges = {member: _member_ranges(index, member, piece) for member in piece.members}
-    columns = joined_columns(piece, index)
+    rows = rows_to_read(piece, index)
+    ranges = {member: _member_ranges(index, member, piece, rows.numbers) for member in piece.view.members}
 
     def read(first: int, last: int) -> Chunk:
         return Chunk(
-            keys=index.keys.slice(piece.first + first, last - first),
+            keys=rows.keys.slice(first, last - first),
             members=_views(piece, {m: (o[first:last], s[first:last]) for m, (o, s) in ranges.items()}),
-            columns={name: array.slice(first, last - first) for name, array in columns.items()},
+            columns={name: array.slice(first, last - first) for name, array in rows.columns.items()},
         )
 
-    bounds = _batch_bounds([sizes for _, sizes in ranges.values()], rows=piece.rows, batch_rows=batch_rows)
-    if piece.storage.local_path(piece.tar.name) is not None:
+    bounds = _batch_bounds([sizes for _, sizes in ranges.values()], rows=len(rows.keys), batch_rows=batch_rows)
+    if not bounds or piece.storage.local_path(piece.tar.name) is not None:
         yield from itertools.starmap(read, bounds)
     else:
         yield from _read_ahead(read, bounds)
@@ -99,18 +100,17 @@ def _trusted_index(piece: Piece) -> ShardIndex:
     return index
 
 
-def _member_ranges(index: ShardIndex, member: str, piece: Piece) -> Ranges:
-    """Where the piece's members lie, after a look at the tar itself for the first and the last of them."""
+def _member_ranges(index: ShardIndex, member: str, piece: Piece, numbers: np.ndarray) -> Ranges:
+    """Where these rows' members lie, after a look at the tar itself for the first and the last of them."""
     if member not in index.extensions:
-        return np.zeros(piece.rows, np.int64), np.full(piece.rows, -1, np.int64)
-    offsets = _as_int64(index.offsets(member), 0, piece)
-    sizes = _as_int64(index.sizes(member), -1, piece)
-    check_members(piece, index, member, offsets=offsets, sizes=sizes)
+        return np.zeros(len(numbers), np.int64), np.full(len(numbers), -1, np.int64)
+    offsets, sizes = _as_int64(index.offsets(member), 0)[numbers], _as_int64(index.sizes(member), -1)[numbers]
+    check_members(piece, index, member, numbers=numbers, offsets=offsets, sizes=sizes)
     return offsets, sizes
 
 
-def _as_int64(column: Array, null: int, piece: Piece) -> np.ndarray:
-    values: np.ndarray = column.slice(piece.first, piece.rows).fill_null(null).to_numpy(zero_copy_only=False)
+def _as_int64(column: Array, null: int) -> np.ndarray:
+    values: np.ndarray = column.fill_null(null).to_numpy(zero_copy_only=False)
     return values
 
 

@@ -18,7 +18,7 @@ from tarloom.format.layout import PLAN, describe_lack, is_shard_file, metadata_n
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, Storage, open_dataset_storage
-from tarloom.read.pieces import Column
+from tarloom.read.view import Column
 
 THREADS = 16
 """Indexes loaded at a time: mostly waiting for storage."""

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tarloom.errors import UsageError
+from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
 from tarloom.read.catalog import Catalog, ShardFacts, ShardFiles, open_catalog
-from tarloom.read.pieces import MIB, ROW_BYTES, Column, Piece, batch_schema, row_ranges
+from tarloom.read.pieces import MIB, ROW_BYTES, Piece, row_ranges
+from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
 if TYPE_CHECKING:
     import ray.data
@@ -49,6 +51,10 @@ class Dataset:
     catalog: Catalog = dataclasses.field(repr=False)
     selected: tuple[str, ...] | None = None
     """Members and columns by name, in the order wanted; None for all members."""
+    condition: Where | None = None
+    join: JoinPolicy = "error"
+    decode: tuple[tuple[str, DecodeAs], ...] = ()
+    errors: OnError = "raise"
 
     @property
     def shards(self) -> tuple[ShardFiles, ...]:
@@ -81,9 +87,21 @@ class Dataset:
         return tuple(self.catalog.columns()[name] for name in names)
 
     @property
+    def view(self) -> View:
+        """All that is chosen, as it travels in pieces."""
+        return View(
+            members=self.members,
+            columns=self.joined,
+            where=self.condition,
+            join=self.join,
+            decode=tuple((member, form) for member, form in self.decode if member in self.members),
+            on_error=self.errors,
+        )
+
+    @property
     def schema(self) -> pa.Schema:
-        """Of the batches: `__key__`, members as binary, then joined columns."""
-        return batch_schema(self.members, self.joined)
+        """Of the batches: `__key__`, members (binary unless they are decoded), then joined columns."""
+        return self.view.schema
 
     def __len__(self) -> int:
         return sum(facts.rows for facts in self.catalog.facts())
@@ -102,6 +120,25 @@ class Dataset:
                     raise self.catalog.unreadable[0]
                 raise UsageError(f"{self.path}: has no {name!r}; select from {', '.join(known)}")
         return dataclasses.replace(self, selected=tuple(dict.fromkeys(names)))
+
+    def joining(self, policy: JoinPolicy) -> "Dataset":
+        """The same with another answer to samples that have no row, or several, or a stale one, in a joined table."""
+        return dataclasses.replace(self, join=policy)
+
+    def decoding(self, images: DecodeAs | None = None, /, **members: DecodeAs) -> "Dataset":
+        """The same with members decoded: all pictures to one form, or each member named to its own.
+
+        `ds.decoding("rgb", json="json")`. Raises UsageError for a member that no shard has.
+        """
+        forms = dict.fromkeys((m for m in self.members if images and m in IMAGE_MEMBERS), images) | members
+        unknown = next((member for member in forms if member not in self.catalog.members()), None)
+        if unknown is not None:
+            raise UsageError(f"{self.path}: has no member {unknown!r}; decode {', '.join(self.catalog.members())}")
+        return dataclasses.replace(self, decode=tuple((m, form) for m, form in forms.items() if form))
+
+    def on_error(self, policy: OnError) -> "Dataset":
+        """The same with another answer to samples that cannot be read: "raise", "skip", or "row"."""
+        return dataclasses.replace(self, errors=policy)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
@@ -179,7 +216,7 @@ class Dataset:
 
     def _planner(self) -> Callable[[int, int, int], Piece]:
         """How to make a piece of (number of the shard, first row, last row); the selection is resolved once."""
-        members, columns, all_facts = self.members, self.joined, self.catalog.facts()
+        view, all_facts = self.view, self.catalog.facts()
 
         def plan(number: int, first: int, last: int) -> Piece:
             shard, facts = self.shards[number], all_facts[number]
@@ -190,9 +227,8 @@ class Dataset:
                 identity=facts.identity,
                 first=first,
                 last=last,
-                members=members,
-                columns=columns,
-                bytes=_selected_bytes(facts, members) * (last - first) // max(facts.rows, 1),
+                view=view,
+                bytes=_selected_bytes(facts, view.members) * (last - first) // max(facts.rows, 1),
             )
 
         return plan

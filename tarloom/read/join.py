@@ -4,8 +4,10 @@ Every sample must have exactly one row in the table that is joined; one without 
 names it, never a null or a guess. Where the table's keys are in the tar's order, as ours are, nothing is looked up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,21 +17,41 @@ from tarloom.format.layout import metadata_name, sidecar_name
 from tarloom.format.metadata import successes
 from tarloom.format.parquet import read_table
 from tarloom.format.sidecar import check_fresh, read_sidecar, sidecar_info
-from tarloom.read.pieces import Array, ChunkedArray, Column, Piece
+from tarloom.read.pieces import Array, ChunkedArray, Piece
+from tarloom.read.view import Column
 
 
-def joined_columns(piece: Piece, index: ShardIndex) -> dict[str, Array]:
-    """The piece's columns by name, each with one value a row, in the order of `piece.columns`.
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which rows of a piece are read, and what is joined to them."""
+
+    numbers: np.ndarray
+    """Their numbers in the shard: int64 of shape (rows,), ascending."""
+    keys: Array
+    columns: Mapping[str, Array]
+    """By name, in the order of the view; each with one value a row."""
+
+
+def rows_to_read(piece: Piece, index: ShardIndex) -> Rows:
+    """The piece's rows that its view lets through, with the view's columns.
 
     Raises StaleSidecar where a sidecar was made for another version of the shard, ShardError where keys do not match.
     """
+    return Rows(
+        numbers=np.arange(piece.first, piece.last),
+        keys=index.keys.slice(piece.first, piece.rows),
+        columns=_joined_columns(piece, index),
+    )
+
+
+def _joined_columns(piece: Piece, index: ShardIndex) -> dict[str, Array]:
     by_stage: dict[str | None, list[Column]] = {}
-    for column in piece.columns:
+    for column in piece.view.columns:
         by_stage.setdefault(column.stage, []).append(column)
     found: dict[str, Array] = {}
     for stage, columns in by_stage.items():
         found |= _join(piece, index, stage, columns)
-    return {column.name: found[column.name] for column in piece.columns}
+    return {column.name: found[column.name] for column in piece.view.columns}
 
 
 def _join(piece: Piece, index: ShardIndex, stage: str | None, columns: Sequence[Column]) -> dict[str, Array]:

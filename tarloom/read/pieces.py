@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from tarloom.format.storage import Entry, Storage
+from tarloom.read.view import View
 
 MIB = 1 << 20
 ROW_BYTES = 256
@@ -28,17 +29,6 @@ else:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column joined to the members by key: of the metadata (`stage` is None) or of a sidecar."""
-
-    name: str
-    """As users call it: "width", or "caption.text" for field "text" of the sidecar "caption"."""
-    stage: str | None
-    field: str
-    type: pa.DataType
-
-
-@dataclass(frozen=True, kw_only=True)
 class Piece:
     """Rows `first` to `last` (exclusive) of a shard, and what to read of them."""
 
@@ -49,32 +39,19 @@ class Piece:
     identity: str
     first: int
     last: int
-    members: tuple[str, ...]
-    columns: tuple[Column, ...] = ()
+    view: View
     bytes: int = 0
     """About how many bytes of members and columns it yields."""
 
     @property
     def rows(self) -> int:
+        """How many there are; fewer come out where the view filters."""
         return self.last - self.first
 
     @property
     def url(self) -> str:
         """The tar's full address, the `__url__` of its samples."""
         return self.storage.describe(self.tar.name)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the batches read from it: `__key__`, members as binary, then joined columns."""
-        return batch_schema(self.members, self.columns)
-
-
-def batch_schema(members: Sequence[str], columns: Sequence[Column]) -> pa.Schema:
-    """The schema of batches with these members and columns."""
-    fields: list[pa.Field[Any]] = [pa.field("__key__", pa.string(), nullable=False)]
-    fields += [pa.field(member, pa.binary()) for member in members]
-    fields += [pa.field(column.name, column.type) for column in columns]
-    return pa.schema(fields)
 
 
 def row_ranges(rows: int, total_bytes: int, *, target_bytes: int) -> list[tuple[int, int]]:

@@ -12,11 +12,13 @@ from tarloom.format.tar import BLOCK, header_is_of
 from tarloom.read.pieces import Piece
 
 
-def check_members(piece: Piece, index: ShardIndex, member: str, *, offsets: np.ndarray, sizes: np.ndarray) -> None:
-    """Look at the headers in front of the piece's first and last members of one extension.
+def check_members(
+    piece: Piece, index: ShardIndex, member: str, *, numbers: np.ndarray, offsets: np.ndarray, sizes: np.ndarray
+) -> None:
+    """Look at the headers in front of the first and last members of one extension that are to be read.
 
-    offsets, sizes: int64 of shape (rows,) for the piece's rows, size -1 where absent. Raises TruncatedShard where the
-    tar is shorter than the index says, StaleIndex where another member lies there.
+    numbers, offsets, sizes: int64 of shape (rows,): the rows' numbers in the shard; size -1 where absent. Raises
+    TruncatedShard where the tar is shorter than the index says, StaleIndex where another member lies there.
     """
     present = np.flatnonzero(sizes >= 0)
     if not len(present):
@@ -26,7 +28,7 @@ def check_members(piece: Piece, index: ShardIndex, member: str, *, offsets: np.n
     ends = sorted({int(present[0]), int(present[-1])})
     starts = [int(offsets[i]) - BLOCK for i in ends]
     headers = piece.storage.read_ranges(piece.tar.name, starts, [BLOCK] * len(ends))
-    names = [f"{index.keys[piece.first + i].as_py()}.{member}" for i in ends]
+    names = [f"{index.keys[int(numbers[i])].as_py()}.{member}" for i in ends]
     if not _are_of(headers, names, [int(sizes[i]) for i in ends]) and not _is_current(piece, index):
         where = piece.storage.describe(index_name(piece.shard))
         raise StaleIndex(f"{piece.url}: was changed after its index was made; remove {where} and open it again")

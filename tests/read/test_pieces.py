@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tarloom.format.storage import Entry, LocalStorage
 from tarloom.read.pieces import Piece, pack, row_ranges, share
+from tarloom.read.view import View
 
 
 def piece(number: int, size: int) -> Piece:
@@ -17,7 +18,7 @@ def piece(number: int, size: int) -> Piece:
         identity="",
         first=0,
         last=1,
-        members=("jpg",),
+        view=View(members=("jpg",)),
         bytes=size,
     )
 
