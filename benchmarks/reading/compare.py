@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-Side = Callable[[str], int] | Callable[[str], Iterator[int | None]]
+Side = Callable[[str], Any]
 
 
 @contextlib.contextmanager
