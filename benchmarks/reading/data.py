@@ -1,5 +1,5 @@
 """The dataset of the reading benchmarks: shards of photo-like JPEGs of 256 x 256 pixels and about 30 KB, with captions,
-JSON, a metadata parquet and a sidecar `clip` (score: uniform from 0 to 1; embedding: 64 numbers).
+JSON (its row of the metadata), a metadata parquet and a sidecar `clip` (score: uniform from 0 to 1; embedding: 64 numbers).
 
 The pictures of all shards are the same 1000 in another order; nothing that is measured can tell.
 """
@@ -58,14 +58,15 @@ def _write_shard(storage: Storage, number: int, samples: int, pictures: list[byt
     keys = [f"{number * samples + row:09d}" for row in range(samples)]
     captions = [f"picture {key} of a benchmark, with {chance.integers(1 << 30)} words that nobody said" for key in keys]
     order = chance.permutation(samples) % len(pictures)
+    metadata = _metadata(keys, captions, chance)
     with storage.create(tar_name(shard)) as file:
         tar = TarWriter(file)
-        for key, caption, place in zip(keys, captions, order.tolist(), strict=True):
+        for key, caption, row, place in zip(keys, captions, metadata.to_pylist(), order.tolist(), strict=True):
             tar.add(f"{key}.jpg", pictures[place])
-            tar.add(f"{key}.json", json.dumps({"key": key, "caption": caption, "status": "success"}).encode())
+            tar.add(f"{key}.json", json.dumps(row).encode())
             tar.add(f"{key}.txt", caption.encode())
         tar.close()
-    write_table(storage, metadata_name(shard), _metadata(keys, captions, chance))
+    write_table(storage, metadata_name(shard), metadata)
     _write_clip(storage, shard, keys, chance)
 
 
