@@ -1,5 +1,6 @@
 """The dataset of the reading benchmarks: shards of photo-like JPEGs of 256 x 256 pixels and about 30 KB, with captions,
-JSON (its row of the metadata), a metadata parquet and a sidecar `clip` (score: uniform from 0 to 1; embedding: 64 numbers).
+JSON (its row of the metadata), a metadata parquet and a sidecar `clip` (score: uniform from 0 to 1; embedding: 64
+numbers).
 
 The pictures of all shards are the same 1000 in another order; nothing that is measured can tell.
 """
