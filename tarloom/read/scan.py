@@ -19,6 +19,9 @@ from tarloom.read.pieces import Array, ChunkedArray
 
 PREVIEW_CHARACTERS = 80
 
+_BESIDE = ("__key__", "__url__", "__local_path__")
+"""What a sample holds beside members and columns."""
+
 _TALLY_TYPES: dict[str, pa.DataType] = {
     "rows": pa.int64(),
     "bytes": pa.int64(),
@@ -41,7 +44,7 @@ class ScanConfig:
     select: tuple[str, ...] = ()
     """Members and columns to read, such as jpg width caption.text; all members if none is given."""
     digest: bool = False
-    """Also compute one digest of all (key, member, bytes), independent of their order, to compare readers by."""
+    """Also compute one digest of all keys, members and columns read, whatever their order, to compare readers by."""
     show: int = 3
     """How many samples to show."""
     ray_address: str | None = None
@@ -98,11 +101,12 @@ class Tallier:
     def of_batch(self, batch: pa.RecordBatch | pa.Table) -> Tally:
         """The tally of an Arrow batch with `__key__`, members as (large_)binary, and any other columns."""
         tally = Tally(rows=batch.num_rows, digest=Digest() if self.digest else None)
-        members = [member for member in self.members if member in batch.schema.names]
-        for member in members:
-            tally.bytes += pc.sum(pc.binary_length(cast(pa.BinaryArray, batch[member]))).as_py() or 0
-            if tally.digest is not None:
-                _digest_column(tally.digest, batch["__key__"], member, batch[member])
+        for name in batch.schema.names:
+            column = batch[name]
+            if name in self.members and _is_bytes(column.type):
+                tally.bytes += pc.sum(pc.binary_length(cast(pa.BinaryArray, column))).as_py() or 0
+            if tally.digest is not None and name != "__key__":
+                _digest_column(tally.digest, batch["__key__"], name, column)
         tally.samples = [_preview(row) for row in batch.slice(0, self.show).to_pylist()]
         return tally
 
@@ -111,12 +115,11 @@ class Tallier:
         tally = self.empty()
         for sample in samples:
             tally.rows += 1
-            for member in self.members:
-                data = sample.get(member)
-                if data is not None:
-                    tally.bytes += len(data)
-                    if tally.digest is not None:
-                        tally.digest.add(sample["__key__"], member, data)
+            for name, value in sample.items():
+                if name in self.members and isinstance(value, bytes):
+                    tally.bytes += len(value)
+                if tally.digest is not None and name not in _BESIDE:
+                    tally.digest.add_value(sample["__key__"], name, value)
             if len(tally.samples) < self.show:
                 tally.samples.append(_preview(sample))
             if tally.rows == every:
@@ -130,9 +133,17 @@ class Tallier:
         return Tally(digest=Digest() if self.digest else None)
 
 
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
 def _digest_column(digest: Digest, keys: Array | ChunkedArray, member: str, column: Any) -> None:
-    """Add a member of every sample; its bytes are hashed where they lie in Arrow's buffer."""
+    """Add a member or column of every sample; bytes are hashed where they lie in Arrow's buffer."""
     names = cast(list[str], keys.to_pylist())
+    if not _is_bytes(column.type):
+        for key, value in zip(names, column.to_pylist(), strict=True):
+            digest.add_value(key, member, value)
+        return
     row = 0
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         offsets, data = _binary_buffers(chunk)
