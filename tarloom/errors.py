@@ -10,11 +10,14 @@ TarloomError
 │   ├── CorruptShard        its bytes are not a sound tar, parquet or JSON
 │   │   └── TruncatedShard  it ends before its contents do
 │   ├── StaleIndex          an index made for another version of its shard
-│   └── StaleSidecar        a sidecar made for another version of its shard
+│   ├── StaleSidecar        a sidecar made for another version of its shard
+│   ├── BadSample           a sample's member is not what it was to be decoded as
+│   └── TooManyErrors       more samples could not be read than the limits allow
 ├── EngineError             workers died or the environment is broken: the whole run stops (exit code 1)
 └── RowError                one row failed: counted and named in its row, never the end of a run
     ├── FetchError          it could not be downloaded
-    └── ImageError          its bytes could not be decoded, resized or encoded
+    ├── ImageError          its bytes could not be decoded, resized or encoded
+    └── TextError           its bytes are not the text or JSON they should be
 
 Every message says what happened, where (shard, key, row or URL) and what to do.
 """
@@ -68,6 +71,14 @@ class StaleSidecar(ShardError):
     """A sidecar was made for another version of its shard."""
 
 
+class BadSample(ShardError):
+    """A sample's member is not what it was to be decoded as."""
+
+
+class TooManyErrors(ShardError):
+    """More samples could not be read than the limits allow."""
+
+
 class EngineError(TarloomError):
     """Workers died or their environment is broken; the run cannot go on."""
 
@@ -99,6 +110,10 @@ class FetchError(RowError):
 
 class ImageError(RowError):
     """A row's bytes could not be decoded, resized or encoded as a picture."""
+
+
+class TextError(RowError):
+    """A row's bytes are not the text or JSON they should be."""
 
 
 def missing_extra(extra: str, error: ImportError) -> MissingExtra:
