@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.format.raw import packed_dataset, some_samples, write_stats, write_tar
-from tests.read.samples import FAILED, ROWS
+from tests.read.samples import FAILED, ROWS, write_as_img2dataset, write_nasty_tars
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +27,20 @@ def foreign(packed, tmp_path_factory) -> Path:
     for number, place in enumerate(("b/part one#1.tar", "train/deep/x.y.tar", "a.tar")):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(packed / f"{number:05d}.tar", folder / place)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def img2datasets(tmp_path_factory) -> Path:
+    """A folder in img2dataset's shape and order."""
+    folder = tmp_path_factory.mktemp("img2dataset")
+    write_as_img2dataset(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nasty(tmp_path_factory) -> Path:
+    """Tars as they are found in the wild."""
+    folder = tmp_path_factory.mktemp("nasty")
+    write_nasty_tars(folder)
     return folder

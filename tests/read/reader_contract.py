@@ -10,7 +10,7 @@ from tarloom.errors import ShardError, StorageError, UsageError
 from tarloom.read.readers import ScanJob, ScanSummary
 from tarloom.read.scan import ScanConfig
 from tests.format.raw import write_tar
-from tests.read.samples import digest_of, odd_samples, packed_samples
+from tests.read.samples import completed_samples, digest_of, nasty_samples, odd_samples, packed_samples
 
 
 class ReaderContract:
@@ -48,6 +48,19 @@ class ReaderContract:
         summary = self.read(tmp_path, show=10)
         assert summary.rows == len(odd_samples())
         assert summary.digest == digest_of(odd_samples())
+
+    def test_nasty_tars_give_their_samples_and_nothing_else(self, nasty):
+        summary = self.read(nasty, num_workers=2)
+        assert summary.rows == len(nasty_samples())
+        assert summary.digest == digest_of(nasty_samples())
+
+    def test_img2datasets_columns_come_to_their_keys_whatever_their_order(self, img2datasets):
+        kept = [(key, members, values) for key, members, values in completed_samples() if members]
+        if not self.joins:
+            assert self.read(img2datasets).digest == digest_of((key, members) for key, members, _ in kept)
+            return
+        summary = self.read(img2datasets, select=("jpg", "width", "similarity", "caption"))
+        assert summary.digest == digest_of((key, {"jpg": members["jpg"]} | values) for key, members, values in kept)
 
     def test_selected_members_alone_are_read_and_counted(self, packed):
         summary = self.read(packed, select=("txt",))

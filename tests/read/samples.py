@@ -1,7 +1,11 @@
 """The samples that tests of reading use, and the digest they must have."""
 
+import io
+import tarfile
+from pathlib import Path
+
 from tarloom.read.digest import Digest
-from tests.format.raw import some_samples
+from tests.format.raw import some_samples, write_parquet, write_stats, write_tar
 
 ROWS = 40
 FAILED = (3, 7)
@@ -21,13 +25,86 @@ def odd_samples():
 
 
 def digest_of(samples) -> str:
+    """Of (key, members and column values by name)."""
     digest = Digest()
     for key, members in samples:
-        for extension, data in members.items():
-            digest.add(key, extension.lower(), data)
+        for name, value in members.items():
+            digest.add_value(key, name.lower(), value)
     return digest.hex
 
 
 def packed_samples(shards: int):
     """The samples in `packed_dataset(shards=shards, rows=ROWS, failed=FAILED)`."""
     return [s for n in range(shards) for i, s in enumerate(some_samples(ROWS, first=n * ROWS)) if i not in FAILED]
+
+
+def completed_samples(count: int = 30):
+    """Key, members and columns as img2dataset leaves them: in the order in which downloads ended, some failed."""
+    rows = [(i * 7) % count for i in range(count)]
+    return [
+        (
+            f"{row:09d}",
+            {"jpg": f"picture {row}".encode(), "txt": f"caption {row}".encode()} if row % 5 else None,
+            {"caption": f"caption {row}", "width": 100 + row, "similarity": row / 7},
+        )
+        for row in rows
+    ]
+
+
+def write_as_img2dataset(folder: Path) -> None:
+    """One shard with the metadata of all rows, failed ones too, in another order than the tar's."""
+    samples = completed_samples()
+    write_tar(folder / "00000.tar", [(key, members) for key, members, _ in samples if members])
+    rows = samples[::-1]
+    columns = {name: [values[name] for _, _, values in rows] for name in ("caption", "width", "similarity")}
+    columns |= {"key": [key for key, *_ in rows]}
+    columns |= {"status": ["success" if members else "failed_to_download" for _, members, _ in rows]}
+    write_parquet(folder / "00000.parquet", columns)
+    write_stats(folder, "00000", len(rows), sum(not members for _, members, _ in rows), None)
+
+
+NASTY_SAMPLES = [
+    ("a.b/c d", {"jpg": b"dots in the folder, a blank in the name", "tar.gz.txt": b"many dots"}),
+    ("./dot", {"jpg": b"behind a dot and a slash"}),
+    (LONG * 3, {"jpg": b"a name that needs a header of its own"}),
+    ("empty", {"txt": b"", "cls": b"1"}),
+    ("late", {"jpg": b"its size is not a multiple of a block"}),
+]
+
+
+def write_nasty_tars(folder: Path) -> None:
+    """NASTY_SAMPLES in three dialects of tar, between folders, links, hidden files and what macOS adds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    forms = {"gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+    for number, (name, form) in enumerate(forms.items()):
+        with tarfile.open(folder / f"{name}.tar", "w", format=form, pax_headers={"comment": "of all"}) as tar:
+            for key, members in NASTY_SAMPLES:
+                _add_noise(tar, key)
+                for extension, data in members.items():
+                    _add(tar, f"{_renamed(key, number)}.{extension}", data)
+            _add_noise(tar, "end")
+    write_tar(folder / "nothing.tar", [])
+
+
+def nasty_samples():
+    return [(_renamed(key, number), members) for number in range(2) for key, members in NASTY_SAMPLES]
+
+
+def _renamed(key: str, number: int) -> str:
+    return f"{key}-{number}"
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _add_noise(tar: tarfile.TarFile, key: str) -> None:
+    """What belongs to no sample."""
+    for name, kind in ((f"folder-{len(key)}", tarfile.DIRTYPE), (f"link-{len(key)}.jpg", tarfile.SYMTYPE)):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "elsewhere.jpg"
+        tar.addfile(info)
+    for name in (f"__MACOSX/._{len(key)}.jpg", f"folder/.hidden-{len(key)}.jpg", f"README-{len(key)}"):
+        _add(tar, name, b"no sample")
