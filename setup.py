@@ -42,6 +42,7 @@ setup(
     install_requires=[
         "aiohttp>=3.11",
         "docstring_parser>=0.16",
+        "duckdb>=2.0",
         "numpy>=2.0",
         "obstore>=0.9",
         "opencv-python-headless>=4.10",

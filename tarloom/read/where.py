@@ -1,0 +1,118 @@
+"""Conditions on samples: one SQL expression over columns of metadata and sidecars, as in duckdb.
+
+    width >= 256 AND clip.score > 0.3 AND caption.text ILIKE '%dog%'
+
+A condition is compiled once, where the dataset is: names are resolved, types are proven against an empty table, and
+what cannot work is refused. It travels as text, and is evaluated where shards are read, on Arrow tables of exactly the
+columns that it uses. It must say the same of a row whenever it is asked: there is no random() and no now().
+"""
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from tarloom.errors import UsageError
+from tarloom.format.index import KEY
+from tarloom.read.sql import TABLE, Names, Node, check_cases, column_refs, cursor, known, nodes, parse, unparse
+from tarloom.read.view import Where
+
+_SELECT = f"SELECT 1 FROM {TABLE} WHERE "
+_EXPRESSIONS = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "FUNCTION", "OPERATOR", "CAST", "TYPE"} | {
+    *("CASE", "BETWEEN", "COLLATE", "LAMBDA")
+}
+"""What a condition may be made of. A subquery, window, star or parameter is none of it."""
+UNSTEADY = {
+    *("current_connection_id", "current_database", "current_date", "current_query", "current_query_id"),
+    *("current_schema", "current_schemas", "current_setting", "current_transaction_id", "currval", "error"),
+    *("gen_random_uuid", "get_current_time", "get_current_timestamp", "getvariable", "in_search_path", "nextval"),
+    *("now", "random", "setseed", "setval", "sleep_ms", "stats", "today", "transaction_timestamp", "txid_current"),
+    *("uuid", "uuidv4", "uuidv7", "vector_type", "write_log"),
+}
+"""Functions that do not always say the same, or do something: all that duckdb_functions() calls so."""
+
+
+def compile_where(sql: str, names: Names) -> Where:
+    """Prove a condition and write it with resolved names. Raises UsageError that names what is wrong."""
+    tree = parse(f"{_SELECT}(\n{sql}\n)", what=names.what)
+    condition = _condition(tree, names.what)
+    found = [_named(node, names) for node in column_refs(condition)]
+    used = tuple(dict.fromkeys(name for name in found if name != KEY))
+    check_cases([KEY, *used], what=names.what)
+    where = Where(sql=unparse(tree).removeprefix(_SELECT), columns=tuple(names.columns[name] for name in used))
+    _prove(where, names.what)
+    return where
+
+
+def both(first: Where | None, second: Where) -> Where:
+    """The condition that both are true."""
+    if first is None:
+        return second
+    columns = tuple(dict.fromkeys([*first.columns, *second.columns]))
+    return Where(sql=f"({first.sql} AND {second.sql})", columns=columns)
+
+
+def passing_rows(where: Where, table: pa.Table, *, place: str) -> np.ndarray:
+    """Numbers of the rows for which the condition is true, ascending: int64 of shape (rows that pass,).
+
+    table: `__key__` and the condition's columns by name. place: where the rows are from, for messages. Raises
+    UsageError where a value is not as the condition wants it.
+    """
+    try:
+        with cursor() as database:
+            database.register(TABLE, known(table))
+            found = database.execute(f"SELECT coalesce(CAST({where.sql} AS BOOLEAN), false) AS found FROM {TABLE}")
+            mask = found.fetchnumpy()["found"]
+    except duckdb.Error as error:
+        reason = _reason(error)
+        raise UsageError(
+            f"{place}: where {where.sql}: {reason}; TRY_CAST makes NULL of what is no such value"
+        ) from error
+    return np.flatnonzero(mask)
+
+
+def _condition(tree: Node, what: str) -> Node:
+    """The WHERE of the tree. Raises UsageError unless that is all there is in it."""
+    node = tree["statements"][0]["node"]
+    more = ("modifiers", "group_expressions", "having", "qualify", "sample")
+    if node["type"] != "SELECT_NODE" or any(node[part] for part in more) or node["cte_map"]["map"]:
+        raise UsageError(f"{what}: give one condition, such as: width >= 256")
+    condition: Node = node["where_clause"]
+    for part in nodes(condition):
+        kind = part.get("class", "CONSTANT")
+        if kind not in _EXPRESSIONS:
+            words = kind.lower().replace("_", " ")
+            raise UsageError(f"{what}: a condition on one row holds no {words}; tarloom query can do more")
+        if part.get("function_name", "").lower() in UNSTEADY:
+            name = part["function_name"]
+            raise UsageError(f"{what}: {name}() does not always say the same; write the value, or use ds.sample")
+    return condition
+
+
+def _named(node: Node, names: Names) -> str:
+    name = names.refer(node)
+    if name is None and node["column_names"][0].lower() == TABLE and node["column_names"][1:]:
+        node["column_names"] = node["column_names"][1:]
+        name = names.refer(node)
+    if name is None:
+        raise names.unknown(node)
+    return name
+
+
+def _prove(where: Where, what: str) -> None:
+    """Raises UsageError where types do not fit, a function is not there, or the answer is not true or false."""
+    schema = pa.schema([(KEY, pa.string()), *((column.name, column.type) for column in where.columns)])
+    nulls = known(pa.table([pa.nulls(1, field.type) for field in schema], schema=schema))
+    try:
+        with cursor() as database:
+            database.register(TABLE, nulls)
+            database.execute(f"{_SELECT}{where.sql}")  # where neither aggregates nor unnest can stand
+            kind = database.execute(f"SELECT {where.sql} FROM {TABLE}").description[0][1]
+    except duckdb.Error as error:
+        raise UsageError(f"{what}: {_reason(error)}") from error
+    if kind != "BOOLEAN":
+        raise UsageError(f"{what}: {where.sql} is neither true nor false, but {kind}; compare it with something")
+
+
+def _reason(error: duckdb.Error) -> str:
+    """The first line of duckdb's message, which goes on with the SQL and pointers into it."""
+    return str(error).strip().splitlines()[0]
