@@ -13,8 +13,9 @@ import os
 from pathlib import Path
 
 from tarloom.errors import CorruptShard, StaleIndex, StorageError
+from tarloom.format.compressed import Unpacked
 from tarloom.format.index import HeadersHash, IndexBuilder, ShardIndex, read_index, write_index
-from tarloom.format.layout import tar_name
+from tarloom.format.layout import compression_of, tar_name
 from tarloom.format.metadata import read_stats
 from tarloom.format.storage import Entry, LocalStorage, Storage
 from tarloom.format.tar import ReadAt, split_name, walk
@@ -23,14 +24,17 @@ _WINDOW_BYTES = 4 << 20
 
 
 def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardIndex:
-    """The index made by a walk over the tar's headers. Raises StorageError where there is no tar."""
-    name = tar_name(shard)
-    where = storage.describe(name)
-    tar = tar or storage.head(name)
+    """The index made by a walk over the tar's headers. Raises StorageError where there is no tar.
+
+    tar: needed where it is not called by its shard's name and ".tar". A compressed one is decompressed for it.
+    """
+    tar = tar or storage.head(tar_name(shard))
     if tar is None:
-        raise StorageError(f"{where}: no such file")
+        raise StorageError(f"{storage.describe(tar_name(shard))}: no such file")
+    where = storage.describe(tar.name)
     builder, headers = IndexBuilder(where), HeadersHash()
-    for member in walk(_tar_reader(storage, tar), tar.size, where):
+    size = None if compression_of(tar.name) else tar.size
+    for member in walk(_tar_reader(storage, tar), size, where):
         headers.add(member)
         parts = split_name(member.name)
         if parts is not None:
@@ -68,6 +72,8 @@ def cache_storage(storage: Storage) -> LocalStorage:
 
 def _tar_reader(storage: Storage, tar: Entry) -> ReadAt:
     """How to read a tar forwards: memory-mapped where it is local, else by windows of some MiB."""
+    if compression_of(tar.name):
+        return Unpacked(storage, tar)
     if isinstance(storage, LocalStorage):
         view = storage.map(tar.name)
         return lambda offset, size: view[offset : offset + size]

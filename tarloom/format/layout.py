@@ -12,13 +12,19 @@ Creation can also put a shard's pictures into a folder of files, 00000/KEY.jpg, 
 (img2dataset's output_format). Readers want tars.
 
 A shard is called by its tar's name without ".tar", relative to the dataset's folder: "00000", or "train/part-7" in
-a foreign folder. Files and folders whose names begin with "_" or "." are never shards.
+a foreign folder. A foreign tar may be compressed: ".tar.gz", ".tgz", ".tar.zst". Files and folders whose names begin
+with "_" or "." are never shards.
 """
 
 import re
 from collections.abc import Iterable
+from typing import Final, Literal
+
+from tarloom.errors import UsageError
 
 TAR_SUFFIX = ".tar"
+COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd"}
+TAR_SUFFIXES = (TAR_SUFFIX, *COMPRESSIONS)
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
 DUPLICATES = f"{PRIVATE}/duplicates.parquet"
@@ -69,13 +75,29 @@ def files_of_done(shard: str, output_format: str) -> frozenset[str]:
 
 
 def is_shard_file(name: str) -> bool:
-    """Whether a relative file name is a shard's tar."""
-    return name.endswith(TAR_SUFFIX) and not any(part.startswith(("_", ".")) for part in name.split("/"))
+    """Whether a relative file name is a shard's tar, compressed or not."""
+    return name.endswith(TAR_SUFFIXES) and not any(part.startswith(("_", ".")) for part in name.split("/"))
 
 
 def shard_of(tar: str) -> str:
     """The shard whose tar this is."""
-    return tar.removesuffix(TAR_SUFFIX)
+    return next((tar.removesuffix(suffix) for suffix in TAR_SUFFIXES if tar.endswith(suffix)), tar)
+
+
+def find_tars(names: Iterable[str], where: str) -> dict[str, str]:
+    """The tars among a dataset's file names, by shard. Raises UsageError where two are of one shard."""
+    found: dict[str, str] = {}
+    for name in filter(is_shard_file, names):
+        other = found.setdefault(shard_of(name), name)
+        if other != name:
+            both = " and ".join(sorted((other, name)))
+            raise UsageError(f"{where}: {both} would both be shard {shard_of(name)}; rename or remove one of them")
+    return found
+
+
+def compression_of(tar: str) -> Literal["gzip", "zstd"] | None:
+    """How a tar of this name is compressed, None where it is not."""
+    return next((kind for suffix, kind in COMPRESSIONS.items() if tar.endswith(suffix)), None)
 
 
 def describe_lack(names: Iterable[str]) -> str:

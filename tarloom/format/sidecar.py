@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tarloom.errors import CorruptShard, StaleSidecar, UsageError
 from tarloom.format.index import KEY, ShardIndex
-from tarloom.format.layout import sidecar_name, tar_name
+from tarloom.format.layout import is_shard_file, shard_of, sidecar_name
 from tarloom.format.parquet import FORMAT_VERSION, read_footer, read_table, write_table
 from tarloom.format.storage import Storage
 
@@ -97,11 +97,12 @@ def find_sidecars(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     "a.b.parquet" is the metadata of shard "a.b" where such a shard is among the names, else sidecar "b" of shard "a".
     """
     known = frozenset(names)
+    shards = {shard_of(name) for name in known if is_shard_file(name)}
     found: dict[str, list[str]] = {}
     for name in known:
         stem = name.removesuffix(".parquet")
         shard, _, stage = stem.rpartition(".")
-        if stem != name and tar_name(shard) in known and tar_name(stem) not in known and _STAGE_NAME.fullmatch(stage):
+        if stem != name and shard in shards and stem not in shards and _STAGE_NAME.fullmatch(stage):
             found.setdefault(shard, []).append(stage)
     return {shard: tuple(sorted(stages)) for shard, stages in found.items()}
 
@@ -110,7 +111,7 @@ def check_fresh(info: SidecarInfo, index: ShardIndex, where: str) -> None:
     """Raises StaleSidecar unless the sidecar was made for this version of its shard. where: its address."""
     if info.identity != index.identity or info.rows != index.rows:
         raise StaleSidecar(
-            f"{where}: made for {info.identity} with {info.rows} rows, but {tar_name(index.shard)} is now "
+            f"{where}: made for {info.identity} with {info.rows} rows, but the tar of {index.shard} is now "
             f"{index.identity} with {index.rows}; run the stage again"
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tarloom.errors import UsageError
-from tarloom.format.layout import TAR_SUFFIX
+from tarloom.format.layout import TAR_SUFFIXES
 from tarloom.format.storage_base import Entry, Storage
 from tarloom.format.storage_local import TEMPORARY, LocalStorage
 from tarloom.format.storage_object import REMOTE_SCHEMES, ObjectStorage
@@ -46,7 +46,7 @@ def open_storage(location: str | Path) -> Storage:
 
 def open_dataset_storage(location: str | Path) -> tuple[Storage, str | None]:
     """The storage of a dataset's folder; and the tar's name in it, where the location is that of one tar."""
-    return split_location(location) if os.fspath(location).endswith(TAR_SUFFIX) else (open_storage(location), None)
+    return split_location(location) if os.fspath(location).endswith(TAR_SUFFIXES) else (open_storage(location), None)
 
 
 def split_location(location: str | Path) -> tuple[Storage, str]:
