@@ -1,9 +1,11 @@
 """Parquet files through a storage: the same table gives the same bytes; what cannot be read is a CorruptShard.
 
 Every page has a checksum that is proven when it is read: a changed bit is an error, never another value.
-Tables are small beside their shards, so a remote file is read whole. A footer alone is read from the file's end.
+Of a remote file, what is wanted is read: its end, where the footer is, then the columns that are asked for.
 """
 
+import bisect
+import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -52,50 +54,117 @@ def read_table(
     texts: columns that come as strings, however they are stored. Raises CorruptShard, also for a column it lacks and
     for one in `texts` that is nothing like text.
     """
-    where = storage.describe(name)
-    source = storage.map(name) if isinstance(storage, LocalStorage) else storage.read(name)
-    with _sound(where):
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(source)), page_checksum_verification=True)
-        _check_columns(columns or (), file.schema_arrow, where)
-        # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
-        table = file.read(columns=None if columns is None else list(columns), use_threads=False)
-        table = table if columns is None else table.select(list(columns))
-        fields = [field.with_type(pa.string()) if field.name in texts else field for field in table.schema]
-        return table.cast(pa.schema(fields).with_metadata(table.schema.metadata))
+    if columns is not None or isinstance(storage, LocalStorage):
+        return open_table(storage, name).read(columns, texts=texts)
+    return ParquetTable(storage, name, memoryview(storage.read(name))).read(texts=texts)
 
 
 def read_footer(storage: Storage, name: str) -> tuple[dict[str, str], int]:
     """The footer's text metadata and the number of rows, without reading the table."""
-    footer = _footer(storage, name)
-    found = footer.metadata or {}
-    with _sound(storage.describe(name)):
-        text = {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
-    return text, footer.num_rows
+    table = open_table(storage, name)
+    return table.footer(), table.rows
 
 
 def read_schema(storage: Storage, name: str) -> pa.Schema:
     """The table's columns, without reading the table."""
-    footer = _footer(storage, name)
-    with _sound(storage.describe(name)):
-        return footer.schema.to_arrow_schema().remove_metadata()
+    return open_table(storage, name).schema
 
 
-def _footer(storage: Storage, name: str) -> pq.FileMetaData:
-    where = storage.describe(name)
+def open_table(storage: Storage, name: str) -> "ParquetTable":
+    """A table of which only the end has been read. Raises StorageError where there is none, CorruptShard."""
     entry = storage.head(name)
     if entry is None:
-        raise StorageError(f"{where}: no such file")
-    tail = _tail(storage, name, entry.size, _TAIL_BYTES)
-    length = int.from_bytes(tail[-_MAGIC_BYTES:-4], "little") + _MAGIC_BYTES
-    if len(tail) < length <= entry.size:
-        tail = _tail(storage, name, entry.size, length)
-    with _sound(where):
-        return pq.read_metadata(pa.BufferReader(pa.py_buffer(tail)))
+        raise StorageError(f"{storage.describe(name)}: no such file")
+    if isinstance(storage, LocalStorage):
+        return ParquetTable(storage, name, storage.map(name))
+    length = min(entry.size, _TAIL_BYTES)
+    end = storage.read_ranges(name, [entry.size - length], [length])[0]
+    return ParquetTable(storage, name, end, entry.size)
 
 
-def _tail(storage: Storage, name: str, size: int, wanted: int) -> memoryview:
-    start = max(0, size - wanted)
-    return storage.read_ranges(name, [start], [size - start])[0]
+class ParquetTable:
+    """A table in a storage: what its footer says, and columns as they are asked for.
+
+    end, size: the file's last bytes, and how many there are in all; by default that was all of it.
+    """
+
+    def __init__(self, storage: Storage, name: str, end: memoryview, size: int | None = None) -> None:
+        self._storage, self._name = storage, name
+        self._where = storage.describe(name)
+        self._size = len(end) if size is None else size
+        length = int.from_bytes(end[-_MAGIC_BYTES:-4], "little") + _MAGIC_BYTES
+        if len(end) < length <= self._size:
+            end = storage.read_ranges(name, [self._size - length], [length])[0]
+        self._end = end
+        with _sound(self._where):
+            self._found = pq.read_metadata(pa.BufferReader(pa.py_buffer(end)))
+            self.schema = self._found.schema.to_arrow_schema().remove_metadata()
+        self.rows = self._found.num_rows
+
+    def footer(self) -> dict[str, str]:
+        """Its text metadata."""
+        with _sound(self._where):
+            found = self._found.metadata or {}
+            return {key.decode(): value.decode() for key, value in found.items() if key != b"ARROW:schema"}
+
+    def read(self, columns: Sequence[str] | None = None, *, texts: Collection[str] = ()) -> pa.Table:
+        """As read_table."""
+        _check_columns(columns or (), self.schema, self._where)
+        source = self._source(self.schema.names if columns is None else columns)
+        with _sound(self._where):
+            file = pq.ParquetFile(source, metadata=self._found, page_checksum_verification=True)
+            # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
+            table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+            table = table if columns is None else table.select(list(columns))
+            fields = [field.with_type(pa.string()) if field.name in texts else field for field in table.schema]
+            return table.cast(pa.schema(fields).with_metadata(table.schema.metadata))
+
+    def _source(self, columns: Sequence[str]) -> pa.NativeFile:
+        """The file as Arrow reads it, in which these columns are there."""
+        if len(self._end) == self._size:
+            return pa.BufferReader(pa.py_buffer(self._end))
+        places = sorted(self._places(columns))
+        parts = self._storage.read_ranges(self._name, [start for start, _ in places], [size for _, size in places])
+        starts = [start for start, _ in places]
+        return pa.PythonFile(_Sparse(self._size, [*starts, self._size - len(self._end)], [*parts, self._end]), mode="r")
+
+    def _places(self, columns: Sequence[str]) -> Iterator[tuple[int, int]]:
+        """Where these columns lie in the file: first bytes and sizes."""
+        wanted = tuple(f"{column}." for column in columns)
+        for number in range(self._found.num_row_groups):
+            group = self._found.row_group(number)
+            for chunk in map(group.column, range(group.num_columns)):
+                if f"{chunk.path_in_schema}.".startswith(wanted):  # a list's numbers: embedding.list.element
+                    pages = (chunk.dictionary_page_offset, chunk.data_page_offset)
+                    yield min(page for page in pages if page is not None), chunk.total_compressed_size
+
+
+class _Sparse(io.RawIOBase):
+    """A file of which some parts are in memory. To read others is an error: nothing asks for them."""
+
+    def __init__(self, size: int, starts: Sequence[int], parts: Sequence[memoryview]) -> None:
+        self._size, self._starts, self._parts = size, starts, parts
+        self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        number = bisect.bisect_right(self._starts, self._position) - 1
+        first = self._position - self._starts[number]
+        data = bytes(self._parts[number][first:][: size if size >= 0 else None]) if number >= 0 else b""
+        self._position += len(data)
+        return data
 
 
 def _check_columns(columns: Sequence[str], schema: pa.Schema, where: str) -> None:

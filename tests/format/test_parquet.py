@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import CorruptShard, StorageError
+from tarloom.format import parquet
 from tarloom.format.parquet import read_footer, read_schema, read_table, write_table
 from tarloom.format.storage import open_storage
 
@@ -48,6 +49,28 @@ def test_a_footer_longer_than_the_first_read_is_read_whole(storage):
     write_table(storage, "wide", wide, {"k": "v" * 200_000})
     footer, rows = read_footer(storage, "wide")
     assert (len(footer["k"]), rows) == (200_000, 1)
+
+
+@pytest.mark.parametrize("end", [100, 4000, 1 << 20])
+def test_columns_are_cut_out_of_a_remote_file_whatever_of_its_end_is_read_first(monkeypatch, end):
+    monkeypatch.setattr(parquet, "_TAIL_BYTES", end)
+    remote, count = open_storage("memory:///parquet"), 5000
+    numbers = np.random.default_rng(0).standard_normal(count * 8)
+    wide = pa.table(
+        {
+            "a": pa.array([f"text {i % 7}" for i in range(count)]),
+            "a.b": pa.array(range(count)),
+            "v": pa.FixedSizeListArray.from_arrays(pa.array(numbers, pa.float32()), 8),
+            "s": pa.array([{"x": i, "y": [i, i]} for i in range(count)]),
+            "ab": pa.nulls(count, pa.string()),
+        }
+    )
+    with remote.create("wide") as file:
+        pq.write_table(wide, file, row_group_size=1500, write_page_checksum=True)
+    for columns in (["a.b"], ["s", "a"], ["v", "ab"], wide.column_names, []):
+        assert read_table(remote, "wide", columns).equals(wide.select(columns))
+    assert read_table(remote, "wide").equals(wide)
+    assert read_footer(remote, "wide") == ({}, count)
 
 
 def test_pyarrow_and_pandas_read_what_was_written(storage, table):
