@@ -67,7 +67,7 @@ def test_columns_are_cut_out_of_a_remote_file_whatever_of_its_end_is_read_first(
     )
     with remote.create("wide") as file:
         pq.write_table(wide, file, row_group_size=1500, write_page_checksum=True)
-    for columns in (["a.b"], ["s", "a"], ["v", "ab"], wide.column_names, []):
+    for columns in (["a.b"], ["s", "a"], ["v", "ab"], wide.column_names):
         assert read_table(remote, "wide", columns).equals(wide.select(columns))
     assert read_table(remote, "wide").equals(wide)
     assert read_footer(remote, "wide") == ({}, count)
