@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tarloom.errors import CorruptShard, UsageError
 from tarloom.format.index import KEY, ShardIndex, is_text
 from tarloom.format.index_load import load_index
-from tarloom.format.layout import PLAN, describe_lack, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
+from tarloom.format.layout import PLAN, describe_lack, find_tars, metadata_name, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, Storage, open_dataset_storage
@@ -142,9 +142,12 @@ def open_catalog(path: str | Path) -> Catalog:
 
 
 def _shards(storage: Storage) -> list[ShardFiles]:
-    """From one listing, in the order of their names. Raises UsageError for a name that no table can hold."""
+    """From one listing, in the order of their names.
+
+    Raises UsageError for a name that no table can hold, and for two tars of one shard.
+    """
     entries = {entry.name: entry for entry in storage.list()}
-    tars = {shard_of(name): entry for name, entry in entries.items() if is_shard_file(name)}
+    tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
     unnameable = next((shard for shard in tars if not is_text(shard)), None)
     if unnameable is not None:
         raise UsageError(f"{storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.format.layout import IMAGE_MEMBERS
+from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES, compression_of
 from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
 from tarloom.read.catalog import Catalog, ShardFacts, ShardFiles, open_catalog
 from tarloom.read.pieces import MIB, ROW_BYTES, Piece, row_ranges
@@ -65,7 +65,7 @@ class Dataset:
     def url(self) -> str:
         """What opens this dataset from anywhere: an absolute path or a URL."""
         storage = self.catalog.storage
-        return storage.describe(self.shards[0].tar.name) if self.path.endswith(".tar") else storage.url
+        return storage.describe(self.shards[0].tar.name) if self.path.endswith(TAR_SUFFIXES) else storage.url
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -166,7 +166,8 @@ class Dataset:
         found = []
         for number, facts in enumerate(self.catalog.facts()):
             size = _selected_bytes(facts, self.members)
-            found += [plan(number, *rows) for rows in row_ranges(facts.rows, size, target_bytes=target_bytes)]
+            target = target_bytes if compression_of(self.shards[number].tar.name) is None else max(size, target_bytes)
+            found += [plan(number, *rows) for rows in row_ranges(facts.rows, size, target_bytes=target)]
         return found
 
     def to_webdataset(self) -> "webdataset.DataPipeline":

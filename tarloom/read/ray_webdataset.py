@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
 
 from tarloom.errors import CorruptShard, EngineError, UsageError, missing_extra
+from tarloom.format.layout import compression_of
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.streams import open_stream
 from tarloom.format.tar import is_of_a_sample
@@ -35,11 +36,14 @@ _SCHEME = "tarloom+"
 def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
     """ray.data.read_webdataset over the dataset's shards: rows of `__key__`, `__url__` and members as bytes.
 
-    Raises UsageError where joined columns are selected: it knows members only.
+    Raises UsageError where joined columns are selected: it knows members only; and for compressed tars.
     """
     if dataset.joined:
         names = ", ".join(column.name for column in dataset.joined)
         raise UsageError(f"read_webdataset reads members of tars only, not {names}; use the reader ray_data")
+    compressed = next((shard.tar.name for shard in dataset.shards if compression_of(shard.tar.name)), None)
+    if compressed is not None:
+        raise UsageError(f"read_webdataset reads plain tars only, not {compressed}; use the reader ray_data")
     storage = dataset.catalog.storage
     local = storage.local_path("") is not None
     urls = [storage.describe(shard.tar.name) for shard in dataset.shards]

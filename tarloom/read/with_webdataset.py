@@ -13,8 +13,8 @@ from typing import Any
 from tarloom.engines.base import Worker
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import CorruptShard, ShardError, UsageError, missing_extra
+from tarloom.format.compressed import open_tar
 from tarloom.format.storage import Storage
-from tarloom.format.streams import open_stream
 from tarloom.format.tar import is_of_a_sample
 from tarloom.read.catalog import ShardFiles
 from tarloom.read.dataset import Dataset
@@ -79,7 +79,7 @@ def _pipeline(storage: Storage, shards: Sequence[ShardFiles], members: Sequence[
 def _opened(storage: Storage, shards: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """What webdataset's url_opener yields, with streams of ours that are closed when the shard has been read."""
     for shard in shards:
-        with open_stream(storage, shard["shard"].tar) as stream:
+        with open_tar(storage, shard["shard"].tar) as stream:
             yield {"url": shard["url"], "stream": stream}
 
 

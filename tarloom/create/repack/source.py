@@ -37,7 +37,7 @@ from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.index import ShardIndex, is_text
 from tarloom.format.index_load import load_index
-from tarloom.format.layout import PLAN, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
+from tarloom.format.layout import PLAN, compression_of, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import CHANGED, check_fresh, find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, Storage
@@ -160,6 +160,10 @@ class TarShards:
         unnameable = next((tar.name for tar in found if not is_text(tar.name)), None)
         if unnameable is not None:
             raise UsageError(f"{self.storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
+        compressed = next((tar.name for tar in found if compression_of(tar.name)), None)
+        if compressed is not None:
+            remedy = "make plain tars of it first, with: tarloom repair"
+            raise UsageError(f"source {self._config.source}: {compressed} is compressed; {remedy}")
         if not found:
             what = "no finished shard in it; finish its creation first" if unfinished else "no shard (.tar) in it"
             raise UsageError(f"source {self._config.source}: {what}")
