@@ -71,10 +71,18 @@ def read_schema(storage: Storage, name: str) -> pa.Schema:
 
 
 def open_table(storage: Storage, name: str) -> "ParquetTable":
-    """A table of which only the end has been read. Raises StorageError where there is none, CorruptShard."""
+    """As find_table. Raises StorageError where there is none."""
+    table = find_table(storage, name)
+    if table is None:
+        raise StorageError(f"{storage.describe(name)}: no such file")
+    return table
+
+
+def find_table(storage: Storage, name: str) -> "ParquetTable | None":
+    """A table, its end read and nothing else; None where there is none. Raises CorruptShard."""
     entry = storage.head(name)
     if entry is None:
-        raise StorageError(f"{storage.describe(name)}: no such file")
+        return None
     if isinstance(storage, LocalStorage):
         return ParquetTable(storage, name, storage.map(name))
     length = min(entry.size, _TAIL_BYTES)
@@ -123,10 +131,11 @@ class ParquetTable:
         """The file as Arrow reads it, in which these columns are there."""
         if len(self._end) == self._size:
             return pa.BufferReader(pa.py_buffer(self._end))
-        places = sorted(self._places(columns))
-        parts = self._storage.read_ranges(self._name, [start for start, _ in places], [size for _, size in places])
-        starts = [start for start, _ in places]
-        return pa.PythonFile(_Sparse(self._size, [*starts, self._size - len(self._end)], [*parts, self._end]), mode="r")
+        there = self._size - len(self._end)
+        places = sorted(place for place in self._places(columns) if place[0] < there)
+        starts, sizes = [start for start, _ in places], [size for _, size in places]
+        parts = self._storage.read_ranges(self._name, starts, sizes)
+        return pa.PythonFile(_Sparse(self._size, [*starts, there], [*parts, self._end]), mode="r")
 
     def _places(self, columns: Sequence[str]) -> Iterator[tuple[int, int]]:
         """Where these columns lie in the file: first bytes and sizes."""

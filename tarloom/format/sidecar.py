@@ -14,7 +14,7 @@ import pyarrow as pa
 from tarloom.errors import CorruptShard, StaleSidecar, UsageError
 from tarloom.format.index import KEY, ShardIndex
 from tarloom.format.layout import is_shard_file, shard_of, sidecar_name
-from tarloom.format.parquet import FORMAT_VERSION, read_footer, read_table, write_table
+from tarloom.format.parquet import FORMAT_VERSION, ParquetTable, find_table, read_table, write_table
 from tarloom.format.storage import Storage
 
 STATUS = "status"
@@ -71,10 +71,13 @@ def read_sidecar(storage: Storage, shard: str, stage: str, columns: Sequence[str
 
 def sidecar_info(storage: Storage, shard: str, stage: str) -> SidecarInfo | None:
     """What the footer says, None where there is no sidecar. Raises CorruptShard where the file is not one."""
-    name = sidecar_name(shard, stage)
-    if storage.head(name) is None:
-        return None
-    footer, rows = read_footer(storage, name)
+    table = find_table(storage, sidecar_name(shard, stage))
+    return None if table is None else info_in(table, storage.describe(sidecar_name(shard, stage)), stage)
+
+
+def info_in(table: ParquetTable, where: str, stage: str) -> SidecarInfo:
+    """What the footer of an open sidecar says. where: its address."""
+    footer = table.footer()
     try:
         info = SidecarInfo(
             stage=footer["tarloom.stage"],
@@ -83,11 +86,11 @@ def sidecar_info(storage: Storage, shard: str, stage: str) -> SidecarInfo | None
             rows=int(footer["tarloom.rows"]),
             carried=footer.get("tarloom.carried"),
         )
-        sound = info.rows == rows and info.stage == stage and footer["tarloom.format_version"] == FORMAT_VERSION
+        sound = info.rows == table.rows and info.stage == stage and footer["tarloom.format_version"] == FORMAT_VERSION
     except (KeyError, ValueError) as error:
-        raise CorruptShard(f"{storage.describe(name)}: not a sidecar; delete it and run the stage again") from error
+        raise CorruptShard(f"{where}: not a sidecar; delete it and run the stage again") from error
     if not sound or not isinstance(info.fingerprint, dict):
-        raise CorruptShard(f"{storage.describe(name)}: its footer does not fit it; delete it and run the stage again")
+        raise CorruptShard(f"{where}: its footer does not fit it; delete it and run the stage again")
     return info
 
 
