@@ -9,18 +9,23 @@ members must be theirs.
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import StaleIndex
+from tarloom.errors import StaleIndex, UsageError
+from tarloom.format.compressed import RangeReader, tar_ranges
 from tarloom.format.index import ShardIndex
 from tarloom.read.catalog import cached_index
+from tarloom.read.chunk import Chunk
+from tarloom.read.decoded import Form, decoded
+from tarloom.read.failures import delivered
 from tarloom.read.join import rows_to_read
+from tarloom.read.ledger import Ledger
 from tarloom.read.pieces import MIB, Array, Piece
 from tarloom.read.trust import check_members
+from tarloom.read.view import ERROR, RGB, DecodeAs, View
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 64 * MIB
@@ -33,56 +38,77 @@ Ranges = tuple[np.ndarray, np.ndarray]
 """Offsets and sizes of one member, int64 of shape (rows,); size -1 where a sample lacks it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Some rows of a shard, as they lie in memory."""
-
-    keys: Array
-    """One for each row that the view lets through; so are all others here."""
-    members: Mapping[str, Sequence[memoryview | None]]
-    columns: Mapping[str, Array]
-
-
-def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None) -> Iterator[pa.RecordBatch]:
     """The piece's rows in tar order, as batches of `piece.view.schema`.
 
     A member is null where a sample lacks it. A batch has at most `batch_rows` rows and about 64 MiB; a member of 2 GiB
-    or more comes alone, as large_binary. Raises ShardError or StorageError that names the shard.
+    or more comes alone, as large_binary. ledger: counts what cannot be read and does not end the reading. Raises
+    ShardError or StorageError that names the shard, UsageError where a member is decoded to what no batch can hold.
     """
-    for chunk in read_chunks(piece, batch_rows=batch_rows):
-        arrays = [chunk.keys, *(_binary(views) for views in chunk.members.values()), *chunk.columns.values()]
+    check_batches(piece.view)
+    forms = piece.view.decoded
+    for chunk in read_chunks(piece, "batch", batch_rows=batch_rows, ledger=ledger):
+        arrays = [chunk.keys, *(_array(values, forms.get(name)) for name, values in chunk.members.items())]
+        arrays += chunk.columns.values()
+        if piece.view.on_error == "row":
+            arrays.append(_error_texts(chunk))
         fields = [field.with_type(array.type) for field, array in zip(piece.view.schema, arrays, strict=True)]
         yield pa.record_batch(arrays, schema=pa.schema(fields))
 
 
-def read_samples(piece: Piece, *, batch_rows: int = BATCH_ROWS) -> Iterator[dict[str, object]]:
-    """The piece's rows in tar order, as dicts: `__key__`, `__url__`, the members a sample has as bytes, columns."""
-    url = piece.url
-    for chunk in read_chunks(piece, batch_rows=batch_rows):
+def read_samples(
+    piece: Piece, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None
+) -> Iterator[dict[str, object]]:
+    """The piece's rows in tar order, as dicts: `__key__`, `__url__`, the members a sample has, columns.
+
+    Members are bytes or what they are decoded to. Where failed samples are rows, all have `__error__`.
+    """
+    url, forms = piece.url, piece.view.decoded
+    for chunk in read_chunks(piece, "sample", batch_rows=batch_rows, ledger=ledger):
         columns = {name: array.to_pylist() for name, array in chunk.columns.items()}
         for i, key in enumerate(chunk.keys.to_pylist()):
             sample: dict[str, object] = {"__key__": key, "__url__": url}
-            for member, views in chunk.members.items():
-                view = views[i]
-                if view is not None:
-                    sample[member] = bytes(view)
+            for member, values in chunk.members.items():
+                value = values[i]
+                if value is not None:
+                    sample[member] = value if member in forms else bytes(value)
             for name, values in columns.items():
                 sample[name] = values[i]
+            if piece.view.on_error == "row":
+                sample[ERROR] = chunk.errors[i].text if i in chunk.errors else None
             yield sample
 
 
-def read_chunks(piece: Piece, *, batch_rows: int = BATCH_ROWS) -> Iterator[Chunk]:
-    """The piece's rows in tar order, members as views of the bytes read. Raises as read_piece does."""
+def check_batches(view: View) -> None:
+    """Raises UsageError where a member is decoded to what no batch can hold."""
+    pil = next((member for member, form in view.decode if form == "pil"), None)
+    if pil is not None:
+        raise UsageError(f"{pil}: Pillow images exist in samples only; decode it to rgb, or iterate over the dataset")
+
+
+def read_chunks(
+    piece: Piece, form: Form, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None
+) -> Iterator[Chunk]:
+    """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does."""
+    chunks = _chunks(piece, batch_rows)
+    if piece.view.decode:
+        chunks = decoded(chunks, piece.view.decoded, form, url=piece.url)
+    return delivered(piece, chunks, ledger, batch_rows=batch_rows)
+
+
+def _chunks(piece: Piece, batch_rows: int) -> Iterator[Chunk]:
+    """The piece's rows in tar order, members as views of the bytes read."""
     if piece.rows == 0:
         return
     index = _trusted_index(piece)
     rows = rows_to_read(piece, index)
     ranges = {member: _member_ranges(index, member, piece, rows.numbers) for member in piece.view.members}
+    source = tar_ranges(piece.storage, piece.tar)
 
     def read(first: int, last: int) -> Chunk:
         return Chunk(
             keys=rows.keys.slice(first, last - first),
-            members=_views(piece, {m: (o[first:last], s[first:last]) for m, (o, s) in ranges.items()}),
+            members=_views(source, piece, {m: (o[first:last], s[first:last]) for m, (o, s) in ranges.items()}),
             columns={name: array.slice(first, last - first) for name, array in rows.columns.items()},
         )
 
@@ -130,12 +156,12 @@ def _batch_bounds(sizes: Sequence[np.ndarray], *, rows: int, batch_rows: int) ->
     return bounds
 
 
-def _views(piece: Piece, ranges: Mapping[str, Ranges]) -> dict[str, list[memoryview | None]]:
+def _views(source: RangeReader, piece: Piece, ranges: Mapping[str, Ranges]) -> dict[str, list[memoryview | None]]:
     """The members' bytes, all asked of the storage at once."""
     present = {member: np.flatnonzero(sizes >= 0) for member, (_, sizes) in ranges.items()}
     offsets = [offset for member, rows in present.items() for offset in ranges[member][0][rows].tolist()]
     sizes = [size for member, rows in present.items() for size in ranges[member][1][rows].tolist()]
-    found = piece.storage.read_ranges(piece.tar.name, offsets, sizes)
+    found = source.read_ranges(piece.tar.name, offsets, sizes)
     views: dict[str, list[memoryview | None]] = {}
     start = 0
     for member, rows in present.items():
@@ -153,6 +179,26 @@ def _spread(found: Sequence[memoryview], rows: np.ndarray, *, total: int) -> lis
     for row, view in zip(rows.tolist(), found, strict=True):
         spread[row] = view
     return spread
+
+
+def _array(values: Sequence[Any], form: DecodeAs | None) -> Array:
+    if form is None:
+        return _binary(values)
+    return _pictures(values) if form == "rgb" else pa.array(values, pa.string())
+
+
+def _pictures(values: Sequence[np.ndarray | None]) -> Array:
+    """Decoded pictures as an array of RGB."""
+    shapes = np.array([(0, 0) if value is None else value.shape[:2] for value in values], np.int32).reshape(-1, 2)
+    data = _binary([memoryview(b"") if value is None else value.data.cast("B") for value in values])
+    absent = pa.array([value is None for value in values], pa.bool_())
+    height, width = (pa.array(np.ascontiguousarray(shapes[:, side])) for side in (0, 1))
+    return pa.StructArray.from_arrays([height, width, data], fields=list(RGB), mask=absent)
+
+
+def _error_texts(chunk: Chunk) -> Array:
+    texts = [chunk.errors[row].text if row in chunk.errors else None for row in range(len(chunk))]
+    return pa.array(texts, pa.string())
 
 
 def _binary(views: Sequence[memoryview | None]) -> Array:

@@ -1,6 +1,6 @@
 """Picture bytes to RGB arrays: safe for bytes from anywhere, and fast for the JPEGs that shards mostly hold."""
 
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from tarloom.format.jpeg import check_scans, jpeg_segments
 from tarloom.format.pictures import FORMATS, Pixels, as_rgb, check_pixels, decode_jpeg, jpeg_size, opened
@@ -29,3 +29,8 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
         return decode_jpeg(data, at_least=(at_least, at_least))
     with opened(data, max_pixels=max_pixels, formats=READ_FORMATS) as image:
         return as_rgb(ImageOps.exif_transpose(image))
+
+
+def decode_pil(data: bytes | memoryview) -> Image.Image:
+    """The same pixels as decode_rgb's, as a Pillow image of mode RGB. Raises ImageError."""
+    return Image.fromarray(decode_rgb(data))

@@ -4,6 +4,7 @@ Ledgers add up like tallies. Workers keep one of what they read, without limits;
 the order in which they come, has the limits.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -179,15 +180,14 @@ class _Run:
 
 
 def _joined(errors: Mapping[int, Skipped]) -> Iterator[tuple[int, Skipped]]:
-    """Rows and what happened to them, ascending; one part of a file is one entry, whatever its rows."""
-    first, entry = 0, None
-    for row in sorted(errors):
-        following = errors[row]
-        if entry is not None and entry.key is None and replace(entry, rows=1) == following and first + entry.rows == row:
-            entry = replace(entry, rows=entry.rows + 1)
-            continue
-        if entry is not None:
-            yield first, entry
-        first, entry = row, following
-    if entry is not None:
-        yield first, entry
+    """Rows and what happened to them, ascending; neighbours that one file took with it are one entry."""
+    rows = sorted(errors)
+
+    def together(number: int) -> object:
+        error = errors[rows[number]]
+        return (error, rows[number] - number) if error.key is None else rows[number]
+
+    for _, group in itertools.groupby(range(len(rows)), key=together):
+        numbers = list(group)
+        first = rows[numbers[0]]
+        yield first, replace(errors[first], rows=len(numbers))
