@@ -1,8 +1,9 @@
 """What every storage offers, wherever its files lie: list, read, byte ranges, commit."""
 
+import builtins
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -10,13 +11,20 @@ from typing import IO
 from tarloom.errors import StorageError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """A file in a storage. `etag` is None where the storage has none (local files)."""
 
     name: str
     size: int
     etag: str | None = None
+    mtime_ns: int | None = None
+    """When a local file was last changed; None in an object store, whose ETags say more."""
+
+    @property
+    def version(self) -> str | None:
+        """What tells this file from another of its name and size; None where nothing does."""
+        return self.etag or (None if self.mtime_ns is None else f"mtime:{self.mtime_ns}")
 
 
 class Storage(ABC):
@@ -30,6 +38,19 @@ class Storage(ABC):
 
         An absent folder lists as empty.
         """
+
+    def survey(self, wanted: Callable[[str], bool]) -> tuple["builtins.list[Entry]", set[str]]:
+        """From one listing: the files whose names are wanted, and of all others no more than their names.
+
+        What lies in folders whose names begin with "_" or "." may be left out.
+        """
+        entries, names = [], set()
+        for entry in self.list():
+            if wanted(entry.name):
+                entries.append(entry)
+            else:
+                names.add(entry.name)
+        return entries, names
 
     @abstractmethod
     def head(self, name: str) -> Entry | None:

@@ -4,6 +4,7 @@ A temporary is locked (flock) for as long as its writer lives, so that `sweep` r
 never what a living one is writing.
 """
 
+import builtins
 import contextlib
 import errno
 import fcntl
@@ -14,12 +15,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from tarloom.errors import StorageError
 from tarloom.format.storage_base import Entry, Storage, cut_short
 
 TEMPORARY = ".tmp-"
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,47 @@ class LocalStorage(Storage):
         return self._path(name)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        stack = [_Folder(path=self._path(prefix))]
+        with _translated(self.url):
+            for name, found in self._walk(prefix.strip("/"), private=True):
+                yield from _entries(name, found)
+
+    def survey(self, wanted: Callable[[str], bool]) -> tuple["builtins.list[Entry]", set[str]]:
+        entries: builtins.list[Entry] = []
+        names: set[str] = set()
+        with _translated(self.url):
+            for name, found in self._walk("", private=False):
+                if wanted(name):
+                    entries += _entries(name, found)
+                else:  # not asked for its size: that would be another request to a network file system
+                    names.add(name)
+        return entries, names
+
+    def _walk(self, prefix: str, *, private: bool) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+        """All files below a folder, with their names; with or without those in private folders.
+
+        Links to nothing, and to where the way has already led, are left out; so are pipes and devices: to open one may
+        take forever.
+        """
+        stack = [_Folder(path=self._path(prefix), prefix=f"{prefix}/" if prefix else "")]
         while stack:
             folder = stack.pop()
-            with _translated(str(folder.path)), contextlib.suppress(FileNotFoundError):
-                folders, files = _scan(folder)
-                stack += folders
-                for path, size in files:
-                    yield Entry(name=os.path.relpath(path, self.url), size=size)
+            with (
+                _translated(str(folder.path)),
+                contextlib.suppress(FileNotFoundError),
+                os.scandir(folder.path) as entries,
+            ):
+                for entry in entries:
+                    if _holds(entry.is_file):
+                        if not entry.name.startswith(TEMPORARY):
+                            yield folder.prefix + entry.name, entry
+                    elif (private or not entry.name.startswith(("_", "."))) and _holds(entry.is_dir):
+                        stack += _below(folder, entry)
 
     def head(self, name: str) -> Entry | None:
         with _translated(self.describe(name)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             found = self._path(name).stat()
             if stat.S_ISREG(found.st_mode):
-                return Entry(name=name, size=found.st_size)
+                return _entry(name, found)
         return None
 
     def read(self, name: str) -> bytes:
@@ -104,42 +133,50 @@ class LocalStorage(Storage):
         return sum(_remove_if_abandoned(path) for path in Path(self.url).rglob(f"{TEMPORARY}*"))
 
 
+def _entry(name: str, found: os.stat_result) -> Entry:
+    return Entry(name=name, size=found.st_size, mtime_ns=found.st_mtime_ns)
+
+
+def _entries(name: str, found: "os.DirEntry[str]") -> tuple[Entry, ...]:
+    """The file's entry; none where it is gone by now."""
+    try:
+        return (_entry(name, found.stat()),)
+    except OSError as error:
+        return _nothing_there(error, ())
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError as error:
+        return _nothing_there(error, False)
+
+
+def _nothing_there(error: OSError, answer: Answer) -> Answer:
+    """The answer about a link to nothing, or to itself, or what was removed meanwhile; other errors are raised."""
+    if error.errno in (errno.ENOENT, errno.ELOOP):
+        return answer
+    raise error
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Folder:
     """A folder on the way through a listing, and the folders from which links were followed to it."""
 
     path: Path
+    prefix: str
+    """Of the names of what lies in it."""
     left: tuple[Path, ...] = ()
 
 
-def _scan(folder: _Folder) -> tuple[list[_Folder], list[tuple[str, int]]]:
-    """The folders in a folder, and its files with their sizes, by name.
-
-    Links to nothing, and to where the way has already led, are left out; so are pipes and devices: to open one may
-    take forever.
-    """
-    folders, files = [], []
-    for entry in sorted(os.scandir(folder.path), key=lambda entry: entry.name):
-        with _dead_links_suppressed():
-            if entry.is_file():
-                if not entry.name.startswith(TEMPORARY):
-                    files.append((entry.path, entry.stat().st_size))
-            elif entry.is_dir():
-                left = (*folder.left, folder.path.resolve()) if entry.is_symlink() else folder.left
-                path = Path(entry.path)
-                if left == folder.left or not any(step.is_relative_to(path.resolve()) for step in left):
-                    folders.append(_Folder(path=path, left=left))
-    return folders, files
-
-
-@contextlib.contextmanager
-def _dead_links_suppressed() -> Iterator[None]:
-    """A link to nothing, or to itself; or what was removed meanwhile."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ELOOP):
-            raise
+def _below(folder: _Folder, entry: "os.DirEntry[str]") -> "tuple[_Folder, ...]":
+    """The folder of this entry, unless the way has led there before."""
+    path, left = Path(entry.path), folder.left
+    if entry.is_symlink():
+        left = (*left, folder.path.resolve())
+        if any(step.is_relative_to(path.resolve()) for step in left):
+            return ()
+    return (_Folder(path=path, prefix=f"{folder.prefix}{entry.name}/", left=left),)
 
 
 @contextlib.contextmanager
