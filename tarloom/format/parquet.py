@@ -120,7 +120,7 @@ class ParquetTable:
         _check_columns(columns or (), self.schema, self._where)
         source = self._source(self.schema.names if columns is None else columns)
         with _sound(self._where):
-            file = pq.ParquetFile(source, metadata=self._found, page_checksum_verification=True)
+            file = pq.ParquetFile(source, metadata=self._found, pre_buffer=False, page_checksum_verification=True)
             # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
             table = table if columns is None else table.select(list(columns))
