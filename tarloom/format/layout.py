@@ -7,6 +7,7 @@
     _tarloom/plan.json            what was planned; _tarloom/plan-7.json: what a later run added, from shard 7
     _tarloom/duplicates.parquet   the rows whose URL a row before them has, where these were looked for
     _tarloom/index/00000.parquet  where every member lies in its tar
+    _tarloom/catalog.parquet      what all indexes say in brief, so that opening need not look at each
 
 Creation can also put a shard's pictures into a folder of files, 00000/KEY.jpg, or into its parquet, or nowhere
 (img2dataset's output_format). Readers want tars.
@@ -27,6 +28,7 @@ COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".tar.gz": "gzip", ".
 TAR_SUFFIXES = (TAR_SUFFIX, *COMPRESSIONS)
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
+CATALOG = f"{PRIVATE}/catalog.parquet"
 DUPLICATES = f"{PRIVATE}/duplicates.parquet"
 DUPLICATES_SOURCE = "tarloom.source"
 """In the footer of that: what they were looked for in."""
