@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.errors import CorruptShard, UsageError
+from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
 from tarloom.format.index import KEY, ShardIndex, is_text
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import PLAN, describe_lack, find_tars, metadata_name, sidecar_name, stats_name
@@ -49,6 +49,11 @@ class ShardFacts:
     """Bytes of all members of each extension."""
 
 
+Loaded = ShardFacts | ShardError | StorageError
+"""Of a shard, or why it cannot be opened."""
+NOTHING = ShardFacts(rows=0, identity="", member_bytes={})
+
+
 class Catalog:
     """The shards of a folder, and what their indexes and footers say. Shared by all views of a dataset."""
 
@@ -61,6 +66,8 @@ class Catalog:
         self._columns: dict[str, Column] | None = None
         self.unreadable: list[CorruptShard] = []
         """Why tables were passed over in the search for columns."""
+        self.broken: dict[int, ShardError | StorageError] = {}
+        """Why shards cannot be opened, by their numbers; known when the facts are."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -68,17 +75,24 @@ class Catalog:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=Lock())
 
-    def facts(self) -> tuple[ShardFacts, ...]:
-        """One a shard, in their order. Raises ShardError for the first shard that cannot be read."""
+    def facts(self, *, tolerant: bool = False) -> tuple[ShardFacts, ...]:
+        """One a shard, in their order. Raises ShardError or StorageError for the first shard that cannot be opened.
+
+        tolerant: such shards have no rows instead, and are in `broken`.
+        """
         with self._lock:
             if self._facts is None:
-                self._facts = tuple(_in_threads(self._load_facts, self.shards))
+                found = list(_in_threads(self._load_facts, self.shards))
+                self.broken = {i: facts for i, facts in enumerate(found) if not isinstance(facts, ShardFacts)}
+                self._facts = tuple(facts if isinstance(facts, ShardFacts) else NOTHING for facts in found)
                 self._members = tuple(sorted({member for facts in self._facts for member in facts.member_bytes}))
+            if self.broken and not tolerant:
+                raise next(iter(self.broken.values()))
             return self._facts
 
     def members(self) -> tuple[str, ...]:
-        """All extensions, sorted."""
-        self.facts()
+        """All extensions of shards that can be opened, sorted."""
+        self.facts(tolerant=True)
         return self._members
 
     def columns(self) -> Mapping[str, Column]:
@@ -94,10 +108,13 @@ class Catalog:
     def index(self, number: int) -> ShardIndex:
         """The index of the shard at this place."""
         shard = self.shards[number]
-        return cached_index(self.storage, shard.shard, shard.tar, self.facts()[number].identity)
+        return cached_index(self.storage, shard.shard, shard.tar, self.facts(tolerant=True)[number].identity)
 
-    def _load_facts(self, shard: ShardFiles) -> ShardFacts:
-        index = load_index(self.storage, shard.shard, shard.tar)
+    def _load_facts(self, shard: ShardFiles) -> Loaded:
+        try:
+            index = load_index(self.storage, shard.shard, shard.tar)
+        except (ShardError, StorageError) as error:
+            return error
         return ShardFacts(
             rows=index.rows,
             identity=index.identity,
@@ -173,12 +190,14 @@ def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:
     raise UsageError(f"{path}: {describe_lack(entry.name for entry in storage.list())}")
 
 
-def _in_threads(load: Callable[[ShardFiles], ShardFacts], shards: Sequence[ShardFiles]) -> list[ShardFacts]:
-    if len(shards) == 1:
-        return [load(shards[0])]
-    with ThreadPoolExecutor(min(THREADS, len(shards))) as pool:
-        try:
-            return list(pool.map(load, shards))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+def _in_threads(load: Callable[[ShardFiles], Loaded], shards: Sequence[ShardFiles]) -> Iterator[Loaded]:
+    """What there is to load of every shard, in order. Raises StorageError where storage gives nothing any more."""
+    pool, refused = ThreadPoolExecutor(min(THREADS, len(shards))), 0
+    try:
+        for loaded in pool.map(load, shards):
+            refused = refused + 1 if isinstance(loaded, StorageError) else 0
+            if isinstance(loaded, StorageError) and refused >= THREADS:
+                raise loaded
+            yield loaded
+    finally:
+        pool.shutdown(cancel_futures=True)

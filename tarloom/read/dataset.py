@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES, compression_of
-from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
+from tarloom.read.batches import BATCH_ROWS, check_batches, read_piece, read_samples
 from tarloom.read.catalog import Catalog, ShardFacts, ShardFiles, open_catalog
+from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.pieces import MIB, ROW_BYTES, Piece, row_ranges
 from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
@@ -55,6 +57,8 @@ class Dataset:
     join: JoinPolicy = "error"
     decode: tuple[tuple[str, DecodeAs], ...] = ()
     errors: OnError = "raise"
+    ledger: Ledger | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Counts what cannot be read, in this process; a pickled copy counts for itself."""
 
     @property
     def shards(self) -> tuple[ShardFiles, ...]:
@@ -104,7 +108,7 @@ class Dataset:
         return self.view.schema
 
     def __len__(self) -> int:
-        return sum(facts.rows for facts in self.catalog.facts())
+        return sum(facts.rows for facts in self._facts)
 
     def select(self, *names: str) -> "Dataset":
         """The same samples with only these members and columns; without names, only `__key__`.
@@ -116,8 +120,8 @@ class Dataset:
         known = members if set(names) <= set(members) else self.columns
         for name in names:
             if name not in known:
-                if self.catalog.unreadable:  # it may be in there
-                    raise self.catalog.unreadable[0]
+                for error in (*self.catalog.broken.values(), *self.catalog.unreadable):  # it may be in there
+                    raise error
                 raise UsageError(f"{self.path}: has no {name!r}; select from {', '.join(known)}")
         return dataclasses.replace(self, selected=tuple(dict.fromkeys(names)))
 
@@ -136,17 +140,24 @@ class Dataset:
             raise UsageError(f"{self.path}: has no member {unknown!r}; decode {', '.join(self.catalog.members())}")
         return dataclasses.replace(self, decode=tuple((m, form) for m, form in forms.items() if form))
 
-    def on_error(self, policy: OnError) -> "Dataset":
-        """The same with another answer to samples that cannot be read: "raise", "skip", or "row"."""
-        return dataclasses.replace(self, errors=policy)
+    def on_error(self, policy: OnError, *, ledger: Ledger | None = None) -> "Dataset":
+        """The same with another answer to samples that cannot be read: "raise", "skip", or "row".
+
+        ledger: where they are counted, with limits if it has them; by default a new one, `ds.ledger`. Iterating counts
+        there; engines do not, but they deliver "row", and warn of what they "skip".
+        """
+        return dataclasses.replace(self, errors=policy, ledger=None if policy == "raise" else ledger or Ledger())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
-        return itertools.chain.from_iterable(map(read_samples, self.pieces()))
+        read = partial(read_samples, ledger=self._counting())
+        return itertools.chain.from_iterable(map(read, self.pieces()))
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB."""
-        return itertools.chain.from_iterable(read_piece(piece, batch_rows=rows) for piece in self.pieces())
+        check_batches(self.view)
+        read = partial(read_piece, batch_rows=rows, ledger=self._counting())
+        return itertools.chain.from_iterable(map(read, self.pieces()))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
@@ -164,7 +175,7 @@ class Dataset:
         """All rows, in order, as pieces of about this many bytes of what is selected."""
         plan = self._planner()
         found = []
-        for number, facts in enumerate(self.catalog.facts()):
+        for number, facts in enumerate(self._facts):
             size = _selected_bytes(facts, self.members)
             target = target_bytes if compression_of(self.shards[number].tar.name) is None else max(size, target_bytes)
             found += [plan(number, *rows) for rows in row_ranges(facts.rows, size, target_bytes=target)]
@@ -205,19 +216,31 @@ class Dataset:
 
         return TorchFeed(self, batch_size, seed=seed, transform=transform, rank=rank, world_size=world_size)
 
+    @property
+    def _facts(self) -> tuple[ShardFacts, ...]:
+        """Raises what keeps a shard from being opened, unless errors are not the end; then it has no rows."""
+        return self.catalog.facts(tolerant=self.errors != "raise")
+
+    def _counting(self) -> Ledger | None:
+        """The ledger, in which the shards that cannot be opened are counted."""
+        if self.ledger is not None and self._facts:
+            for error in self.catalog.broken.values():
+                self.ledger.skip(Skipped.of_file(error, rows=0))
+        return self.ledger
+
     def _place(self, key: str) -> tuple[int, int] | None:
         """Number of the shard and row of the first sample of this key."""
         if not isinstance(key, str):
             raise TypeError(f"samples are asked for by their keys, which are strings, not by {key!r}")
-        for number in range(len(self.shards)):
-            row = self.catalog.index(number).keys.index(pa.scalar(key, pa.string())).as_py()
+        for number, facts in enumerate(self._facts):
+            row = -1 if facts.rows == 0 else self.catalog.index(number).keys.index(pa.scalar(key, pa.string())).as_py()
             if row >= 0:
                 return number, row
         return None
 
     def _planner(self) -> Callable[[int, int, int], Piece]:
         """How to make a piece of (number of the shard, first row, last row); the selection is resolved once."""
-        view, all_facts = self.view, self.catalog.facts()
+        view, all_facts = self.view, self._facts
 
         def plan(number: int, first: int, last: int) -> Piece:
             shard, facts = self.shards[number], all_facts[number]
