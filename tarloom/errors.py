@@ -11,6 +11,7 @@ TarloomError
 │   │   └── TruncatedShard  it ends before its contents do
 │   ├── StaleIndex          an index made for another version of its shard
 │   ├── StaleSidecar        a sidecar made for another version of its shard
+│   ├── JoinError           a joined table is not there, or has no row or two for a sample
 │   ├── BadSample           a sample's member is not what it was to be decoded as
 │   └── TooManyErrors       more samples could not be read than the limits allow
 ├── EngineError             workers died or the environment is broken: the whole run stops (exit code 1)
@@ -69,6 +70,10 @@ class StaleIndex(ShardError):
 
 class StaleSidecar(ShardError):
     """A sidecar was made for another version of its shard."""
+
+
+class JoinError(ShardError):
+    """A table that is joined is not there, or has no row for a sample, or several."""
 
 
 class BadSample(ShardError):

@@ -1,7 +1,8 @@
-"""Columns of metadata and sidecars, joined to a shard's samples by key, with proof.
+"""Which rows of a piece are read, and the columns of metadata and sidecars that are joined to them.
 
-Every sample must have exactly one row in the table that is joined; one without a row, or with two, is an error that
-names it, never a null or a guess. Where the table's keys are in the tar's order, as ours are, nothing is looked up.
+Every sample must have exactly one row in each table that is joined, in a version of it that fits the shard. Where one
+has none, or two, or a stale one, the view says what becomes of it: "error" names it, "skip" leaves it out, "null" gives
+it nulls; never a guess. A condition sees those nulls too. What was left out or filled is reported with its table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,15 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from tarloom.errors import ShardError
 from tarloom.format.index import KEY, ShardIndex
-from tarloom.format.layout import metadata_name, sidecar_name
-from tarloom.format.metadata import successes
-from tarloom.format.parquet import read_table
-from tarloom.format.sidecar import check_fresh, read_sidecar, sidecar_info
-from tarloom.read.pieces import Array, ChunkedArray, Piece
+from tarloom.read.ledger import Skipped
+from tarloom.read.pieces import Array, Piece
+from tarloom.read.tables import ABSENT, JoinedTable
 from tarloom.read.view import Column
 
 
@@ -30,78 +27,70 @@ class Rows:
     keys: Array
     columns: Mapping[str, Array]
     """By name, in the order of the view; each with one value a row."""
+    unmatched: tuple[Skipped, ...]
+    """What was left out or has nulls, one entry a table."""
 
 
 def rows_to_read(piece: Piece, index: ShardIndex) -> Rows:
     """The piece's rows that its view lets through, with the view's columns.
 
-    Raises StaleSidecar where a sidecar was made for another version of the shard, ShardError where keys do not match.
+    Raises StaleSidecar where a sidecar was made for another version of the shard and JoinError where keys do not
+    match, if that is an error in this view; UsageError where the condition cannot be evaluated on a value.
     """
-    return Rows(
-        numbers=np.arange(piece.first, piece.last),
-        keys=index.keys.slice(piece.first, piece.rows),
-        columns=_joined_columns(piece, index),
-    )
+    join, where = _Join(piece, index), piece.view.where
+    numbers = np.arange(piece.first, piece.last)
+    if where is not None:
+        from tarloom.read.where import passing_rows  # loads duckdb
+
+        numbers, found = join.columns(where.columns, numbers)
+        table = pa.table({KEY: _keys(index, numbers), **found})
+        numbers = numbers[passing_rows(where, table, place=piece.url)]
+    numbers, found = join.columns(piece.view.columns, numbers)
+    return Rows(numbers=numbers, keys=_keys(index, numbers), columns=found, unmatched=join.unmatched)
 
 
-def _joined_columns(piece: Piece, index: ShardIndex) -> dict[str, Array]:
-    by_stage: dict[str | None, list[Column]] = {}
-    for column in piece.view.columns:
-        by_stage.setdefault(column.stage, []).append(column)
-    found: dict[str, Array] = {}
-    for stage, columns in by_stage.items():
-        found |= _join(piece, index, stage, columns)
-    return {column.name: found[column.name] for column in piece.view.columns}
+class _Join:
+    """The tables that are joined to a piece, each opened once."""
+
+    def __init__(self, piece: Piece, index: ShardIndex) -> None:
+        self._piece, self._index = piece, index
+        self._tables: dict[str | None, JoinedTable] = {}
+        self._unmatched: dict[str, Skipped] = {}
+
+    @property
+    def unmatched(self) -> tuple[Skipped, ...]:
+        """What was left out or has nulls, one entry a table."""
+        return tuple(self._unmatched.values())
+
+    def columns(self, columns: Sequence[Column], numbers: np.ndarray) -> tuple[np.ndarray, dict[str, Array]]:
+        """The rows that remain of these, and their columns by name."""
+        by_stage: dict[str | None, list[Column]] = {}
+        for column in columns:
+            by_stage.setdefault(column.stage, []).append(column)
+        tables = {stage: self._table(stage, wanted) for stage, wanted in by_stage.items()}
+        for table in tables.values():
+            numbers = self._matched(table, numbers)
+        return numbers, {column.name: tables[column.stage].column(column, numbers) for column in columns}
+
+    def _table(self, stage: str | None, columns: Sequence[Column]) -> JoinedTable:
+        if stage not in self._tables:
+            fields = [column.field for column in columns]
+            self._tables[stage] = JoinedTable(self._piece, self._index, stage, fields)
+        return self._tables[stage]
+
+    def _matched(self, table: JoinedTable, numbers: np.ndarray) -> np.ndarray:
+        """The rows that remain. Raises what the view wants raised."""
+        absent = table.rows(numbers) == ABSENT if len(numbers) else np.zeros(0, bool)
+        if not absent.any():
+            return numbers
+        error = table.problem(int(numbers[absent][0]))
+        if self._piece.view.join == "error":
+            raise error
+        self._unmatched.setdefault(table.where, Skipped.of_file(error, rows=int(absent.sum())))
+        return numbers[~absent] if self._piece.view.join == "skip" else numbers
 
 
-def _join(piece: Piece, index: ShardIndex, stage: str | None, columns: Sequence[Column]) -> dict[str, Array]:
-    name = metadata_name(piece.shard) if stage is None else sidecar_name(piece.shard, stage)
-    where = piece.storage.describe(name)
-    fields = [column.field for column in columns]
-    if stage is None:
-        table, key = _metadata(piece, name, fields, where), "key"
-    else:
-        table, key = _sidecar(piece, index, stage, fields, where), KEY
-    rows = _rows_of(index.keys.slice(piece.first, piece.rows), table[key], index.keys, piece, where)
-    return {column.name: _typed(table[column.field], rows, column, where) for column in columns}
-
-
-def _metadata(piece: Piece, name: str, fields: Sequence[str], where: str) -> pa.Table:
-    if piece.storage.head(name) is None:
-        raise ShardError(f"{where}: there is no such metadata, as other shards have; select without it")
-    columns = list(dict.fromkeys(["key", "status", *fields]))
-    return successes(read_table(piece.storage, name, columns, texts=("key", "status")))
-
-
-def _sidecar(piece: Piece, index: ShardIndex, stage: str, fields: Sequence[str], where: str) -> pa.Table:
-    info = sidecar_info(piece.storage, piece.shard, stage)
-    if info is None:
-        raise ShardError(f"{where}: there is no such sidecar, as other shards have; run the stage over all of them")
-    check_fresh(info, index, where)
-    return read_sidecar(piece.storage, piece.shard, stage, columns=list(dict.fromkeys([KEY, *fields])))
-
-
-def _rows_of(wanted: Array, column: ChunkedArray, all_keys: Array, piece: Piece, where: str) -> slice | Array:
-    """Which rows of the table are the piece's: a slice where the whole table is in tar order, else row numbers."""
-    keys: Array = column.combine_chunks()
-    if keys.equals(all_keys):
-        return slice(piece.first, piece.last)
-    rows = pc.index_in(wanted, value_set=keys)
-    if rows.null_count:
-        key = wanted.filter(pc.is_null(rows))[0]
-        raise ShardError(f"{where}: has no row for key {key} of {piece.url}; make it again, or select without it")
-    if len(pc.unique(keys)) != len(keys):
-        counts = pc.value_counts(keys)
-        key = counts.field("values").filter(pc.greater(counts.field("counts"), pa.scalar(1)))[0]
-        raise ShardError(f"{where}: has more than one row for key {key}; make it again, or select without it")
-    return rows
-
-
-def _typed(column: ChunkedArray, rows: slice | Array, wanted: Column, where: str) -> Array:
-    part = column.slice(rows.start, rows.stop - rows.start) if isinstance(rows, slice) else column.take(rows)
-    try:
-        array: Array = part.cast(wanted.type).combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        message = f"{where}: {wanted.field} is {column.type}, elsewhere in the dataset {wanted.type}"
-        raise ShardError(f"{message}; make it again, or select without it") from error
-    return array
+def _keys(index: ShardIndex, numbers: np.ndarray) -> Array:
+    if len(numbers) and len(numbers) == numbers[-1] - numbers[0] + 1:
+        return index.keys.slice(int(numbers[0]), len(numbers))
+    return index.keys.take(pa.array(numbers))

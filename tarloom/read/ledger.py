@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tarloom.errors import (
     CorruptShard,
+    JoinError,
     RowError,
     ShardError,
     StaleIndex,
@@ -35,7 +36,7 @@ def _word(kind: type) -> str:
 
 
 OF_FILES: Final = frozenset(
-    map(_word, (StorageError, ShardError, CorruptShard, TruncatedShard, StaleIndex, StaleSidecar))
+    map(_word, (StorageError, ShardError, CorruptShard, TruncatedShard, StaleIndex, StaleSidecar, JoinError))
 )
 """Names of errors of a whole file, or of all samples of a part of it. All others are of one sample."""
 
