@@ -1,157 +1,125 @@
-"""Spark reads pieces through a Python data source: executors open the shards, the driver sees the plan only.
+"""Spark reads pieces in the Python processes of its executors; the driver sees the plan only.
 
-    spark.dataSource.register(TarloomSource)
-    spark.read.format("tarloom").schema("__key__ string, jpg binary").load("s3://bucket/laion")
+    rows = ds.select("jpg", "caption").to_spark(spark)              # a data frame of the view: where, decoding, errors
+    found = map_in_spark(ds, spark, embed, "key string, v array<float>")  # a function where the samples are read
+    table = ds.to_spark_table(spark)                                # columns only, by Spark's own parquet reader
+    rows = ds.select("jpg").to_spark(spark, rows=table.where(...))  # and then the members of what is left
 
-The schema chooses members and columns; without one, all members are read. Column names with a dot want backticks in
-SQL, and other names (toDF) before mapInArrow or mapInPandas.
+A row of a data frame crosses from Python into the JVM, which is most of its cost: decode, filter and reduce before it
+does. `spark.read.format("tarloom")` is in spark_source.py, the table in spark_table.py.
 """
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
 
 from tarloom.errors import (
+    BadSample,
     CorruptShard,
     EngineError,
+    JoinError,
     ShardError,
     StaleIndex,
     StaleSidecar,
     StorageError,
     TarloomError,
+    TooManyErrors,
     TruncatedShard,
+    UsageError,
     missing_extra,
 )
-from tarloom.read.batches import BATCH_ROWS, read_piece
-from tarloom.read.dataset import Dataset, open_dataset
+from tarloom.read.batches import BATCH_ROWS, check_batches, read_piece
+from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import MIB, Piece, pack
 from tarloom.read.scan import TALLY_SCHEMA, ScanConfig, Tallier, Tally
+from tarloom.read.spark_types import arrow_schema, in_spark_types, spark_schema
 
 try:
     from py4j.protocol import Py4JJavaError
+    from pyspark import Broadcast
     from pyspark.errors import PySparkException
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
-    from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
     from pyspark.sql.types import StructType
 except ImportError as error:
     raise missing_extra("spark", error) from error
 
 from tarloom.read.spark_session import session
 
-__all__ = ["TarloomSource", "scan", "session", "to_spark"]
+__all__ = ["map_in_spark", "over_tasks", "plan_tasks", "scan", "session", "spark_error", "to_spark"]
 
 PARTITION_BYTES = 256 * MIB
 LEAST_PARTITION_BYTES = 4 * MIB
 """A Python task costs about 40 ms whatever it reads."""
-_NAMED_ERRORS = {
-    kind.__name__: kind for kind in (StorageError, ShardError, CorruptShard, TruncatedShard, StaleIndex, StaleSidecar)
-}
 
+Task = tuple[Piece, ...]
+Batches = Iterator[pa.RecordBatch]
+
+_OF_FILES = (StorageError, ShardError, CorruptShard, TruncatedShard, StaleIndex, StaleSidecar)
+_NAMED_ERRORS = {kind.__name__: kind for kind in (*_OF_FILES, BadSample, JoinError, TooManyErrors, UsageError)}
 _REASON = re.compile(r"(Error|Exception): ")
-
-
-class TarloomSource(DataSource):  # type: ignore[misc]
-    """`spark.read.format("tarloom")`. Options: path; partition_bytes, of a task; batch_rows, of an Arrow batch."""
-
-    @classmethod
-    def name(cls) -> str:
-        return "tarloom"
-
-    def schema(self) -> StructType:
-        return _spark_schema(self._dataset())
-
-    def reader(self, schema: StructType) -> "PieceReader":
-        dataset = self._dataset()
-        names = [name for name in schema.fieldNames() if name != "__key__"]
-        partition_bytes = int(self.options.get("partition_bytes", PARTITION_BYTES))
-        pieces = dataset.select(*names).pieces(partition_bytes)
-        tasks = list(pack(pieces, target_bytes=partition_bytes))
-        return PieceReader(tasks, schema, int(self.options.get("batch_rows", BATCH_ROWS)))
-
-    def _dataset(self) -> Dataset:
-        return open_dataset(self.options["path"])
-
-
-class PieceReader(DataSourceReader):  # type: ignore[misc]
-    """Reads the pieces of a partition, as batches of exactly the schema that was asked for."""
-
-    def __init__(self, tasks: Sequence[tuple[Piece, ...]], schema: StructType, batch_rows: int) -> None:
-        self._tasks = tasks
-        self._schema = schema
-        self._batch_rows = batch_rows
-
-    def partitions(self) -> list[InputPartition]:
-        return [InputPartition(pieces) for pieces in self._tasks]
-
-    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        schema = to_arrow_schema(self._schema, timezone="UTC")
-        for piece in partition.value or ():
-            for batch in read_piece(piece, batch_rows=self._batch_rows):
-                arrays = [batch[field.name].cast(field.type) for field in schema]
-                yield pa.record_batch(arrays, schema=schema)
 
 
 def to_spark(
     dataset: Dataset, spark: SparkSession, *, partition_bytes: int | None = None, batch_rows: int = BATCH_ROWS
 ) -> DataFrame:
-    """A data frame of `__key__`, members as binary, joined columns. Vectors come as arrays of float.
+    """A data frame of `__key__`, members as binary or as decoded, and joined columns. Vectors are arrays of float.
 
-    partition_bytes: of a task; by default 256 MiB, less where there would be fewer tasks than cores.
+    partition_bytes: of a task; by default 256 MiB, less where there would be fewer than two tasks a core.
     """
+    schema = spark_schema(dataset.schema)
+    read = partial(_rows, arrow_schema(schema), batch_rows)
+    return over_tasks(spark, plan_tasks(dataset, spark, partition_bytes), read, schema)
+
+
+def map_in_spark(
+    dataset: Dataset,
+    spark: SparkSession,
+    function: Callable[[Batches], Batches],
+    schema: StructType | str,
+    *,
+    partition_bytes: int | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> DataFrame:
+    """What DataFrame.mapInArrow gives, but the function runs in the process that reads: samples never enter the JVM.
+
+    function: from an iterator of batches of `dataset.schema`, all of one task, to batches of `schema`.
+    """
+    read = partial(_mapped, function, batch_rows)
+    return over_tasks(spark, plan_tasks(dataset, spark, partition_bytes), read, schema)
+
+
+def plan_tasks(dataset: Dataset, spark: SparkSession, partition_bytes: int | None = None) -> list[Task]:
+    """All pieces of the dataset, neighbours in one task. Raises UsageError for a view that batches cannot hold."""
+    check_batches(dataset.view)
     if partition_bytes is None:
         per_core = sum(piece.bytes for piece in dataset.pieces()) // (2 * spark.sparkContext.defaultParallelism)
         partition_bytes = min(PARTITION_BYTES, max(LEAST_PARTITION_BYTES, per_core))
-    spark.dataSource.register(TarloomSource)
-    reader = spark.read.format("tarloom").schema(_spark_schema(dataset))
-    return reader.options(partition_bytes=partition_bytes, batch_rows=batch_rows).load(dataset.url)
+    return list(pack(dataset.pieces(partition_bytes), target_bytes=partition_bytes))
+
+
+def over_tasks(
+    spark: SparkSession, tasks: Sequence[Task], function: Callable[[Task], Batches], schema: StructType | str
+) -> DataFrame:
+    """One Spark task for each of these, in one Python process: what the function makes of its pieces."""
+    numbers = spark.range(0, len(tasks), 1, max(1, len(tasks)))
+    return numbers.mapInArrow(partial(_run, spark.sparkContext.broadcast(list(tasks)), function), schema)
 
 
 def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
-    """Tallies of partitions, counted on the executors, after the bytes have passed through Spark's own rows."""
+    """Tallies of partitions, counted on the executors in the tasks that read."""
     spark = SparkSession.active()
-    rows = to_spark(dataset, spark, batch_rows=config.batch_size)
-    # mapInArrow cannot resolve names with dots: they travel as numbers.
-    numbered = rows.toDF(*(f"column{i}" for i in range(len(rows.columns))))
-    count = partial(_tally_partition, tallier, rows.columns)
+    count, schema = partial(_tally, tallier), spark_schema(TALLY_SCHEMA)
     try:
-        for row in numbered.mapInArrow(count, from_arrow_schema(TALLY_SCHEMA)).collect():
+        for row in map_in_spark(dataset, spark, count, schema, batch_rows=config.batch_size).collect():
             yield Tally.from_row(row.asDict())
     except (PySparkException, Py4JJavaError) as error:
-        raise _our_error(error) from error
+        raise spark_error(error) from error
 
 
-def _tally_partition(
-    tallier: Tallier, names: Sequence[str], batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    whole = tallier.empty()
-    for batch in batches:
-        whole.merge(tallier.of_batch(batch.rename_columns(list(names))), show=tallier.show)
-    yield whole.to_batch()
-
-
-def _spark_schema(dataset: Dataset) -> StructType:
-    return from_arrow_schema(pa.schema([(field.name, _spark_type(field.type)) for field in dataset.schema]))
-
-
-def _spark_type(kind: pa.DataType) -> pa.DataType:
-    """The nearest type that Spark knows: it has no half floats, unsigned numbers or fixed-size lists."""
-    if pa.types.is_float16(kind):
-        return pa.float32()
-    if pa.types.is_unsigned_integer(kind):
-        return pa.int64()
-    if pa.types.is_dictionary(kind):
-        return _spark_type(kind.value_type)
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", tz="UTC")
-    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_spark_type(kind.value_type))
-    return kind
-
-
-def _our_error(error: Exception) -> TarloomError:
+def spark_error(error: Exception) -> TarloomError:
     """The error of ours that ended a task, found in Spark's report of the Python traceback; else an EngineError."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in lines:
@@ -161,3 +129,27 @@ def _our_error(error: Exception) -> TarloomError:
             return kind(message)
     reason = next(filter(_REASON.search, lines), lines[0] if lines else type(error).__name__)
     return EngineError(f"Spark failed while reading: {reason.removeprefix(': ')}")
+
+
+def _run(tasks: "Broadcast[list[Task]]", function: Callable[[Task], Batches], numbers: Batches) -> Batches:
+    """On an executor: the task of this partition's number."""
+    for batch in numbers:
+        for number in batch["id"].to_pylist():
+            yield from function(tasks.value[number])
+
+
+def _rows(schema: pa.Schema, batch_rows: int, pieces: Task) -> Batches:
+    for piece in pieces:
+        for batch in read_piece(piece, batch_rows=batch_rows):
+            yield in_spark_types(batch, schema, piece.url)
+
+
+def _mapped(function: Callable[[Batches], Batches], batch_rows: int, pieces: Task) -> Batches:
+    return function(itertools.chain.from_iterable(read_piece(piece, batch_rows=batch_rows) for piece in pieces))
+
+
+def _tally(tallier: Tallier, batches: Batches) -> Batches:
+    whole = tallier.empty()
+    for batch in batches:
+        whole.merge(tallier.of_batch(batch), show=tallier.show)
+    yield whole.to_batch()
