@@ -9,6 +9,7 @@ members must be theirs.
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,9 +21,9 @@ from tarloom.format.index import ShardIndex
 from tarloom.read.catalog import cached_index
 from tarloom.read.chunk import Chunk
 from tarloom.read.decoded import Form, decoded
-from tarloom.read.failures import delivered
+from tarloom.read.failures import delivered, report_unmatched
 from tarloom.read.join import rows_to_read
-from tarloom.read.ledger import Ledger
+from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.pieces import MIB, Array, Piece
 from tarloom.read.trust import check_members
 from tarloom.read.view import ERROR, RGB, DecodeAs, View
@@ -90,18 +91,19 @@ def read_chunks(
     piece: Piece, form: Form, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None
 ) -> Iterator[Chunk]:
     """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does."""
-    chunks = _chunks(piece, batch_rows)
+    chunks = _chunks(piece, batch_rows, partial(report_unmatched, piece, ledger))
     if piece.view.decode:
         chunks = decoded(chunks, piece.view.decoded, form, url=piece.url)
     return delivered(piece, chunks, ledger, batch_rows=batch_rows)
 
 
-def _chunks(piece: Piece, batch_rows: int) -> Iterator[Chunk]:
+def _chunks(piece: Piece, batch_rows: int, report: Callable[[Sequence[Skipped]], None]) -> Iterator[Chunk]:
     """The piece's rows in tar order, members as views of the bytes read."""
     if piece.rows == 0:
         return
     index = _trusted_index(piece)
     rows = rows_to_read(piece, index)
+    report(rows.unmatched)
     ranges = {member: _member_ranges(index, member, piece, rows.numbers) for member in piece.view.members}
     source = tar_ranges(piece.storage, piece.tar)
 

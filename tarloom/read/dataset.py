@@ -146,7 +146,8 @@ class Dataset:
         ledger: where they are counted, with limits if it has them; by default a new one, `ds.ledger`. Iterating counts
         there; engines do not, but they deliver "row", and warn of what they "skip".
         """
-        return dataclasses.replace(self, errors=policy, ledger=None if policy == "raise" else ledger or Ledger())
+        ledger = ledger if policy == "raise" or ledger is not None else Ledger()
+        return dataclasses.replace(self, errors=policy, ledger=ledger)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""

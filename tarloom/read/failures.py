@@ -5,12 +5,12 @@ that belongs to it, cannot be read.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from tarloom.errors import BadSample, ShardError, StorageError
+from tarloom.errors import BadSample, ShardError, StorageError, TooManyErrors
 from tarloom.read.catalog import cached_index
 from tarloom.read.chunk import Chunk
 from tarloom.read.join import rows_to_read
@@ -43,6 +43,15 @@ def delivered(piece: Piece, chunks: Iterator[Chunk], ledger: Ledger | None, *, b
         _log.warning("%s: %d samples left out: %s", piece.url, counted.rows, counted.entries[0])
 
 
+def report_unmatched(piece: Piece, ledger: Ledger | None, unmatched: Sequence[Skipped]) -> None:
+    """Say which samples a joined table has no row for: in the ledger where they are left out, else in the log."""
+    for entry in unmatched:
+        if piece.view.join == "skip" and ledger is not None:
+            ledger.skip(entry)
+        else:
+            _log.warning("%s: joined with %s for %d samples: %s", piece.url, piece.view.join, entry.rows, entry)
+
+
 def _raise_first(chunk: Chunk) -> None:
     if chunk.errors:
         first = chunk.errors[min(chunk.errors)]
@@ -56,6 +65,8 @@ def _with_lost(piece: Piece, chunks: Iterator[Chunk], batch_rows: int) -> Iterat
         for chunk in chunks:
             yield chunk
             done += len(chunk)
+    except TooManyErrors:
+        raise
     except (ShardError, StorageError) as error:
         lost, failed = _keys(piece).slice(done), Skipped.of_file(error)
     else:

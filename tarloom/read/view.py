@@ -71,9 +71,10 @@ class View:
     def schema(self) -> pa.Schema:
         """Of batches: `__key__`, members, joined columns, and `__error__` where failed samples are rows.
 
+        There a key may be null: of a sample of a shard that can no longer be opened.
         Members decoded to "pil" have no form in a batch; they stand as binary here.
         """
-        fields: list[pa.Field[Any]] = [pa.field("__key__", pa.string(), nullable=False)]
+        fields: list[pa.Field[Any]] = [pa.field("__key__", pa.string(), nullable=self.on_error == "row")]
         fields += [pa.field(member, self._member_type(member)) for member in self.members]
         fields += [pa.field(column.name, column.type) for column in self.columns]
         if self.on_error == "row":
