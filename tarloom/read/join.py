@@ -37,16 +37,17 @@ def rows_to_read(piece: Piece, index: ShardIndex) -> Rows:
     Raises StaleSidecar where a sidecar was made for another version of the shard and JoinError where keys do not
     match, if that is an error in this view; UsageError where the condition cannot be evaluated on a value.
     """
-    join, where = _Join(piece, index), piece.view.where
-    numbers = np.arange(piece.first, piece.last)
-    if where is not None:
-        from tarloom.read.where import passing_rows  # loads duckdb
-
-        numbers, found = join.columns(where.columns, numbers)
-        table = pa.table({KEY: _keys(index, numbers), **found})
-        numbers = numbers[passing_rows(where, table, place=piece.url)]
-    numbers, found = join.columns(piece.view.columns, numbers)
+    join, columns = _Join(piece, index), piece.view.columns
+    numbers = join.matched(columns, join.passing(), read=True)
+    found = join.columns(columns, numbers)
     return Rows(numbers=numbers, keys=_keys(index, numbers), columns=found, unmatched=join.unmatched)
+
+
+def count_rows(piece: Piece, index: ShardIndex) -> int:
+    """How many rows there would be, in so far as their own columns decide that. Raises as rows_to_read does."""
+    join = _Join(piece, index)
+    numbers = join.passing()
+    return len(join.matched(piece.view.columns, numbers) if piece.view.join == "skip" else numbers)
 
 
 class _Join:
@@ -62,24 +63,41 @@ class _Join:
         """What was left out or has nulls, one entry a table."""
         return tuple(self._unmatched.values())
 
-    def columns(self, columns: Sequence[Column], numbers: np.ndarray) -> tuple[np.ndarray, dict[str, Array]]:
-        """The rows that remain of these, and their columns by name."""
-        by_stage: dict[str | None, list[Column]] = {}
-        for column in columns:
-            by_stage.setdefault(column.stage, []).append(column)
-        tables = {stage: self._table(stage, wanted) for stage, wanted in by_stage.items()}
-        for table in tables.values():
-            numbers = self._matched(table, numbers)
-        return numbers, {column.name: tables[column.stage].column(column, numbers) for column in columns}
+    def passing(self) -> np.ndarray:
+        """The rows of the piece for which its view's condition is true, by their numbers."""
+        piece, where = self._piece, self._piece.view.where
+        numbers = np.arange(piece.first, piece.last) if piece.only is None else np.array(piece.only, np.int64)
+        if where is None:
+            return numbers
+        from tarloom.read.where import passing_rows  # loads duckdb
 
-    def _table(self, stage: str | None, columns: Sequence[Column]) -> JoinedTable:
+        numbers = self.matched(where.columns, numbers, read=True)
+        table = pa.table({KEY: _keys(self._index, numbers), **self.columns(where.columns, numbers)})
+        passing: np.ndarray = numbers[passing_rows(where, table, place=piece.url)]
+        return passing
+
+    def matched(self, columns: Sequence[Column], numbers: np.ndarray, *, read: bool = False) -> np.ndarray:
+        """The rows that remain of these, where the tables of these columns are joined.
+
+        read: the columns themselves will be wanted too. Raises what the view wants raised.
+        """
+        by_stage: dict[str | None, list[str]] = {}
+        for column in columns:
+            by_stage.setdefault(column.stage, []).append(column.field)
+        for stage, fields in by_stage.items():
+            numbers = self._matched(self._table(stage, fields if read else ()), numbers)
+        return numbers
+
+    def columns(self, columns: Sequence[Column], numbers: np.ndarray) -> dict[str, Array]:
+        """Values of these rows, which have been matched, by the columns' names."""
+        return {column.name: self._table(column.stage).column(column, numbers) for column in columns}
+
+    def _table(self, stage: str | None, fields: Sequence[str] = ()) -> JoinedTable:
         if stage not in self._tables:
-            fields = [column.field for column in columns]
             self._tables[stage] = JoinedTable(self._piece, self._index, stage, fields)
         return self._tables[stage]
 
     def _matched(self, table: JoinedTable, numbers: np.ndarray) -> np.ndarray:
-        """The rows that remain. Raises what the view wants raised."""
         absent = table.rows(numbers) == ABSENT if len(numbers) else np.zeros(0, bool)
         if not absent.any():
             return numbers

@@ -40,6 +40,8 @@ class Piece:
     first: int
     last: int
     view: View
+    only: tuple[int, ...] | None = None
+    """Numbers of rows, ascending: of the piece's rows, these alone are read. None for all."""
     bytes: int = 0
     """About how many bytes of members and columns it yields."""
 
