@@ -7,7 +7,7 @@ the same files. It lies in the dataset's folder or, where that cannot be written
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,18 +19,17 @@ from tarloom.format.layout import CATALOG
 from tarloom.format.parquet import FORMAT_VERSION, read_table, write_table
 from tarloom.format.storage import Entry, Storage
 
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("tar", pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("version", pa.string()),
-        pa.field("identity", pa.string(), nullable=False),
-        pa.field("rows", pa.int64(), nullable=False),
-        pa.field("members", pa.map_(pa.string(), pa.int64()), nullable=False),
-        pa.field("least_key", pa.string()),
-        pa.field("greatest_key", pa.string()),
-    ]
-)
+_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("tar", pa.string(), nullable=False),
+    pa.field("size", pa.int64(), nullable=False),
+    pa.field("version", pa.string()),
+    pa.field("identity", pa.string(), nullable=False),
+    pa.field("rows", pa.int64(), nullable=False),
+    pa.field("members", pa.map_(pa.string(), pa.int64()), nullable=False),
+    pa.field("least_key", pa.string()),
+    pa.field("greatest_key", pa.string()),
+]
+SCHEMA: Final = pa.schema(_FIELDS)
 """`members`: bytes of all members of each extension. The least and the greatest key, by their UTF-8, are null where
 there is no sample."""
 _FOOTER: Final = {"tarloom.format_version": FORMAT_VERSION, "tarloom.kind": "catalog"}
@@ -41,18 +40,19 @@ def catalog_row(tar: Entry, index: ShardIndex | None) -> dict[str, Any]:
     row: dict[str, Any] = {"tar": tar.name, "size": tar.size, "version": tar.version}
     if index is None:
         return row | {"identity": "", "rows": 0, "members": []}
-    keys = pc.min_max(index.keys).as_py()
+    keys: dict[str, str | None] = cast(Any, pc.min_max(index.keys)).as_py()
     members = [(extension, pc.sum(index.sizes(extension)).as_py() or 0) for extension in index.extensions]
     row |= {"identity": index.identity, "rows": index.rows, "members": members}
     return row | {"least_key": keys["min"], "greatest_key": keys["max"]}
 
 
-def current_rows(stored: pa.Table, tars: Iterable[Entry]) -> "pa.Int64Array":
+def current_rows(stored: pa.Table, tars: Iterable[Entry]) -> "pa.Array[Any]":
     """Which row of a catalogue is each of these tars', null where none is of its present size and version."""
     fields = ("tar", "size", "version")
     listed = [(tar.name, tar.size, tar.version) for tar in tars]
     now = pa.table(dict(zip(fields, zip(*listed, strict=True), strict=True)), pa.schema(map(SCHEMA.field, fields)))
-    return pc.index_in(_stamps(now), value_set=_stamps(stored)).cast(pa.int64())
+    places: pa.Array[Any] = pc.index_in(_stamps(now), value_set=_stamps(stored)).cast(pa.int64())
+    return places
 
 
 def read_catalog(storage: Storage) -> pa.Table:
@@ -98,12 +98,13 @@ def _read(place: Storage) -> pa.Table:
 
 def _is_sound(table: pa.Table) -> bool:
     """Whether all that is counted is there, and can be a count."""
-    members = table["members"].combine_chunks().items
-    counts = (table["size"], table["rows"], members)
+    members = cast(pa.MapArray[Any, Any], table["members"].combine_chunks()).items
+    counts: list[Any] = [table["size"], table["rows"], members]
     return members.null_count == 0 and all((pc.min(count).as_py() or 0) >= 0 for count in counts)
 
 
-def _stamps(table: pa.Table) -> pa.Array:
+def _stamps(table: pa.Table) -> Any:
     """What a row is found by: a tar's name, size and version in one text."""
-    columns = [table["tar"], table["size"].cast(pa.string()), pc.fill_null(table["version"], "")]
-    return pc.binary_join_element_wise(*columns, "\n").combine_chunks()
+    columns: list[Any] = [table["tar"], table["size"].cast(pa.string()), cast(Any, table["version"]).fill_null("")]
+    stamps: Any = pc.binary_join_element_wise(*columns, "\n")
+    return stamps.combine_chunks()

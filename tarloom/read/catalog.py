@@ -1,7 +1,6 @@
-"""What lies in a dataset's folder, from one listing; and what its indexes say, loaded in parallel when first needed."""
+"""What lies in a dataset's folder, from one listing; and what its indexes say, from its catalogue or a look at each."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +8,34 @@ from threading import Lock
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
 from tarloom.format.index import KEY, ShardIndex, is_text
 from tarloom.format.index_load import load_index
-from tarloom.format.layout import PLAN, describe_lack, find_tars, metadata_name, sidecar_name, stats_name
+from tarloom.format.layout import (
+    PLAN,
+    describe_lack,
+    find_tars,
+    is_shard_file,
+    metadata_name,
+    sidecar_name,
+    stats_name,
+)
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, Storage, open_dataset_storage
+from tarloom.read.facts import THREADS, Facts, ShardFacts, load_facts
 from tarloom.read.view import Column
 
-THREADS = 16
-"""Indexes loaded at a time: mostly waiting for storage."""
+__all__ = ["Catalog", "Facts", "ShardFacts", "ShardFiles", "cached_index", "open_catalog"]
+
+INDEXES_KEPT = 32
+INDEX_BYTES_KEPT = 256 << 20
+"""Of all indexes that are kept: foreign tars may have millions of samples."""
+REASONS_KEPT = 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShardFiles:
     """A shard and the files that belong to it."""
 
@@ -39,21 +50,6 @@ class ShardFiles:
         return self.tar.size
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardFacts:
-    """What a shard's index says, in brief."""
-
-    rows: int
-    identity: str
-    member_bytes: Mapping[str, int]
-    """Bytes of all members of each extension."""
-
-
-Loaded = ShardFacts | ShardError | StorageError
-"""Of a shard, or why it cannot be opened."""
-NOTHING = ShardFacts(rows=0, identity="", member_bytes={})
-
-
 class Catalog:
     """The shards of a folder, and what their indexes and footers say. Shared by all views of a dataset."""
 
@@ -61,11 +57,10 @@ class Catalog:
         self.storage = storage
         self.shards = tuple(shards)
         self._lock = Lock()
-        self._facts: tuple[ShardFacts, ...] | None = None
-        self._members: tuple[str, ...] = ()
+        self._facts: Facts | None = None
         self._columns: dict[str, Column] | None = None
         self.unreadable: list[CorruptShard] = []
-        """Why tables were passed over in the search for columns."""
+        """Why tables were passed over in the search for columns: some of the reasons, if there are many."""
         self.broken: dict[int, ShardError | StorageError] = {}
         """Why shards cannot be opened, by their numbers; known when the facts are."""
 
@@ -75,25 +70,21 @@ class Catalog:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=Lock())
 
-    def facts(self, *, tolerant: bool = False) -> tuple[ShardFacts, ...]:
+    def facts(self, *, tolerant: bool = False) -> Facts:
         """One a shard, in their order. Raises ShardError or StorageError for the first shard that cannot be opened.
 
         tolerant: such shards have no rows instead, and are in `broken`.
         """
         with self._lock:
             if self._facts is None:
-                found = list(_in_threads(self._load_facts, self.shards))
-                self.broken = {i: facts for i, facts in enumerate(found) if not isinstance(facts, ShardFacts)}
-                self._facts = tuple(facts if isinstance(facts, ShardFacts) else NOTHING for facts in found)
-                self._members = tuple(sorted({member for facts in self._facts for member in facts.member_bytes}))
+                self._facts, self.broken = load_facts(self.storage, [shard.tar for shard in self.shards])
             if self.broken and not tolerant:
                 raise next(iter(self.broken.values()))
             return self._facts
 
     def members(self) -> tuple[str, ...]:
         """All extensions of shards that can be opened, sorted."""
-        self.facts(tolerant=True)
-        return self._members
+        return self.facts(tolerant=True).members
 
     def columns(self) -> Mapping[str, Column]:
         """Columns of metadata and sidecars by name, from the first footer of each that can be read.
@@ -110,16 +101,21 @@ class Catalog:
         shard = self.shards[number]
         return cached_index(self.storage, shard.shard, shard.tar, self.facts(tolerant=True)[number].identity)
 
-    def _load_facts(self, shard: ShardFiles) -> Loaded:
-        try:
-            index = load_index(self.storage, shard.shard, shard.tar)
-        except (ShardError, StorageError) as error:
-            return error
-        return ShardFacts(
-            rows=index.rows,
-            identity=index.identity,
-            member_bytes={ext: pc.sum(index.sizes(ext)).as_py() or 0 for ext in index.extensions},
-        )
+    def find(self, key: str) -> tuple[int, int] | None:
+        """Number of the shard, and row in it, of the first sample of this key.
+
+        Only indexes of shards that may hold it are loaded, several at a time: one where keys are row numbers, all where
+        they are in no order.
+        """
+        wanted, numbers = pa.scalar(key, pa.string()), self.facts(tolerant=True).may_hold(key)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for first in range(0, len(numbers), THREADS):
+                group = numbers[first : first + THREADS]
+                rows = pool.map(lambda number: self.index(number).keys.index(wanted).as_py(), group)
+                for number, row in zip(group, rows, strict=True):
+                    if row >= 0:
+                        return number, row
+        return None
 
     def _find_columns(self) -> Iterator[Column]:
         schema = self._first_schema(metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)
@@ -136,17 +132,36 @@ class Catalog:
             try:
                 return read_schema(self.storage, name)
             except CorruptShard as error:
-                self.unreadable.append(error)
+                if len(self.unreadable) < REASONS_KEPT:
+                    self.unreadable.append(error)
         return pa.schema([])
 
 
-@functools.lru_cache(maxsize=32)
+_kept: dict[tuple[Storage, str, Entry, str], tuple[ShardIndex, int]] = {}
+"""Indexes and their bytes; the last that was used comes last."""
+
+
 def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> ShardIndex:
     """A shard's index, kept for the next piece of the same shard in this process.
 
     identity: as the dataset that asks knows it; a dataset opened after a shard has changed does not see the old one.
     """
-    return load_index(storage, shard, tar)
+    wanted = (storage, shard, tar, identity)
+    held = _kept.pop(wanted, None)
+    if held is None:
+        index = load_index(storage, shard, tar)
+        held = (index, index.table.nbytes)
+    _kept[wanted] = held
+    _forget_old()
+    return held[0]
+
+
+def _forget_old() -> None:
+    """Without a lock, since a fork may come at any time: every step is one that threads cannot divide."""
+    while len(all_held := list(_kept.items())) > 1:
+        if len(all_held) <= INDEXES_KEPT and sum(size for _, (_, size) in all_held) <= INDEX_BYTES_KEPT:
+            return
+        _kept.pop(all_held[0][0], None)
 
 
 def open_catalog(path: str | Path) -> Catalog:
@@ -163,21 +178,23 @@ def _shards(storage: Storage) -> list[ShardFiles]:
 
     Raises UsageError for a name that no table can hold, and for two tars of one shard.
     """
-    entries = {entry.name: entry for entry in storage.list()}
+    found, names = storage.survey(is_shard_file)
+    entries = {entry.name: entry for entry in found}
     tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
     unnameable = next((shard for shard in tars if not is_text(shard)), None)
     if unnameable is not None:
         raise UsageError(f"{storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
-    sidecars = find_sidecars(entries)
+    names.update(entries)
+    sidecars, planned = find_sidecars(names), storage.head(PLAN) is not None
     return [
         ShardFiles(
             shard=shard,
             tar=tars[shard],
-            has_metadata=metadata_name(shard) in entries,
+            has_metadata=metadata_name(shard) in names,
             sidecars=sidecars.get(shard, ()),
         )
         for shard in sorted(tars)
-        if PLAN not in entries or stats_name(shard) in entries
+        if not planned or stats_name(shard) in names
     ]
 
 
@@ -188,16 +205,3 @@ def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:
     if local is not None and not local.exists():
         raise UsageError(f"{path}: no such folder; check the path")
     raise UsageError(f"{path}: {describe_lack(entry.name for entry in storage.list())}")
-
-
-def _in_threads(load: Callable[[ShardFiles], Loaded], shards: Sequence[ShardFiles]) -> Iterator[Loaded]:
-    """What there is to load of every shard, in order. Raises StorageError where storage gives nothing any more."""
-    pool, refused = ThreadPoolExecutor(min(THREADS, len(shards))), 0
-    try:
-        for loaded in pool.map(load, shards):
-            refused = refused + 1 if isinstance(loaded, StorageError) else 0
-            if isinstance(loaded, StorageError) and refused >= THREADS:
-                raise loaded
-            yield loaded
-    finally:
-        pool.shutdown(cancel_futures=True)

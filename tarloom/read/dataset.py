@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES, compression_of
+from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
 from tarloom.read.batches import BATCH_ROWS, check_batches, read_piece, read_samples
-from tarloom.read.catalog import Catalog, ShardFacts, ShardFiles, open_catalog
+from tarloom.read.catalog import Catalog, Facts, ShardFiles, open_catalog
 from tarloom.read.ledger import Ledger, Skipped
-from tarloom.read.pieces import MIB, ROW_BYTES, Piece, row_ranges
+from tarloom.read.pieces import MIB, Piece
+from tarloom.read.planning import piece_of_row, plan_pieces, viewed_bytes
 from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Dataset:
         return self.view.schema
 
     def __len__(self) -> int:
-        return sum(facts.rows for facts in self._facts)
+        return int(self._facts.rows.sum())
 
     def select(self, *names: str) -> "Dataset":
         """The same samples with only these members and columns; without names, only `__key__`.
@@ -152,13 +153,13 @@ class Dataset:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
         read = partial(read_samples, ledger=self._counting())
-        return itertools.chain.from_iterable(map(read, self.pieces()))
+        return itertools.chain.from_iterable(map(read, self.plan()))
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB."""
         check_batches(self.view)
         read = partial(read_piece, batch_rows=rows, ledger=self._counting())
-        return itertools.chain.from_iterable(map(read, self.pieces()))
+        return itertools.chain.from_iterable(map(read, self.plan()))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
@@ -166,7 +167,7 @@ class Dataset:
         if place is None:
             raise KeyError(key)
         number, row = place
-        return next(read_samples(self._planner()(number, row, row + 1)))
+        return next(read_samples(piece_of_row(self.catalog, self._facts, self.view, shard=number, row=row)))
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a sample of this key."""
@@ -174,13 +175,16 @@ class Dataset:
 
     def pieces(self, target_bytes: int = PIECE_BYTES) -> list[Piece]:
         """All rows, in order, as pieces of about this many bytes of what is selected."""
-        plan = self._planner()
-        found = []
-        for number, facts in enumerate(self._facts):
-            size = _selected_bytes(facts, self.members)
-            target = target_bytes if compression_of(self.shards[number].tar.name) is None else max(size, target_bytes)
-            found += [plan(number, *rows) for rows in row_ranges(facts.rows, size, target_bytes=target)]
-        return found
+        return list(self.plan(target_bytes))
+
+    def plan(self, target_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+        """The pieces one at a time: of a hundred thousand shards there may be millions."""
+        return plan_pieces(self.catalog, self._facts, self.view, target_bytes=target_bytes)
+
+    @property
+    def nbytes(self) -> int:
+        """About how many all pieces have, without making them."""
+        return int(viewed_bytes(self._facts, self.view).sum())
 
     def to_webdataset(self) -> "webdataset.DataPipeline":
         """A pipeline of webdataset over these shards; its own tar reading, its own methods (decode, shuffle, ...)."""
@@ -218,7 +222,7 @@ class Dataset:
         return TorchFeed(self, batch_size, seed=seed, transform=transform, rank=rank, world_size=world_size)
 
     @property
-    def _facts(self) -> tuple[ShardFacts, ...]:
+    def _facts(self) -> Facts:
         """Raises what keeps a shard from being opened, unless errors are not the end; then it has no rows."""
         return self.catalog.facts(tolerant=self.errors != "raise")
 
@@ -233,31 +237,4 @@ class Dataset:
         """Number of the shard and row of the first sample of this key."""
         if not isinstance(key, str):
             raise TypeError(f"samples are asked for by their keys, which are strings, not by {key!r}")
-        for number, facts in enumerate(self._facts):
-            row = -1 if facts.rows == 0 else self.catalog.index(number).keys.index(pa.scalar(key, pa.string())).as_py()
-            if row >= 0:
-                return number, row
-        return None
-
-    def _planner(self) -> Callable[[int, int, int], Piece]:
-        """How to make a piece of (number of the shard, first row, last row); the selection is resolved once."""
-        view, all_facts = self.view, self._facts
-
-        def plan(number: int, first: int, last: int) -> Piece:
-            shard, facts = self.shards[number], all_facts[number]
-            return Piece(
-                storage=self.catalog.storage,
-                shard=shard.shard,
-                tar=shard.tar,
-                identity=facts.identity,
-                first=first,
-                last=last,
-                view=view,
-                bytes=_selected_bytes(facts, view.members) * (last - first) // max(facts.rows, 1),
-            )
-
-        return plan
-
-
-def _selected_bytes(facts: ShardFacts, members: tuple[str, ...]) -> int:
-    return sum(facts.member_bytes.get(member, 0) for member in members) + facts.rows * ROW_BYTES
+        return self.catalog.find(key) if len(self._facts) else None
