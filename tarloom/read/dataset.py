@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pyarrow as pa
 
@@ -126,6 +126,18 @@ class Dataset:
                 raise UsageError(f"{self.path}: has no {name!r}; select from {', '.join(known)}")
         return dataclasses.replace(self, selected=tuple(dict.fromkeys(names)))
 
+    def where(self, sql: str) -> "Dataset":
+        """Of the same samples, those for which this is true: `ds.where("width >= 256 AND clip.score > 0.3")`.
+
+        sql: a condition in duckdb's SQL on columns of metadata and sidecars, and `__key__`. It is evaluated where
+        shards are read, before any member is. Raises UsageError for what cannot work, CorruptShard where a damaged
+        table may have a column that is named.
+        """
+        from tarloom.read.where import both, compile_where, names_of  # loads duckdb
+
+        condition = compile_where(sql, names_of(self.catalog, f"{self.path}: where"))
+        return dataclasses.replace(self, condition=both(self.condition, condition) if self.condition else condition)
+
     def joining(self, policy: JoinPolicy) -> "Dataset":
         """The same with another answer to samples that have no row, or several, or a stale one, in a joined table."""
         return dataclasses.replace(self, join=policy)
@@ -133,13 +145,17 @@ class Dataset:
     def decoding(self, images: DecodeAs | None = None, /, **members: DecodeAs) -> "Dataset":
         """The same with members decoded: all pictures to one form, or each member named to its own.
 
-        `ds.decoding("rgb", json="json")`. Raises UsageError for a member that no shard has.
+        `ds.decoding("rgb", json="json")`. What was to be decoded before stays so. Raises UsageError for a member that
+        no shard has, and for what is no form.
         """
         forms = dict.fromkeys((m for m in self.members if images and m in IMAGE_MEMBERS), images) | members
         unknown = next((member for member in forms if member not in self.catalog.members()), None)
         if unknown is not None:
             raise UsageError(f"{self.path}: has no member {unknown!r}; decode {', '.join(self.catalog.members())}")
-        return dataclasses.replace(self, decode=tuple((m, form) for m, form in forms.items() if form))
+        for form in (images, *members.values()):
+            if form is not None and form not in get_args(DecodeAs):
+                raise UsageError(f"nothing is decoded to {form!r}; use one of {', '.join(get_args(DecodeAs))}")
+        return dataclasses.replace(self, decode=tuple((dict(self.decode) | forms).items()))
 
     def on_error(self, policy: OnError, *, ledger: Ledger | None = None) -> "Dataset":
         """The same with another answer to samples that cannot be read: "raise", "skip", or "row".

@@ -43,11 +43,11 @@ def rows_to_read(piece: Piece, index: ShardIndex) -> Rows:
     return Rows(numbers=numbers, keys=_keys(index, numbers), columns=found, unmatched=join.unmatched)
 
 
-def count_rows(piece: Piece, index: ShardIndex) -> int:
-    """How many rows there would be, in so far as their own columns decide that. Raises as rows_to_read does."""
+def numbers_to_read(piece: Piece, index: ShardIndex) -> np.ndarray:
+    """The numbers of these rows alone, from no more columns than it takes. Raises as rows_to_read does."""
     join = _Join(piece, index)
     numbers = join.passing()
-    return len(join.matched(piece.view.columns, numbers) if piece.view.join == "skip" else numbers)
+    return join.matched(piece.view.columns, numbers) if piece.view.join == "skip" else numbers
 
 
 class _Join:

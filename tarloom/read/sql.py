@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from tarloom.errors import CorruptShard, UsageError
 from tarloom.format.index import KEY
+from tarloom.read.catalog import Catalog
 from tarloom.read.pieces import Array, ChunkedArray
 from tarloom.read.view import Column
 
@@ -148,6 +149,13 @@ class Names:
             columns = ", ".join([KEY, *self.columns])
             raise UsageError(f"{self.what}: {found[0]!r} is a member of the tars, and SQL sees columns only: {columns}")
         return found[0] if found else None
+
+
+def names_of(catalog: Catalog, what: str) -> Names:
+    """What can be named over a dataset. what: how messages begin."""
+    members = catalog.members()
+    columns = {name: column for name, column in catalog.columns().items() if name not in members and name != KEY}
+    return Names(what=what, columns=columns, members=members, unreadable=catalog.unreadable)
 
 
 def check_cases(names: Collection[str], *, what: str) -> None:

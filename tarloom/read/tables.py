@@ -68,7 +68,7 @@ class JoinedTable:
     def column(self, column: Column, numbers: np.ndarray) -> Array:
         """Its values for these rows of the shard, null where the table has no row for them."""
         if not len(numbers) or self.lost is not None:
-            return pa.nulls(len(numbers), column.type)
+            return pa.array([None] * len(numbers), column.type)
         self._load([column.field])
         values, rows = self._read[column.field], self.rows(numbers)
         if (np.diff(rows) == 1).all() and rows[0] != ABSENT:

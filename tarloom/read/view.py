@@ -63,6 +63,11 @@ class View:
         return self.where is not None or self.join == "skip" or self.on_error == "skip"
 
     @property
+    def chooses(self) -> bool:
+        """Whether columns decide which rows come."""
+        return self.where is not None or (self.join == "skip" and bool(self.columns))
+
+    @property
     def decoded(self) -> dict[str, DecodeAs]:
         """Members by name, and what they are decoded to."""
         return dict(self.decode)

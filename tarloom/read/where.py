@@ -13,8 +13,22 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.index import KEY
-from tarloom.read.sql import TABLE, Names, Node, check_cases, column_refs, cursor, known, nodes, parse, unparse
+from tarloom.read.sql import (
+    TABLE,
+    Names,
+    Node,
+    check_cases,
+    column_refs,
+    cursor,
+    known,
+    names_of,
+    nodes,
+    parse,
+    unparse,
+)
 from tarloom.read.view import Where
+
+__all__ = ["UNSTEADY", "both", "compile_where", "names_of", "passing_rows"]
 
 _SELECT = f"SELECT 1 FROM {TABLE} WHERE "
 _EXPRESSIONS = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "FUNCTION", "OPERATOR", "CAST", "TYPE"} | {
@@ -43,11 +57,10 @@ def compile_where(sql: str, names: Names) -> Where:
     return where
 
 
-def both(first: Where | None, second: Where) -> Where:
+def both(first: Where, second: Where) -> Where:
     """The condition that both are true."""
-    if first is None:
-        return second
     columns = tuple(dict.fromkeys([*first.columns, *second.columns]))
+    check_cases([KEY, *(column.name for column in columns)], what="where")
     return Where(sql=f"({first.sql} AND {second.sql})", columns=columns)
 
 
