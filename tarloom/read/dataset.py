@@ -148,14 +148,15 @@ class Dataset:
         `ds.decoding("rgb", json="json")`. What was to be decoded before stays so. Raises UsageError for a member that
         no shard has, and for what is no form.
         """
-        forms = dict.fromkeys((m for m in self.members if images and m in IMAGE_MEMBERS), images) | members
-        unknown = next((member for member in forms if member not in self.catalog.members()), None)
-        if unknown is not None:
-            raise UsageError(f"{self.path}: has no member {unknown!r}; decode {', '.join(self.catalog.members())}")
-        for form in (images, *members.values()):
-            if form is not None and form not in get_args(DecodeAs):
+        for form in (images or "rgb", *members.values()):
+            if form not in get_args(DecodeAs):
                 raise UsageError(f"nothing is decoded to {form!r}; use one of {', '.join(get_args(DecodeAs))}")
-        return dataclasses.replace(self, decode=tuple((dict(self.decode) | forms).items()))
+        known = self.catalog.members()
+        unknown = next((member for member in members if member not in known), None)
+        if unknown is not None:
+            raise UsageError(f"{self.path}: has no member {unknown!r}; decode {', '.join(known)}")
+        pictures = {member: images for member in known if images is not None and member in IMAGE_MEMBERS}
+        return dataclasses.replace(self, decode=tuple((dict(self.decode) | pictures | members).items()))
 
     def on_error(self, policy: OnError, *, ledger: Ledger | None = None) -> "Dataset":
         """The same with another answer to samples that cannot be read: "raise", "skip", or "row".

@@ -1,16 +1,22 @@
 """All readers under their names, and the job that runs one over a whole dataset."""
 
+import contextlib
 import importlib
+import itertools
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, Protocol
 
 from tarloom.errors import ShardError, UsageError
+from tarloom.read.batches import check_batches
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.digest import Digest
+from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.scan import ScanConfig, Tallier, Tally
+from tarloom.read.view import View
 
 ReaderName = Literal["plain", "webdataset", "ray_actor", "ray_data", "ray_data_webdataset", "spark", "torch"]
 READERS: Final[dict[ReaderName, str]] = {
@@ -23,6 +29,8 @@ READERS: Final[dict[ReaderName, str]] = {
     "torch": "tarloom.read.torch_feed",
 }
 """The module of each reader, imported when it is used. It has what `Reader` says."""
+IN_BATCHES: Final = frozenset({"plain", "ray_actor", "ray_data", "spark"})
+"""Readers of Arrow batches; the others are of samples."""
 
 
 class Reader(Protocol):
@@ -49,6 +57,10 @@ class ScanSummary:
     """From the first request to the last row, the engine's start left out."""
     samples_per_second: float
     digest: str | None
+    skipped: int = 0
+    """Samples that could not be read, whether or not they are among the rows."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """How many, by the name of what happened; a shard that could not be opened counts as one."""
     samples: list[str] = field(default_factory=list)
     """A line for each sample shown."""
 
@@ -60,7 +72,8 @@ class ScanJob:
         self.reader = reader
         self.config = config
         self.total = 0
-        self._tally = Tally(digest=Digest() if config.digest else None)
+        ledger = Ledger(max_skipped=config.max_skipped, max_in_a_row=config.max_in_a_row)
+        self._tally = Tally(digest=Digest() if config.digest else None, ledger=ledger)
         self._seconds = 0.0
         self._dataset: Dataset | None = None
         self._module: Reader | None = None
@@ -71,8 +84,9 @@ class ScanJob:
         if self.reader not in READERS:
             raise UsageError(f"no reader {self.reader!r}; use one of {', '.join(READERS)}")
         self._module = importlib.import_module(READERS[self.reader])
-        dataset = open_dataset(self.config.path)
-        self._dataset = dataset.select(*self.config.select) if self.config.select else dataset
+        self._dataset = _chosen(open_dataset(self.config.path), self.config)
+        if self.reader in IN_BATCHES:
+            check_batches(self._dataset.view)
         self.total = len(self._dataset)
 
     def __iter__(self) -> Iterator[Tally]:
@@ -81,14 +95,31 @@ class ScanJob:
             self.prepare()
         assert self._dataset is not None
         assert self._module is not None
-        tallier = Tallier(members=self._dataset.members, digest=self.config.digest, show=self.config.show)
-        with self._module.session(self.config):
+        with _ledger_file(self.config.ledger) as write, self._module.session(self.config):
             start = time.monotonic()
-            for tally in self._module.scan(self._dataset, self.config, tallier):
+            for tally in itertools.chain([_unopened(self._dataset)], self._scan(self._module, self._dataset)):
+                write(tally.ledger.entries)
                 self._tally.merge(tally, show=self.config.show)
                 self._seconds = time.monotonic() - start
                 yield tally
-        if self._tally.rows != self.total:
+        self._check_complete(self._dataset.view)
+
+    def _scan(self, module: Reader, dataset: Dataset) -> Iterator[Tally]:
+        as_json = frozenset(member for member, form in dataset.view.decode if form == "json")
+        tallier = Tallier(
+            members=dataset.members,
+            digest=self.config.digest,
+            show=self.config.show,
+            json=as_json,
+            skip=self.config.on_error == "skip",
+        )
+        return module.scan(dataset, self.config, tallier)
+
+    def _check_complete(self, view: View) -> None:
+        """Raises ShardError if rows were lost or doubled on the way."""
+        left_out = self._tally.ledger.rows if self.config.on_error == "skip" else 0
+        known = view.join != "skip" and (view.where is None or view.on_error == "raise")
+        if known and self._tally.rows + left_out != self.total:
             found = f"{self.reader} read {self._tally.rows} samples, but the indexes say {self.total}"
             raise ShardError(f"{self.config.path}: {found}; run: tarloom verify {self.config.path}")
 
@@ -102,5 +133,42 @@ class ScanJob:
             seconds=round(self._seconds, 3),
             samples_per_second=round(tally.rows / self._seconds, 1) if self._seconds else 0.0,
             digest=None if tally.digest is None else tally.digest.hex,
+            skipped=tally.ledger.rows,
+            errors=dict(tally.ledger.counts),
             samples=[", ".join(f"{name}: {value}" for name, value in sample.items()) for sample in tally.samples],
         )
+
+
+def _chosen(dataset: Dataset, config: ScanConfig) -> Dataset:
+    """What the options choose of a dataset. Failed samples come as rows from every engine, to be counted here."""
+    forms: dict[str, Any] = {member: form for member, _, form in (word.rpartition("=") for word in config.decode)}
+    pictures = forms.pop("", None)
+    if config.on_error != "raise":
+        dataset = dataset.on_error("row")
+    if config.select:
+        dataset = dataset.select(*config.select)
+    if config.where:
+        dataset = dataset.where(config.where)
+    return dataset.joining(config.join).decoding(pictures, **forms)
+
+
+def _unopened(dataset: Dataset) -> Tally:
+    """The tally of shards that cannot be opened: of no sample."""
+    tally = Tally()
+    for error in dataset.catalog.broken.values():
+        tally.ledger.skip(Skipped.of_file(error, rows=0))
+    return tally
+
+
+@contextlib.contextmanager
+def _ledger_file(path: str | None) -> Iterator[Callable[[Iterable[Skipped]], None]]:
+    """Writes entries into the file, a line of JSON for each. Raises UsageError where it cannot be written."""
+    if path is None:
+        yield lambda entries: None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "w", encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"{path}: the ledger cannot be written: {error.strerror}; choose another file") from error
+        yield lambda entries: file.writelines(f"{json.dumps(asdict(entry))}\n" for entry in entries)

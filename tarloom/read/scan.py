@@ -5,7 +5,7 @@ send them where they would otherwise send the bytes.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
 from tarloom.read.digest import Digest
+from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.pieces import Array, ChunkedArray
+from tarloom.read.view import ERROR, RGB, JoinPolicy, OnError
 
 PREVIEW_CHARACTERS = 80
 
-_BESIDE = ("__key__", "__url__", "__local_path__")
+_BESIDE = ("__key__", "__url__", "__local_path__", ERROR)
 """What a sample holds beside members and columns."""
 
 _TALLY_TYPES: dict[str, pa.DataType] = {
@@ -27,6 +29,7 @@ _TALLY_TYPES: dict[str, pa.DataType] = {
     "bytes": pa.int64(),
     "digest": pa.string(),
     "samples": pa.string(),
+    "ledger": pa.string(),
 }
 TALLY_SCHEMA = pa.schema(_TALLY_TYPES)
 
@@ -43,6 +46,20 @@ class ScanConfig:
     """Rows of a batch, where the reader makes batches."""
     select: tuple[str, ...] = ()
     """Members and columns to read, such as jpg width caption.text; all members if none is given."""
+    where: str | None = None
+    """SQL over columns of metadata and sidecars: only samples for which it is true are read. "width >= 256"."""
+    join: JoinPolicy = "error"
+    """What becomes of samples without a row, or with a stale one, in a table that is joined; null: empty columns."""
+    decode: tuple[str, ...] = ()
+    """What members are decoded to: rgb (all pictures), or each by its name: jpg=rgb json=json txt=text; else bytes."""
+    on_error: OnError = "raise"
+    """What becomes of samples that cannot be read or decoded: the end, left out, or rows with an error."""
+    max_skipped: int | None = None
+    """End when more samples than this could not be read. Without it there is no limit, and exit code 3 if any could."""
+    max_in_a_row: int | None = None
+    """End after more failures in a row than this."""
+    ledger: str | None = None
+    """File for what could not be read and why: a line of JSON for each."""
     digest: bool = False
     """Also compute one digest of all keys, members and columns read, whatever their order, to compare readers by."""
     show: int = 3
@@ -55,6 +72,9 @@ class ScanConfig:
         for name, least in (("num_workers", 1), ("batch_size", 1), ("show", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        limited = (name for name in ("max_skipped", "max_in_a_row", "ledger") if getattr(self, name) is not None)
+        if self.on_error == "raise" and (option := next(limited, None)):
+            raise UsageError(f"{option} is of no use where on_error is raise: the first error is the end")
 
 
 @dataclass(kw_only=True)
@@ -67,26 +87,31 @@ class Tally:
     digest: Digest | None = None
     samples: list[dict[str, str]] = field(default_factory=list)
     """Previews of the samples with the smallest keys."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """What could not be read. Of these, `rows` has those that are rows all the same."""
 
     def merge(self, other: "Tally", *, show: int) -> None:
-        """Add what the other counted; keep `show` previews."""
+        """Add what the other counted; keep `show` previews. Raises TooManyErrors beyond the limits of this ledger."""
         self.rows += other.rows
         self.bytes += other.bytes
         if self.digest is not None and other.digest is not None:
             self.digest.merge(other.digest)
-        self.samples = sorted(self.samples + other.samples, key=lambda sample: sample["__key__"])[:show]
+        self.samples = sorted(self.samples + other.samples, key=lambda sample: sample.get("__key__", ""))[:show]
+        self.ledger.merge(other.ledger)
 
     def to_batch(self) -> pa.RecordBatch:
         """One row of TALLY_SCHEMA, for engines whose results are tables."""
         digest = None if self.digest is None else self.digest.hex
-        row = {"rows": self.rows, "bytes": self.bytes, "digest": digest, "samples": json.dumps(self.samples)}
+        texts = {"samples": json.dumps(self.samples), "ledger": json.dumps(self.ledger.to_json())}
+        row = {"rows": self.rows, "bytes": self.bytes, "digest": digest, **texts}
         return pa.RecordBatch.from_pylist([row], schema=TALLY_SCHEMA)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Tally":
         """The tally that became a row of TALLY_SCHEMA."""
         digest = None if row["digest"] is None else Digest.from_hex(row["digest"])
-        return cls(rows=row["rows"], bytes=row["bytes"], digest=digest, samples=json.loads(row["samples"]))
+        samples, ledger = json.loads(row["samples"]), Ledger.from_json(json.loads(row["ledger"]))
+        return cls(rows=row["rows"], bytes=row["bytes"], digest=digest, samples=samples, ledger=ledger)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +122,25 @@ class Tallier:
     """Which of the columns are members, whose bytes count."""
     digest: bool
     show: int
+    json: frozenset[str] = frozenset()
+    """Members that batches hold as JSON text: what counts is what it says."""
+    skip: bool = False
+    """Whether rows with `__error__` are left out, counted in the ledger alone."""
 
     def of_batch(self, batch: pa.RecordBatch | pa.Table) -> Tally:
         """The tally of an Arrow batch with `__key__`, members as (large_)binary, and any other columns."""
-        tally = Tally(rows=batch.num_rows, digest=Digest() if self.digest else None)
+        tally = self.empty()
+        if ERROR in batch.schema.names:
+            tally.ledger.count(batch.num_rows, _failures(batch))
+            batch = batch.filter(pc.is_null(batch[ERROR])) if self.skip else batch
+        tally.rows = batch.num_rows
         for name in batch.schema.names:
-            column = batch[name]
+            column = pc.struct_field(batch[name], "data") if batch[name].type == RGB else batch[name]
             if name in self.members and _is_bytes(column.type):
                 tally.bytes += pc.sum(pc.binary_length(cast(pa.BinaryArray, column))).as_py() or 0
-            if tally.digest is not None and name != "__key__":
-                _digest_column(tally.digest, batch["__key__"], name, column)
+            if tally.digest is not None and name not in _BESIDE:
+                parse = json.loads if name in self.json else None
+                _digest_column(tally.digest, batch["__key__"], name, batch[name], parse)
         tally.samples = [_preview(row) for row in batch.slice(0, self.show).to_pylist()]
         return tally
 
@@ -114,10 +148,12 @@ class Tallier:
         """Tallies of at most `every` samples each, from samples as dicts of `__key__`, members and columns."""
         tally = self.empty()
         for sample in samples:
+            if ERROR in sample and self._is_left_out(sample, tally.ledger):
+                continue
             tally.rows += 1
             for name, value in sample.items():
-                if name in self.members and isinstance(value, bytes):
-                    tally.bytes += len(value)
+                if name in self.members:
+                    tally.bytes += len(value) if isinstance(value, bytes) else getattr(value, "nbytes", 0)
                 if tally.digest is not None and name not in _BESIDE:
                     tally.digest.add_value(sample["__key__"], name, value)
             if len(tally.samples) < self.show:
@@ -125,24 +161,39 @@ class Tallier:
             if tally.rows == every:
                 yield tally
                 tally = self.empty()
-        if tally.rows:
+        if tally.rows or tally.ledger.entries:
             yield tally
 
     def empty(self) -> Tally:
         """Of no sample."""
         return Tally(digest=Digest() if self.digest else None)
 
+    def _is_left_out(self, sample: Mapping[str, Any], ledger: Ledger) -> bool:
+        error = sample[ERROR]
+        ledger.count(1, {} if error is None else {0: Skipped.from_text(error, sample.get("__key__"))})
+        return self.skip and error is not None
+
+
+def _failures(batch: pa.RecordBatch | pa.Table) -> dict[int, Skipped]:
+    """Which rows have an error, and what it says."""
+    rows = np.flatnonzero(batch[ERROR].is_valid().to_numpy(zero_copy_only=False))
+    failed = batch.select(["__key__", ERROR]).take(pa.array(rows, pa.int64())).to_pylist()
+    pairs = zip(rows.tolist(), failed, strict=True)
+    return {row: Skipped.from_text(sample[ERROR], sample["__key__"]) for row, sample in pairs}
+
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _digest_column(digest: Digest, keys: Array | ChunkedArray, member: str, column: Any) -> None:
+def _digest_column(
+    digest: Digest, keys: Array | ChunkedArray, member: str, column: Any, parse: Callable[[str], Any] | None
+) -> None:
     """Add a member or column of every sample; bytes are hashed where they lie in Arrow's buffer."""
     names = cast(list[str], keys.to_pylist())
     if not _is_bytes(column.type):
         for key, value in zip(names, column.to_pylist(), strict=True):
-            digest.add_value(key, member, value)
+            digest.add_value(key, member, parse(value) if parse is not None and value is not None else value)
         return
     row = 0
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
@@ -175,9 +226,20 @@ def _short(value: object) -> str:
             return f"<{len(value):,} bytes>"
     elif isinstance(value, list):
         text = f"<{len(value):,} values>"
+    elif (size := _picture_size(value)) is not None:
+        text = f"<{size[1]} x {size[0]} picture>"
     else:
         text = str(value)
     return text if len(text) <= PREVIEW_CHARACTERS else f"{text[: PREVIEW_CHARACTERS - 1]}…"
+
+
+def _picture_size(value: object) -> tuple[int, int] | None:
+    """Height and width of a decoded picture in any of its forms."""
+    if isinstance(value, np.ndarray) and value.ndim == 3:
+        return value.shape[0], value.shape[1]
+    if isinstance(value, dict) and value.keys() == {field.name for field in RGB}:
+        return value["height"], value["width"]
+    return None
 
 
 def _as_text(data: bytes) -> str | None:
