@@ -14,7 +14,6 @@ from typing import Any, Final
 from tarloom.errors import (
     CorruptShard,
     JoinError,
-    RowError,
     ShardError,
     StaleIndex,
     StaleSidecar,
@@ -54,10 +53,6 @@ class Skipped:
     reason: str
     rows: int = 1
     """How many samples; 0 where nobody knows, because the shard could not be opened."""
-
-    @classmethod
-    def of_sample(cls, error: RowError, *, url: str, key: str) -> "Skipped":
-        return cls(where=url, key=key, name=error.name, reason=error.reason)
 
     @classmethod
     def of_file(cls, error: ShardError | StorageError, *, rows: int = 1) -> "Skipped":
