@@ -6,13 +6,13 @@ many compressed bytes can hold. Concatenated gzip members, or zstd frames, are o
 
 import io
 from collections.abc import Sequence
-from typing import Protocol
 
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, TruncatedShard
 from tarloom.format.layout import compression_of
 from tarloom.format.storage import Entry, Storage
+from tarloom.format.storage_base import RangeSource
 from tarloom.format.streams import StorageStream, open_stream
 from tarloom.format.tar_headers import REMEDY
 
@@ -24,13 +24,7 @@ FREE_BYTES = 64 << 20
 """So much may come out whatever the ratio."""
 
 
-class RangeReader(Protocol):
-    """Gives byte ranges of a tar, as every storage does."""
-
-    def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]: ...
-
-
-def tar_ranges(storage: Storage, tar: Entry) -> RangeReader:
+def tar_ranges(storage: Storage, tar: Entry) -> RangeSource:
     """What gives byte ranges of a tar: its storage or, where it is compressed, one pass over what it holds."""
     return storage if compression_of(tar.name) is None else Unpacked(storage, tar)
 
@@ -42,16 +36,17 @@ def open_tar(storage: Storage, tar: Entry) -> io.BufferedIOBase:
     return io.BufferedReader(_UnpackedStream(Unpacked(storage, tar)), buffer_size=CHUNK_BYTES)
 
 
-class Unpacked:
+class Unpacked(RangeSource):
     """The bytes of a compressed tar. To be asked forwards: what lies before the last chunk is decompressed anew.
 
     Raises CorruptShard for bytes that cannot be decompressed or are too many, TruncatedShard where they end too early.
     """
 
-    def __init__(self, storage: Storage, tar: Entry) -> None:
+    def __init__(self, storage: Storage, tar: Entry, *, chunk_bytes: int = CHUNK_BYTES) -> None:
         self._storage = storage
         self._tar = tar
         self._where = storage.describe(tar.name)
+        self._chunk_bytes = chunk_bytes
         self._restart()
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> list[memoryview]:
@@ -90,7 +85,7 @@ class Unpacked:
     def _advance(self) -> bool:
         """Put the next chunk in the place of the last one; False, and nothing changes, where there is none."""
         try:
-            chunk = bytes(self._stream.read(CHUNK_BYTES))
+            chunk = bytes(self._stream.read(self._chunk_bytes))
         except (OSError, pa.ArrowException) as error:
             raise self._broken(str(error).splitlines()[0]) from error
         if not chunk:

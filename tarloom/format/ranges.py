@@ -1,41 +1,131 @@
-"""Which requests to make for many small byte ranges of an object: pure, without I/O."""
+"""Which requests to make for many byte ranges of a file: pure, without I/O.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+Where most bytes between the first and the last range are wanted (dense), all of them are read, in big requests side by
+side. Where few are (sparse), ranges share a request only while the gaps between them add at most half to the bytes that
+are wanted, the smallest gaps first: a scattered selection never reads much more than itself.
+"""
 
-COALESCE_BYTES = 1 << 20
-"""Ranges closer than this are read in one request: the gap costs less than another request."""
-SPAN_BYTES = 16 << 20
-"""A request that has grown to this size takes no more ranges, so that big reads are made side by side."""
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 
-@dataclass(kw_only=True)
-class Span:
-    """One request: the bytes from `start` up to `end`, and which of the ranges lie in them."""
-
-    start: int
-    end: int
-    ranges: list[int] = field(default_factory=list)
+MOST_EXTRA = 0.5
+"""Of the bytes that are wanted: what sparse requests may read beside them."""
 
 
-def coalesce(offsets: Sequence[int], sizes: Sequence[int]) -> list[Span]:
-    """The requests that cover all ranges that are not empty, in the order of their place in the object."""
-    spans: list[Span] = []
-    for i in sorted((i for i, size in enumerate(sizes) if size), key=lambda i: offsets[i]):
-        start, end = offsets[i], offsets[i] + sizes[i]
-        if not spans or start > spans[-1].end + COALESCE_BYTES or spans[-1].end - spans[-1].start >= SPAN_BYTES:
-            spans.append(Span(start=start, end=end))
-        spans[-1].end = max(spans[-1].end, end)
-        spans[-1].ranges.append(i)
-    return spans
+@dataclass(frozen=True, kw_only=True)
+class Medium:
+    """What requests cost where the bytes lie. The figures are measured: python -m benchmarks.coalescing"""
+
+    dense: float
+    """The share of bytes wanted from which on it is faster to read all."""
+    gap_bytes: int
+    """To read a longer gap takes longer than to make another request."""
+    request_bytes: int
+    """A request that has grown to this size takes no more ranges."""
 
 
-def cut_out(
-    spans: Sequence[Span], parts: Iterable[memoryview], offsets: Sequence[int], sizes: Sequence[int]
-) -> list[memoryview]:
-    """The ranges, in the order asked for, from what the requests gave."""
-    views = [memoryview(b"")] * len(offsets)
-    for span, part in zip(spans, parts, strict=True):
-        for i in span.ranges:
-            views[i] = part[offsets[i] - span.start :][: sizes[i]]
-    return views
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """Byte ranges of a file. Arrays are int64 of shape (ranges,)."""
+
+    offsets: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def ends(self) -> np.ndarray:
+        found: np.ndarray = self.offsets + self.sizes
+        return found
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where they lie when they are put one behind the other."""
+        found: np.ndarray = np.cumsum(self.sizes) - self.sizes
+        return found
+
+    @staticmethod
+    def joined(groups: "Sequence[Ranges]") -> "Ranges":
+        """All of them, in their order."""
+        nothing = np.zeros(0, np.int64)
+        return Ranges(
+            offsets=np.concatenate([nothing, *(group.offsets for group in groups)]),
+            sizes=np.concatenate([nothing, *(group.sizes for group in groups)]),
+        )
+
+    def take(self, numbers: np.ndarray | slice) -> "Ranges":
+        """These alone."""
+        return Ranges(offsets=self.offsets[numbers], sizes=self.sizes[numbers])
+
+    def cut(self, limit: int) -> "Ranges":
+        """The same bytes in the same order, in ranges of at most `limit` bytes."""
+        parts = np.maximum(-(-self.sizes // limit), 1)
+        whole = np.repeat(np.arange(len(self)), parts)
+        behind = limit * (np.arange(len(whole)) - np.repeat(np.cumsum(parts) - parts, parts))
+        return Ranges(offsets=self.offsets[whole] + behind, sizes=np.minimum(self.sizes[whole] - behind, limit))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests:
+    """What to read for some ranges."""
+
+    starts: np.ndarray
+    ends: np.ndarray
+    """int64 of shape (requests,): the bytes from `start` up to `end`."""
+    order: np.ndarray
+    """The numbers of all ranges that are not empty, in the order of their places in the file."""
+    first: np.ndarray
+    """int64 of shape (requests + 1,): request i serves the ranges order[first[i]:first[i + 1]], none overlapping."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def ranges_of(self, request: int) -> np.ndarray:
+        """The ranges that lie in a request, by place."""
+        found: np.ndarray = self.order[self.first[request] : self.first[request + 1]]
+        return found
+
+    def groups(self, most_bytes: int) -> Iterator[range]:
+        """The requests in their order, in groups of at most so many bytes, one request where that alone has more."""
+        reached, begin = np.cumsum(self.ends - self.starts), 0
+        while begin < len(self):
+            before = int(reached[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(reached, before + most_bytes, side="right")))
+            yield range(begin, end)
+            begin = end
+
+
+def coalesce(ranges: Ranges, medium: Medium) -> Requests:
+    """The requests that cover all ranges that are not empty, in the order of their places."""
+    order = np.argsort(ranges.offsets, kind="stable")
+    order = order[ranges.sizes[order] > 0]
+    starts, ends = ranges.offsets[order], ranges.ends[order]
+    begins = np.ones(len(order), np.bool_)
+    if len(order):
+        begins[1:] = ~_bridged(starts[1:] - ends[:-1], starts, ends, medium)
+        begins |= _full(starts, begins, medium.request_bytes)
+    first = np.append(np.flatnonzero(begins), len(order))
+    return Requests(starts=starts[first[:-1]], ends=ends[first[1:] - 1], order=order, first=first)
+
+
+def _bridged(gaps: np.ndarray, starts: np.ndarray, ends: np.ndarray, medium: Medium) -> np.ndarray:
+    """Which gaps between neighbours are read along. Ranges that overlap are read apart."""
+    wanted = int((ends - starts).sum())
+    if wanted >= medium.dense * int(ends.max() - starts[0]):
+        dense: np.ndarray = (gaps >= 0) & (gaps <= medium.request_bytes)
+        return dense
+    smallest = np.argsort(gaps, kind="stable")
+    affordable = np.cumsum(np.maximum(gaps[smallest], 0)) <= MOST_EXTRA * wanted
+    bridged = np.zeros(len(gaps), np.bool_)
+    bridged[smallest] = affordable & (gaps[smallest] >= 0) & (gaps[smallest] <= medium.gap_bytes)
+    return bridged
+
+
+def _full(starts: np.ndarray, begins: np.ndarray, request_bytes: int) -> np.ndarray:
+    """Where a request that would have more bytes is divided."""
+    run_starts = starts[begins][np.cumsum(begins) - 1]
+    part = (starts - run_starts) // request_bytes
+    return np.append(False, part[1:] != part[:-1])

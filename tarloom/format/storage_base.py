@@ -2,13 +2,18 @@
 
 import builtins
 import contextlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+import pyarrow as pa
+
 from tarloom.errors import StorageError
+from tarloom.format.ranges import Ranges
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +32,28 @@ class Entry:
         return self.etag or (None if self.mtime_ns is None else f"mtime:{self.mtime_ns}")
 
 
-class Storage(ABC):
+class RangeSource(ABC):
+    """What gives byte ranges of files."""
+
+    @abstractmethod
+    def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
+        """Byte ranges of a file, in the order asked for; near ones are read together (ranges.py).
+
+        Raises StorageError if the file ends before a range does.
+        """
+
+    def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
+        """Byte ranges of a file: for each group a buffer that holds its ranges, one behind the other.
+
+        Raises as read_ranges does.
+        """
+        ranges = Ranges.joined(groups)
+        found = self.read_ranges(name, ranges.offsets.tolist(), ranges.sizes.tolist())
+        bounds = itertools.pairwise(itertools.accumulate(map(len, groups), initial=0))
+        return [pa.py_buffer(b"".join(found[first:last])) for first, last in bounds]
+
+
+class Storage(RangeSource):
     """A folder of files, wherever it lies."""
 
     url: str
@@ -61,13 +87,6 @@ class Storage(ABC):
         """The whole file."""
 
     @abstractmethod
-    def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
-        """Byte ranges of a file, in the order asked for; near ones are read together.
-
-        Raises StorageError if the file ends before a range does.
-        """
-
-    @abstractmethod
     def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Write a file: it appears under its name, whole, when the block ends without an exception, else not at all."""
 
@@ -95,6 +114,19 @@ class Storage(ABC):
     def describe(self, name: str) -> str:
         """The file's full address, for messages."""
         return f"{self.url}/{name}"
+
+
+def cut_from_pack(source: RangeSource, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
+    """What read_ranges gives, by read_packed."""
+    ranges = Ranges(offsets=np.array(offsets, np.int64), sizes=np.array(sizes, np.int64))
+    (buffer,) = source.read_packed(name, [ranges])
+    return views_in(buffer, ranges)
+
+
+def views_in(buffer: pa.Buffer, ranges: Ranges) -> list[memoryview]:
+    """The ranges, which lie in a buffer one behind the other."""
+    view, sizes = memoryview(buffer).cast("B"), ranges.sizes.tolist()
+    return [view[end - size : end] for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
 
 
 def cut_short(where: str) -> StorageError:

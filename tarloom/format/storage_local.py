@@ -17,8 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
+import numpy as np
+import pyarrow as pa
+
 from tarloom.errors import StorageError
-from tarloom.format.storage_base import Entry, Storage, cut_short
+from tarloom.format.ranges import Ranges
+from tarloom.format.scatter import EndsBefore, scatter
+from tarloom.format.storage_base import Entry, Storage, cut_from_pack, cut_short
 
 TEMPORARY = ".tmp-"
 Answer = TypeVar("Answer")
@@ -92,10 +97,17 @@ class LocalStorage(Storage):
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
-        view = self.map(name)
-        if any(offset + size > len(view) for offset, size in zip(offsets, sizes, strict=True)):
-            raise cut_short(self.describe(name))
-        return [view[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
+        return cut_from_pack(self, name, offsets, sizes)
+
+    def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
+        buffers = [pa.allocate_buffer(int(group.sizes.sum())) for group in groups]
+        places = [buffer.address + group.places for buffer, group in zip(buffers, groups, strict=True)]
+        with _translated(self.describe(name)), open(self._path(name), "rb", buffering=0) as file:
+            try:
+                scatter(file.fileno(), Ranges.joined(groups), np.concatenate([np.zeros(0, np.int64), *places]))
+            except EndsBefore:
+                raise cut_short(self.describe(name)) from None
+        return buffers
 
     def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         return self._written(name, os.rename)

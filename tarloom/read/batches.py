@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StaleIndex, UsageError
-from tarloom.format.compressed import RangeReader, tar_ranges
+from tarloom.format.compressed import tar_ranges
 from tarloom.format.index import ShardIndex
+from tarloom.format.storage_base import RangeSource
 from tarloom.read.catalog import cached_index
 from tarloom.read.chunk import Chunk
 from tarloom.read.decoded import Form, decoded
@@ -158,7 +159,7 @@ def _batch_bounds(sizes: Sequence[np.ndarray], *, rows: int, batch_rows: int) ->
     return bounds
 
 
-def _views(source: RangeReader, piece: Piece, ranges: Mapping[str, Ranges]) -> dict[str, list[memoryview | None]]:
+def _views(source: RangeSource, piece: Piece, ranges: Mapping[str, Ranges]) -> dict[str, list[memoryview | None]]:
     """The members' bytes, all asked of the storage at once."""
     present = {member: np.flatnonzero(sizes >= 0) for member, (_, sizes) in ranges.items()}
     offsets = [offset for member, rows in present.items() for offset in ranges[member][0][rows].tolist()]

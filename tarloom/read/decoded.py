@@ -4,7 +4,6 @@ Nothing is ever unpickled: members in formats that can run code (.pkl, .pyd, .pt
 """
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from tarloom.errors import RowError, TextError
+from tarloom.format.cpus import cpu_share
 from tarloom.read.chunk import Chunk
 from tarloom.read.ledger import Skipped
 from tarloom.read.pieces import MIB
@@ -52,13 +52,6 @@ def decoded(
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
-
-
-def cpu_share() -> int:
-    """CPUs for this process: what its engine has given it (OMP_NUM_THREADS, as Ray, Spark, torchrun and our own engine
-    set it), else those that it may run on."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
 
 
 class RowDecoder:

@@ -3,16 +3,22 @@
 import pickle
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import StorageError
+from tarloom.format.ranges import Ranges
 from tarloom.format.storage import Storage
 
 PutRaw = Callable[[str, bytes], None]
 INHERITED = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
 """The examples of one test share its storage, and each subclass runs the test for itself: both are meant."""
+
+
+def column(pairs: list[tuple[int, int]], number: int) -> np.ndarray:
+    return np.array([pair[number] for pair in pairs], np.int64)
 
 
 class StorageContract:
@@ -68,6 +74,19 @@ class StorageContract:
         sizes = [data.draw(st.integers(0, len(body) - offset)) for offset in offsets]
         views = storage.read_ranges("ranges", offsets, sizes)
         assert [bytes(view) for view in views] == [body[o : o + s] for o, s in zip(offsets, sizes, strict=True)]
+
+    @settings(max_examples=30, deadline=None, suppress_health_check=INHERITED)
+    @given(data=st.data(), stretch=st.sampled_from([1, 7, 400]))
+    def test_ranges_are_packed_one_behind_the_other(self, storage: Storage, put_raw: PutRaw, data, stretch):
+        body = bytes(range(251)) * 16_000
+        if storage.head("packed") is None:
+            put_raw("packed", body)
+        groups = data.draw(st.lists(st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 900))), max_size=4))
+        wanted = [[(offset * stretch, size * min(stretch, 50)) for offset, size in group] for group in groups]
+        ranges = [Ranges(offsets=column(group, 0), sizes=column(group, 1)) for group in wanted]
+        packed = storage.read_packed("packed", ranges)
+        expected = [b"".join(body[offset : offset + size] for offset, size in group) for group in wanted]
+        assert [buffer.to_pybytes() for buffer in packed] == expected
 
     @pytest.mark.parametrize(("offset", "size"), [(3, 3), (5, 1), (9, 1)])
     def test_a_range_past_the_end_is_refused(self, storage: Storage, put_raw: PutRaw, offset, size):

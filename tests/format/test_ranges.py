@@ -1,35 +1,85 @@
-"""Near ranges are read together, far ones apart, and none is forgotten."""
+"""Dense ranges are read in one go, sparse ones with at most half as much again; none is forgotten, none is torn."""
 
-from itertools import pairwise
-
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.format.ranges import COALESCE_BYTES, SPAN_BYTES, coalesce
+from tarloom.format.ranges import MOST_EXTRA, Medium, Ranges, coalesce
 
-RANGES = st.lists(st.tuples(st.integers(0, 200 << 20), st.integers(0, 20 << 20)), max_size=60)
+MEDIUM = Medium(dense=0.5, gap_bytes=100, request_bytes=1000)
+
+
+def ranges_of(pairs) -> Ranges:
+    found = np.array(list(pairs), np.int64).reshape(-1, 2)
+    return Ranges(offsets=found[:, 0], sizes=found[:, 1])
+
+
+def read_bytes(requests) -> int:
+    return int((requests.ends - requests.starts).sum())
+
+
+RANGES = st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 1500)), max_size=60).map(ranges_of)
 
 
 @given(RANGES)
-def test_every_range_that_is_not_empty_lies_in_one_request(ranges):
-    offsets, sizes = [offset for offset, _ in ranges], [size for _, size in ranges]
-    spans = coalesce(offsets, sizes)
-    assert sorted(i for span in spans for i in span.ranges) == [i for i, size in enumerate(sizes) if size]
-    for span in spans:
-        assert all(span.start <= offsets[i] and offsets[i] + sizes[i] <= span.end for i in span.ranges)
-        assert span.start == min(offsets[i] for i in span.ranges)
-        assert span.end == max(offsets[i] + sizes[i] for i in span.ranges)
+def test_every_range_that_is_not_empty_lies_in_one_request_without_overlap(ranges):
+    requests = coalesce(ranges, MEDIUM)
+    served = [requests.ranges_of(request) for request in range(len(requests))]
+    assert sorted(np.concatenate([[], *served])) == np.flatnonzero(ranges.sizes).tolist()
+    for start, end, numbers in zip(requests.starts, requests.ends, served, strict=True):
+        mine = ranges.take(numbers)
+        assert (mine.offsets[1:] >= mine.ends[:-1]).all()
+        assert (start, end) == (mine.offsets[0], mine.ends[-1])
 
 
 @given(RANGES)
-def test_requests_are_apart_unless_the_first_of_them_is_big(ranges):
-    spans = coalesce([offset for offset, _ in ranges], [size for _, size in ranges])
-    for one, other in pairwise(spans):
-        assert other.start > one.end + COALESCE_BYTES or one.end - one.start >= SPAN_BYTES
+def test_sparse_requests_read_at_most_half_as_much_again(ranges):
+    requests, wanted = coalesce(ranges, MEDIUM), int(ranges.sizes.sum())
+    extent = int(requests.ends.max(initial=0) - requests.starts.min(initial=20_000))
+    dense = wanted >= MEDIUM.dense * extent
+    assert read_bytes(requests) <= (wanted / MEDIUM.dense if dense else (1 + MOST_EXTRA) * wanted)
 
 
-def test_gaps_up_to_the_limit_are_read_along():
-    near = coalesce([0, 10 + COALESCE_BYTES], [10, 10])
-    far = coalesce([0, 11 + COALESCE_BYTES], [10, 10])
-    assert [(span.start, span.end) for span in near] == [(0, 20 + COALESCE_BYTES)]
-    assert [span.ranges for span in far] == [[0], [1]]
+@given(RANGES)
+def test_a_request_grows_no_further_than_to_its_limit_and_one_range(ranges):
+    requests = coalesce(ranges, MEDIUM)
+    longest = ranges.sizes.max(initial=0)
+    assert (requests.ends - requests.starts <= MEDIUM.request_bytes + longest).all()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        pytest.param([(0, 300), (400, 300)], [(0, 700)], id="dense"),
+        pytest.param([(0, 900), (900, 900), (1800, 10)], [(0, 1800), (1800, 1810)], id="dense-and-large"),
+        pytest.param([(0, 100), (120, 100), (9000, 100)], [(0, 220), (9000, 9100)], id="sparse"),
+        pytest.param([(0, 10), (20, 10), (9000, 1)], [(0, 30), (9000, 9001)], id="just-enough-extra"),
+        pytest.param([(0, 10), (21, 10), (9000, 1)], [(0, 10), (21, 31), (9000, 9001)], id="too-much-extra"),
+        pytest.param([(0, 1000), (1101, 1000), (90_000, 1)], [(0, 1000), (1101, 2101), (90_000, 90_001)], id="gap"),
+        pytest.param([(0, 100), (50, 100)], [(0, 100), (50, 150)], id="overlapping"),
+        pytest.param([(5, 0)], [], id="empty"),
+    ],
+)
+def test_what_is_read_together(pairs, expected):
+    requests = coalesce(ranges_of(pairs), MEDIUM)
+    assert list(zip(requests.starts.tolist(), requests.ends.tolist(), strict=True)) == expected
+
+
+@given(RANGES, st.integers(1, 2000))
+def test_groups_of_requests_are_all_of_them_in_order_and_bounded(ranges, most):
+    requests = coalesce(ranges, MEDIUM)
+    groups = list(requests.groups(most))
+    assert [number for group in groups for number in group] == list(range(len(requests)))
+    sizes = requests.ends - requests.starts
+    assert all(len(group) == 1 or sizes[list(group)].sum() <= most for group in groups)
+
+
+@given(RANGES, st.integers(1, 500))
+def test_long_ranges_are_cut_into_the_same_bytes(ranges, limit):
+    def numbers(found):
+        return [n for o, s in zip(found.offsets, found.sizes, strict=True) for n in range(o, o + s)]
+
+    parts = ranges.cut(limit)
+    assert numbers(parts) == numbers(ranges)
+    assert (parts.sizes <= limit).all()

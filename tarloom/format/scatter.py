@@ -1,0 +1,122 @@
+"""Byte ranges of a local file, each straight to its place in memory: one copy, hundreds of ranges in a system call.
+
+`preadv` fills a list of places in memory with consecutive bytes of a file. Gaps between ranges go to one place that
+nobody looks at. Nothing is memory-mapped: a file that is cut while it is read is an error, not the end of the process.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+
+from tarloom.format.cpus import cpu_share
+from tarloom.format.ranges import Medium, Ranges, Requests, coalesce
+
+LOCAL = Medium(dense=0.7, gap_bytes=32 << 10, request_bytes=4 << 20)
+SIDE_BY_SIDE_BYTES = 2 << 20
+"""From so many bytes on, two threads read."""
+_MOST_PLACES = 1024
+"""That one call takes, on every system."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.preadv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+_libc.preadv.restype = ctypes.c_ssize_t
+
+
+class EndsBefore(Exception):
+    """The file ends before a range does."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Fill places, uint64 of shape (places, 2): addresses and lengths, with the bytes from `position` on."""
+
+    position: int
+    places: np.ndarray
+
+
+def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
+    """Copy every range to its address, where there must be room for it. addresses: uint64 of shape (ranges,).
+
+    Raises EndsBefore, OSError.
+    """
+    requests = coalesce(ranges, LOCAL)
+    for start, end in zip(requests.starts.tolist(), requests.ends.tolist(), strict=True):
+        os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
+    gaps = _gaps(requests, ranges)
+    nowhere = np.empty(int(gaps.max(initial=0)), np.uint8)
+    calls = _calls(requests, ranges.take(requests.order), addresses[requests.order], gaps, nowhere.ctypes.data)
+    if int((requests.ends - requests.starts).sum()) < SIDE_BY_SIDE_BYTES or len(calls) < 2 or cpu_share() < 2:
+        _make(descriptor, calls)
+        return
+    helper = _helper(os.getpid()).submit(_make, descriptor, calls[1::2])
+    try:
+        _make(descriptor, calls[::2])
+    finally:
+        helper.exception()  # it has ended before its places are let go
+    helper.result()
+
+
+def _gaps(requests: Requests, ranges: Ranges) -> np.ndarray:
+    """Bytes between a range and the one before it in the same request, in the order of their places; else 0."""
+    sorted_ranges = ranges.take(requests.order)
+    gaps = np.zeros(len(sorted_ranges), np.int64)
+    gaps[1:] = sorted_ranges.offsets[1:] - sorted_ranges.ends[:-1]
+    gaps[requests.first[:-1]] = 0
+    return gaps
+
+
+def _calls(
+    requests: Requests, ranges: Ranges, addresses: np.ndarray, gaps: np.ndarray, nowhere: int
+) -> Sequence[_Call]:
+    """The system calls. ranges, addresses, gaps: by place in the file; nowhere: the address for what lies in gaps."""
+    places = np.empty((len(ranges), 2, 2), np.uint64)
+    places[:, 0, 0], places[:, 0, 1] = nowhere, gaps
+    places[:, 1, 0], places[:, 1, 1] = addresses, ranges.sizes
+    positions = np.stack([ranges.offsets - gaps, ranges.offsets], axis=1)
+    filled = places[:, :, 1] > 0
+    before = np.append(0, np.cumsum(filled.sum(axis=1)))
+    bounds = before[requests.first].tolist()
+    places, positions = places[filled], positions[filled]
+    return [
+        _Call(int(positions[i]), places[i : min(i + _MOST_PLACES, end)])
+        for begin, end in pairwise(bounds)
+        for i in range(begin, end, _MOST_PLACES)
+    ]
+
+
+def _make(descriptor: int, calls: Sequence[_Call]) -> None:
+    for call in calls:
+        position, places = call.position, call.places
+        while len(places):
+            count = _libc.preadv(descriptor, places.ctypes.data, len(places), position)
+            if count == 0:
+                raise EndsBefore
+            if count < 0 and ctypes.get_errno() != errno.EINTR:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            position += max(count, 0)
+            places = _unfilled(places, max(count, 0))
+
+
+def _unfilled(places: np.ndarray, count: int) -> np.ndarray:
+    """The places that are left when so many bytes have come: a call may end early."""
+    reached = np.cumsum(places[:, 1])
+    done = int(np.searchsorted(reached, np.uint64(count), side="right"))
+    left: np.ndarray = places[done:].copy()
+    if len(left):
+        within = np.uint64(count) - (reached[done - 1] if done else np.uint64(0))
+        left[0, 0] += within
+        left[0, 1] -= within
+    return left
+
+
+@lru_cache(maxsize=1)
+def _helper(process: int) -> ThreadPoolExecutor:
+    """The second thread of this process; a forked one makes its own."""
+    return ThreadPoolExecutor(1, thread_name_prefix="tarloom-read")
