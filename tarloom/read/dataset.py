@@ -12,19 +12,21 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
+from tarloom.read.ahead import begun
 from tarloom.read.batches import BATCH_ROWS, check_batches, read_piece, read_samples
 from tarloom.read.catalog import Catalog, Facts, ShardFiles, open_catalog
 from tarloom.read.ledger import Ledger, Skipped
+from tarloom.read.picking import Picker, column_batches, numbers_of
 from tarloom.read.pieces import MIB, Piece
-from tarloom.read.planning import piece_of_row, plan_pieces, viewed_bytes
+from tarloom.read.planning import piece_of_rows, plan_pieces, viewed_bytes
 from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from tarloom.read.torch_feed import TorchFeed
 
 PIECE_BYTES = 64 * MIB
+Read = TypeVar("Read")
 
 
 def open_dataset(path: str | Path) -> "Dataset":
@@ -109,7 +112,14 @@ class Dataset:
         return self.view.schema
 
     def __len__(self) -> int:
-        return int(self._facts.rows.sum())
+        return self.count()
+
+    def count(self, where: str | None = None) -> int:
+        """How many samples there are, for which this is true too. No tar is read, and parquet only where that decides.
+
+        Samples whose members cannot be read are counted.
+        """
+        return self._picker.count() if where is None else self.where(where).count()
 
     def select(self, *names: str) -> "Dataset":
         """The same samples with only these members and columns; without names, only `__key__`.
@@ -169,26 +179,41 @@ class Dataset:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
-        read = partial(read_samples, ledger=self._counting())
-        return itertools.chain.from_iterable(map(read, self.plan()))
+        return self._read(partial(read_samples, ledger=self._counting()))
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB."""
         check_batches(self.view)
-        read = partial(read_piece, batch_rows=rows, ledger=self._counting())
-        return itertools.chain.from_iterable(map(read, self.plan()))
+        return self._read(partial(read_piece, batch_rows=rows, ledger=self._counting()))
+
+    def table(self, *names: str) -> pa.Table:
+        """Keys and these columns, by default all that are not members, from parquet alone. Batches of a selection give
+        the same little by little. Raises UsageError for a member."""
+        members = self.catalog.members()
+        chosen = self.select(*(names or (name for name in self.columns if name not in members)))
+        if chosen.members:
+            raise UsageError(f"{', '.join(chosen.members)}: a table holds columns; read members by batches")
+        return pa.Table.from_batches(column_batches(chosen.plan()), chosen.schema)
+
+    def sample(self, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+        """So many different samples by chance, in the dataset's order; all where there are no more.
+
+        Which ones depends on the seed and the dataset alone. Few shards are read where that is possible.
+        """
+        return itertools.chain.from_iterable(begun(read_samples, self._picker.pick(count, seed)))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
-        place = self._place(key)
-        if place is None:
+        piece = self._piece_of(key)
+        sample = None if piece is None else next(read_samples(piece), None)
+        if sample is None:
             raise KeyError(key)
-        number, row = place
-        return next(read_samples(piece_of_row(self.catalog, self._facts, self.view, shard=number, row=row)))
+        return sample
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a sample of this key."""
-        return isinstance(key, str) and self._place(key) is not None
+        piece = self._piece_of(key) if isinstance(key, str) else None
+        return piece is not None and len(numbers_of(piece)) > 0
 
     def pieces(self, target_bytes: int = PIECE_BYTES) -> list[Piece]:
         """All rows, in order, as pieces of about this many bytes of what is selected."""
@@ -250,8 +275,21 @@ class Dataset:
                 self.ledger.skip(Skipped.of_file(error, rows=0))
         return self.ledger
 
-    def _place(self, key: str) -> tuple[int, int] | None:
-        """Number of the shard and row of the first sample of this key."""
+    @cached_property
+    def _picker(self) -> Picker:
+        return Picker(catalog=self.catalog, facts=self._facts, view=self.view)
+
+    def _read(self, read: Callable[[Piece], Iterator[Read]]) -> Iterator[Read]:
+        """What is read of all pieces. Where few of their samples are wanted, the next ones are begun meanwhile, unless
+        failures are counted in order."""
+        together = map if self.condition is None or self.ledger is not None else begun
+        return itertools.chain.from_iterable(together(read, self.plan()))
+
+    def _piece_of(self, key: str) -> Piece | None:
+        """The first row of this key."""
         if not isinstance(key, str):
             raise TypeError(f"samples are asked for by their keys, which are strings, not by {key!r}")
-        return self.catalog.find(key) if len(self._facts) else None
+        place = self.catalog.find(key) if len(self._facts) else None
+        if place is None:
+            return None
+        return piece_of_rows(self.catalog, self._facts, self.view, shard=place[0], rows=[place[1]])

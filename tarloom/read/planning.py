@@ -1,6 +1,7 @@
 """From facts and a view to pieces: linear in the number of shards, and one at a time, since there may be millions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,9 +21,23 @@ def plan_pieces(catalog: Catalog, facts: Facts, view: View, *, target_bytes: int
             yield _piece(catalog, shard, identity, view, first=first, last=last, size=size * (last - first) // rows)
 
 
-def piece_of_row(catalog: Catalog, facts: Facts, view: View, *, shard: int, row: int) -> Piece:
-    """One row of the shard of this number."""
-    return _piece(catalog, catalog.shards[shard], facts[shard].identity, view, first=row, last=row + 1, size=0)
+def piece_of_rows(catalog: Catalog, facts: Facts, view: View, *, shard: int, rows: Sequence[int]) -> Piece:
+    """These rows, ascending, of the shard of this number."""
+    piece = _piece(
+        catalog, catalog.shards[shard], facts[shard].identity, view, first=rows[0], last=rows[-1] + 1, size=0
+    )
+    return piece if len(rows) == piece.rows else replace(piece, only=tuple(rows))
+
+
+def by_shard(sizes: np.ndarray, rows: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows by their numbers in all shards, in any order: numbers of shards, and the rows by their numbers in them.
+
+    sizes: rows of each shard, int64 of shape (shards,).
+    """
+    ends, ordered = np.cumsum(sizes), np.unique(np.fromiter(rows, np.int64))
+    shards, firsts = np.unique(np.searchsorted(ends, ordered, side="right"), return_index=True)
+    for shard, part in zip(shards.tolist(), np.split(ordered, firsts[1:]), strict=True):
+        yield shard, part - (ends[shard] - sizes[shard])
 
 
 def viewed_bytes(facts: Facts, view: View) -> np.ndarray:

@@ -1,0 +1,41 @@
+"""Many small things to wait for, done side by side and handed on in order, with little of it waiting in memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain, islice
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
+Made = TypeVar("Made")
+
+THREADS = 16
+"""Mostly they wait for storage."""
+
+
+def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int = THREADS) -> Iterator[Made]:
+    """What `make` makes of each, in their order; at most `threads` are made or wait to be taken. Errors are raised in
+    their turn; whoever stops taking stops the making."""
+    pool, coming = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-ahead"), deque[Future[Made]]()
+    try:
+        for thing in things:
+            coming.append(pool.submit(make, thing))
+            if len(coming) == threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def begun(
+    read: Callable[[Thing], Iterator[Made]], things: Iterable[Thing], *, threads: int = THREADS
+) -> Iterator[Iterator[Made]]:
+    """What `read` reads of each, in their order; the first part of what comes next is read ahead."""
+    return ahead(partial(_begin, read), things, threads=threads)
+
+
+def _begin(read: Callable[[Thing], Iterator[Made]], thing: Thing) -> Iterator[Made]:
+    reading = read(thing)
+    return chain(list(islice(reading, 1)), reading)
