@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.format.raw import packed_dataset, some_samples, write_stats, write_tar
-from tests.read.samples import FAILED, ROWS, write_as_img2dataset, write_nasty_tars
+from tests.read.samples import FAILED, ROWS, write_as_img2dataset, write_nasty_tars, write_pictured
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +43,12 @@ def nasty(tmp_path_factory) -> Path:
     """Tars as they are found in the wild."""
     folder = tmp_path_factory.mktemp("nasty")
     write_nasty_tars(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictured(tmp_path_factory) -> Path:
+    """Real pictures but one, metadata, and a sidecar that lacks a row."""
+    folder = tmp_path_factory.mktemp("pictured")
+    write_pictured(folder)
     return folder

@@ -1,11 +1,17 @@
 """The samples that tests of reading use, and the digest they must have."""
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from tarloom.format.index_load import scan_index
+from tarloom.format.storage import LocalStorage
 from tarloom.read.digest import Digest
-from tests.format.raw import some_samples, write_parquet, write_stats, write_tar
+from tests.format.raw import some_samples, write_parquet, write_sidecar, write_stats, write_tar
 
 ROWS = 40
 FAILED = (3, 7)
@@ -61,6 +67,46 @@ def write_as_img2dataset(folder: Path) -> None:
     columns |= {"status": ["success" if members else "failed_to_download" for _, members, _ in rows]}
     write_parquet(folder / "00000.parquet", columns)
     write_stats(folder, "00000", len(rows), sum(not members for _, members, _ in rows), None)
+
+
+PICTURED_ROWS = 20
+BROKEN, UNSCORED = 5, 27
+"""The sample whose picture is none, and the one without a row in the sidecar (which has a stranger's)."""
+
+
+def pictured_samples():
+    """Key, members, and columns: real pictures (PNG, so that every decoder gives the same pixels), scores."""
+    for row in range(2 * PICTURED_ROWS):
+        picture = b"no picture" if row == BROKEN else _png(pixels_of(row))
+        columns = {"width": 8 + row % 5, "score.value": None if row == UNSCORED else row / 10}
+        yield f"{row:09d}", {"png": picture, "json": json.dumps({"row": row}).encode()}, columns
+
+
+def pixels_of(row: int) -> np.ndarray:
+    """uint8 of shape (6, 8 to 12, 3)."""
+    return np.random.default_rng(row).integers(0, 256, (6, 8 + row % 5, 3), np.uint8)
+
+
+def write_pictured(folder: Path) -> None:
+    """`pictured_samples` in two shards with metadata and a sidecar "score"."""
+    samples = list(pictured_samples())
+    for number in range(2):
+        part, shard = samples[number * PICTURED_ROWS :][:PICTURED_ROWS], f"{number:05d}"
+        write_tar(folder / f"{shard}.tar", [(key, members) for key, members, _ in part])
+        done = ["success"] * len(part)
+        widths = [values["width"] for *_, values in part]
+        write_parquet(folder / f"{shard}.parquet", {"key": [key for key, *_ in part], "status": done, "width": widths})
+        scores = {
+            key if values["score.value"] is not None else "stranger": values["score.value"] for key, _, values in part
+        }
+        identity = scan_index(LocalStorage(str(folder)), shard).identity
+        write_sidecar(folder, shard, "score", list(scores), {"value": list(scores.values())}, identity)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 NASTY_SAMPLES = [
