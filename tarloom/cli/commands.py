@@ -195,6 +195,35 @@ class Verify:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repair:
+    """Make a sound copy of a dataset or of one tar: what can be saved, side by side; say what was done and lost."""
+
+    path: str
+    """The dataset's folder, or one of its tars, compressed or not, local or remote. It is not touched."""
+    output: str
+    """The folder of the copy: an empty one, or that of the same repair, which then goes on."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        from tarloom.format.repair.job import RepairJob
+
+        job = RepairJob(self.path, self.output)
+        reports = list(watch(job, title="repairing", total=None, done=lambda report: report.samples))
+        lost = [f"{report.shard}: {line}" for report in reports for line in report.lost]
+        facts: Mapping[str, object] = {
+            "shards": sum(1 for report in reports if report.bytes),
+            "skipped": sum(1 for report in reports if report.skipped),
+            "samples": sum(report.samples for report in reports),
+            "bytes": sum(report.bytes for report in reports),
+            "done": [f"{report.shard}: {line}" for report in reports for line in report.done],
+            "lost": lost,
+        }
+        title = f"Copied {self.path} to {self.output}{', but not all of it' if lost else ''}"
+        return Finished(title=title, facts=facts, exit_code=LOST if lost else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Draw a dataset as one self-contained report.html and a contact_sheet.png."""
 
@@ -216,6 +245,7 @@ COMMANDS: dict[str, type[Command]] = {
     "resize": Resize,
     "info": Info,
     "verify": Verify,
+    "repair": Repair,
     "report": Report,
 }
 

@@ -22,7 +22,7 @@ from tarloom.format.tar import Member
 KEY = "__key__"
 _RESERVED = {KEY, "__url__", "__bad__"}
 """What webdataset and all readers here keep in a sample beside its members."""
-_REPACK = "; pack the shard anew, the members of a sample side by side"
+_REPACK = "; make a copy with the members of a sample side by side with: tarloom repair"
 
 
 @dataclass(frozen=True, kw_only=True)

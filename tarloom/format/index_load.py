@@ -34,7 +34,7 @@ def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardI
     where = storage.describe(tar.name)
     builder, headers = IndexBuilder(where), HeadersHash()
     size = None if compression_of(tar.name) else tar.size
-    for member in walk(_tar_reader(storage, tar), size, where):
+    for member in walk(tar_reader(storage, tar), size, where):
         headers.add(member)
         parts = split_name(member.name)
         if parts is not None:
@@ -44,7 +44,7 @@ def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardI
 
 def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
     """The stored index if it was made for this tar, else a new one, kept for the next time."""
-    tar = _versioned(storage, tar)
+    tar = versioned(storage, tar)
     for place in (storage, cache_storage(storage)):
         with contextlib.suppress(CorruptShard):  # a cache that cannot be read is made anew
             index = read_index(place, shard)
@@ -70,7 +70,7 @@ def cache_storage(storage: Storage) -> LocalStorage:
     return LocalStorage(str(Path(root).expanduser().absolute() / dataset))
 
 
-def _tar_reader(storage: Storage, tar: Entry) -> ReadAt:
+def tar_reader(storage: Storage, tar: Entry) -> ReadAt:
     """How to read a tar forwards: memory-mapped where it is local, else by windows of some MiB."""
     if compression_of(tar.name):
         return Unpacked(storage, tar)
@@ -80,7 +80,7 @@ def _tar_reader(storage: Storage, tar: Entry) -> ReadAt:
     return _Window(storage, tar)
 
 
-def _versioned(storage: Storage, tar: Entry) -> Entry:
+def versioned(storage: Storage, tar: Entry) -> Entry:
     """The entry with what tells this version of a tar from another one of its size, in a local folder too.
 
     Raises StaleIndex where the tar is of another size by now.

@@ -18,7 +18,7 @@ with "_" or "." are never shards.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final, Literal
 
 from tarloom.errors import UsageError
@@ -95,6 +95,11 @@ def find_tars(names: Iterable[str], where: str) -> dict[str, str]:
             both = " and ".join(sorted((other, name)))
             raise UsageError(f"{where}: {both} would both be shard {shard_of(name)}; rename or remove one of them")
     return found
+
+
+def tar_among(shard: str, names: Container[str]) -> str | None:
+    """What a shard's tar is called, if it is among these file names."""
+    return next((f"{shard}{suffix}" for suffix in TAR_SUFFIXES if f"{shard}{suffix}" in names), None)
 
 
 def compression_of(tar: str) -> Literal["gzip", "zstd"] | None:

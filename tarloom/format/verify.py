@@ -19,13 +19,13 @@ from tarloom.format.layout import (
     PLAN,
     PRIVATE,
     describe_lack,
+    find_tars,
     index_name,
     is_plan,
-    is_shard_file,
     metadata_name,
     numbered_shard,
-    shard_of,
     stats_name,
+    tar_among,
     tar_name,
 )
 from tarloom.format.sidecar import find_sidecars
@@ -59,7 +59,7 @@ def verify(path: str | Path) -> Iterator[VerifyReport]:
     """
     storage, tar = open_dataset_storage(path)
     names = frozenset(entry.name for entry in storage.list())
-    shards = sorted(shard_of(name) for name in names if is_shard_file(name) and tar in (None, name))
+    shards = sorted(shard for shard, name in find_tars(names, storage.url).items() if tar in (None, name))
     if not shards:
         raise UsageError(f"{path}: {describe_lack(names if tar is None else ())}")
     if tar is None:
@@ -75,12 +75,13 @@ def verify_shard(storage: Storage, shard: str, names: Collection[str], stages: C
     stages: whose sidecars it has.
     """
     findings = Findings(storage, shard)
-    planned, tar = PLAN in names, storage.head(tar_name(shard))
+    planned, file = PLAN in names, tar_among(shard, names) or tar_name(shard)
+    tar = storage.head(file)
     if tar is None:
-        findings.add(tar_name(shard), "no such file; make the shard anew")
+        findings.add(file, "no such file; make the shard anew")
         return VerifyReport(shard=shard, rows=0, bytes=0, findings=findings.all())
     if planned and stats_name(shard) not in names:
-        findings.add(tar_name(shard), f"not committed: {stats_name(shard)} is missing; run the creation again")
+        findings.add(file, f"not committed: {stats_name(shard)} is missing; run the creation again")
         return VerifyReport(shard=shard, rows=0, bytes=tar.size, findings=findings.all())
     contents = read_tar(storage, tar, findings)
     identities = _check_beside(findings, contents, names, planned=planned)
@@ -146,11 +147,11 @@ def _stray(name: str, names: frozenset[str]) -> Iterator[Finding]:
     """A finding where a file belongs to a shard whose tar is not there."""
     if name.startswith(_INDEXES):
         shard = name.removeprefix(_INDEXES).removesuffix(".parquet")
-        if tar_name(shard) not in names:
+        if tar_among(shard, names) is None:
             yield Finding(shard=shard, file=name, problem="index without its tar; delete it", kind="warning")
     elif name.endswith(_STATS):
         shard = name.removesuffix(_STATS)
-        if tar_name(shard) not in names:
+        if tar_among(shard, names) is None:
             yield Finding(shard=shard, file=name, problem=f"{tar_name(shard)} is missing; make the shard anew")
     elif PLAN in names and name.endswith(".parquet") and not name.startswith(PRIVATE):
         shard = name.removesuffix(".parquet")

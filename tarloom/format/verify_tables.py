@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from tarloom.format.findings import Findings, Kind
 from tarloom.format.index import KEY, read_index
-from tarloom.format.layout import index_name, metadata_name, sidecar_name, stats_name, tar_name
+from tarloom.format.layout import index_name, metadata_name, sidecar_name, stats_name
 from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, STATUSES, SUCCESS, Stats, read_stats
 from tarloom.format.parquet import read_table
 from tarloom.format.sidecar import ERROR, SKIPPED, STATUS, check_fresh, read_sidecar, sidecar_info
@@ -55,7 +55,7 @@ def check_index(findings: Findings, contents: TarContents, packed: str | None) -
 
 def _blame_tar(findings: Findings, stated: str, contents: TarContents, source: str) -> None:
     problem = f"its bytes give {contents.identities[0]}, but {source} says {stated}: it was changed; {_REMAKE}"
-    findings.add(tar_name(findings.shard), problem)
+    findings.add(contents.file, problem)
 
 
 def check_metadata(findings: Findings, contents: TarContents | None, *, ordered: bool, ours: bool) -> pa.Table | None:
@@ -79,7 +79,7 @@ def check_metadata(findings: Findings, contents: TarContents | None, *, ordered:
                 key, other = next(iter(contents.foreign_keys.items()))
                 count = len(contents.foreign_keys)
                 problem = f"the JSON of sample {key!r} names the key {other!r} ({count} such samples); {_REMAKE}"
-                findings.add(tar_name(findings.shard), problem)
+                findings.add(contents.file, problem)
         return table
     return None
 

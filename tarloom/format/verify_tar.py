@@ -5,11 +5,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tarloom.format.compressed import Unpacked
 from tarloom.format.findings import Findings
 from tarloom.format.index import HeadersHash, IndexBuilder, ShardIndex
-from tarloom.format.layout import tar_name
+from tarloom.format.layout import compression_of, shard_of
 from tarloom.format.storage import Entry, Storage
-from tarloom.format.tar import Member, split_name, walk
+from tarloom.format.survey import Survey
+from tarloom.format.tar import Headers, Link, Member, ReadAt, split_name
 
 _CHUNK_BYTES = 8 << 20
 _MAX_JSON_BYTES = 64 << 20
@@ -20,10 +22,11 @@ _MAX_JSON_BYTES = 64 << 20
 class TarContents:
     """What a whole tar was found to hold."""
 
+    file: str
     index: ShardIndex
     """Made from its headers, as for a foreign tar."""
     sha256: str
-    """Of all its bytes, hexadecimal."""
+    """Of all its bytes as they lie there, hexadecimal."""
     foreign_keys: dict[str, str] = field(default_factory=dict)
     """Samples whose JSON member names another key: their key, and that one."""
 
@@ -35,24 +38,40 @@ class TarContents:
 
 def read_tar(storage: Storage, tar: Entry, findings: Findings) -> TarContents | None:
     """Read a tar from end to end; None, and a finding, where it is not sound."""
-    file, shard = tar_name(findings.shard), findings.shard
     stream = _Stream(storage, tar)
-    with findings.reading(file):
-        where = storage.describe(file)
-        builder, names, broken = IndexBuilder(where), HeadersHash(), _JsonMembers()
-        for member in walk(stream, tar.size, where, strict=True):
-            names.add(member)
-            parts = split_name(member.name)
-            if parts is not None:
-                builder.add(*parts, member.offset, member.size)
-                if parts[1] == "json" and member.size <= _MAX_JSON_BYTES:
-                    broken.check(parts[0], member, stream)
+    survey, broken = Survey(), _JsonMembers()
+    index: ShardIndex | None = None
+    with findings.reading(tar.name):
+        index = _indexed(storage, tar, Unpacked(storage, tar) if compression_of(tar.name) else stream, survey, broken)
         stream.drain()
-        for problem in broken.problems():
-            findings.add(file, problem)
-        index = builder.finish(shard, tar.size, names.identity, tar.etag)
-        return TarContents(index=index, sha256=stream.sha256, foreign_keys=broken.foreign)
-    return None
+    for problem in (*survey.problems(), *broken.problems()):
+        findings.add(tar.name, problem)
+    for oddity in survey.oddities():
+        findings.add(tar.name, oddity, "warning")
+    if index is None:
+        return None
+    return TarContents(file=tar.name, index=index, sha256=stream.sha256, foreign_keys=broken.foreign)
+
+
+def _indexed(
+    storage: Storage, tar: Entry, read_at: ReadAt, survey: Survey, broken: "_JsonMembers"
+) -> ShardIndex | None:
+    """The index as readers would make it; None where they could not, which the survey then says."""
+    where = storage.describe(tar.name)
+    builder, names = IndexBuilder(where), HeadersHash()
+    headers = Headers(read_at, None if compression_of(tar.name) else tar.size, where)
+    for found in headers:
+        survey.add(found)
+        parts = split_name(found.name)
+        if isinstance(found, Link):
+            continue
+        names.add(found)
+        if parts is not None and survey.joins:
+            builder.add(*parts, found.offset, found.size)
+            if parts[1] == "json" and found.size <= _MAX_JSON_BYTES:
+                broken.check(parts[0], found, read_at)
+    headers.check_end()
+    return builder.finish(shard_of(tar.name), tar.size, names.identity, tar.etag) if survey.joins else None
 
 
 class _JsonMembers:
@@ -62,9 +81,9 @@ class _JsonMembers:
         self.foreign: dict[str, str] = {}
         self._unsound: list[Member] = []
 
-    def check(self, key: str, member: Member, stream: "_Stream") -> None:
+    def check(self, key: str, member: Member, read_at: ReadAt) -> None:
         try:
-            found = json.loads(stream(member.offset, member.size))
+            found = json.loads(bytes(read_at(member.offset, member.size)))
         except (ValueError, RecursionError):
             self._unsound.append(member)
             return

@@ -72,6 +72,12 @@ def test_the_stream_for_other_readers_is_the_tar(tmp_path, suffix):
         assert stream.read() == raw
 
 
+def read_to_its_end(storage, name) -> None:
+    scan_index(storage, "a", storage.head(name))
+    with open_tar(storage, storage.head(name)) as stream:
+        stream.read()
+
+
 @each_kind
 def test_what_is_cut_or_changed_is_named(tmp_path, suffix):
     packed_beside(tmp_path, suffix)
@@ -80,15 +86,13 @@ def test_what_is_cut_or_changed_is_named(tmp_path, suffix):
     storage = open_storage(tmp_path)
     for cut in (0, 5, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        with pytest.raises(TruncatedShard, match=f"a{suffix}: "), open_tar(storage, storage.head(path.name)) as stream:
-            scan_index(storage, "a", storage.head(path.name))
-            stream.read()
+        with pytest.raises(TruncatedShard, match=f"a{suffix}: "):
+            read_to_its_end(storage, path.name)
     changed = bytearray(whole)
     changed[len(whole) // 2] ^= 1
     path.write_bytes(changed)
-    with pytest.raises(CorruptShard, match=f"a{suffix}: "), open_tar(storage, storage.head(path.name)) as stream:
-        scan_index(storage, "a", storage.head(path.name))
-        stream.read()
+    with pytest.raises(CorruptShard, match=f"a{suffix}: "):
+        read_to_its_end(storage, path.name)
 
 
 def test_a_tar_that_ends_inside_a_member_is_named_though_its_compression_is_whole(tmp_path):

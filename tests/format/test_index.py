@@ -218,7 +218,7 @@ def test_the_identity_of_a_foreign_tar_changes_with_names_sizes_order_and_times(
 )
 def test_a_sample_in_two_places_or_with_a_member_twice_is_corrupt(tmp_path, names, what):
     raw.write_tar(tmp_path / "bad.tar", [(name[0], {name[2:]: b"x"}) for name in names])
-    with pytest.raises(CorruptShard, match=rf"bad\.tar: sample {what}.* at byte \d+.*pack the shard anew"):
+    with pytest.raises(CorruptShard, match=rf"bad\.tar: sample {what}.* at byte \d+.*tarloom repair"):
         scan_index(open_storage(tmp_path), "bad")
 
 

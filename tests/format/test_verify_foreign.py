@@ -1,10 +1,14 @@
 """The check of tars that others made: no plan, perhaps no files beside them."""
 
+import gzip
+import io
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from tarloom.errors import UsageError
 from tarloom.format.index_load import load_index
 from tarloom.format.storage import open_storage
 from tests.format import raw
@@ -88,3 +92,73 @@ def test_a_parquet_of_another_kind_is_a_warning(tmp_path):
     raw.write_parquet(tmp_path / "a.parquet", {"uid": [1, 2, 3]})
     (finding,) = findings(tmp_path)
     assert (finding.file, finding.kind) == ("a.parquet", "warning")
+
+
+def packed(folder: Path, *names: str, file: str = "a.tar") -> bytes:
+    """A tar of such files, whatever their names; "b.jpg>a.jpg" is a hard link."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / file, "w") as tar:
+        for name in names:
+            info = tarfile.TarInfo(name.partition(">")[0])
+            info.type, info.linkname = (tarfile.LNKTYPE if ">" in name else tarfile.REGTYPE), name.partition(">")[2]
+            info.size = 0 if ">" in name else 3
+            tar.addfile(info, io.BytesIO(b"abc"))
+    return (folder / file).read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a.jpg", "b.jpg", "a.txt"], ["1 samples go on behind other samples (first: 'a' at byte 2560); make a copy"]),
+        (["a.jpg", "a.JPG", "b.txt", "b.txt"], ["2 members come a second time in their sample (first: 'a.JPG'"]),
+        (["a.jpg", "b.jpg>a.jpg", "c.jpg>a.jpg"], ["2 members are links, which readers leave out (first: 'b.jpg' to"]),
+        (
+            ["a.jpg", "b.jpg", "a.jpg", "a.jpg", "c.txt>a.jpg"],
+            ["1 samples go on", "1 members come a second time", "1 members are links"],
+        ),
+    ],
+)
+def test_what_readers_refuse_or_leave_out_is_found_by_name(tmp_path, names, told, suffix):
+    data = packed(tmp_path / "plain", *names)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / f"a.tar{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    found = findings(tmp_path / "data")
+    assert [finding.problem[: len(text)] for finding, text in zip(found, told, strict=True)] == told
+    assert all("tarloom repair" in finding.problem for finding in found)
+    assert {(finding.file, finding.kind) for finding in found} == {(f"a.tar{suffix}", "damage")}
+
+
+def test_files_of_no_sample_are_a_warning(tmp_path):
+    packed(tmp_path, "a.jpg", "__MACOSX/._a.jpg", "README")
+    (finding,) = findings(tmp_path)
+    assert finding.kind == "warning"
+    assert "2 files belong to no sample, and readers leave them out (first: '__MACOSX/._a.jpg')" in finding.problem
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_concatenated_archives_are_found_by_name(tmp_path, suffix):
+    first, second = packed(tmp_path / "x", "a.jpg"), packed(tmp_path / "x", "b.jpg")
+    (tmp_path / "data").mkdir()
+    whole = first + second
+    (tmp_path / "data" / f"a.tar{suffix}").write_bytes(gzip.compress(whole) if suffix else whole)
+    (finding,) = findings(tmp_path / "data")
+    assert f"another archive that no reader sees, at byte {len(first)}; make one of all" in finding.problem
+
+
+def test_a_compressed_tar_is_read_to_its_very_end(tmp_path):
+    whole = gzip.compress(packed(tmp_path / "x", "a.jpg"))
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "a.tgz"
+    path.write_bytes(whole)
+    assert findings(tmp_path / "data") == []
+    for bad in (whole[:-1], whole[:-6] + b"\x00" + whole[-5:], whole + b"junk"):
+        path.write_bytes(bad)
+        assert damaged_files(tmp_path / "data") == {"a.tgz"}
+
+
+def test_a_shard_that_is_there_twice_is_refused_by_both_names(tmp_path):
+    packed(tmp_path, "a.jpg")
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(b"x"))
+    with pytest.raises(UsageError, match=r"a\.tar and a\.tar\.gz would both be shard a"):
+        findings(tmp_path)

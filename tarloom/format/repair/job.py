@@ -1,0 +1,196 @@
+"""Makes a sound copy of a dataset, or of one tar, and says of each shard what was done. The source is not touched.
+
+Every shard is gone over twice: its headers say what can be saved (inventory.py), then the bytes are copied in the order
+of the copy. What lies beside it comes along (beside.py). A shard's tar appears last; a run that is started again skips
+those whose tar is there and whose source has not changed since.
+"""
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tarloom.errors import CorruptShard, UsageError
+from tarloom.format.compressed import CHUNK_BYTES, Unpacked
+from tarloom.format.index import HeadersHash, IndexBuilder, ShardIndex, write_index
+from tarloom.format.index_load import tar_reader, versioned
+from tarloom.format.layout import (
+    PRIVATE,
+    TAR_SUFFIXES,
+    compression_of,
+    describe_lack,
+    find_tars,
+    tar_name,
+)
+from tarloom.format.repair.beside import Beside
+from tarloom.format.repair.inventory import Inventory, Place, take_inventory
+from tarloom.format.sidecar import find_sidecars
+from tarloom.format.storage import Entry, LocalStorage, Storage, open_dataset_storage, open_storage
+from tarloom.format.tar import BLOCK, Member
+from tarloom.format.tar_writer import TarWriter
+
+_MARK = f"{PRIVATE}/repair.json"
+"""Says what an output is a copy of."""
+_BATCH_BYTES = 16 << 20
+_BATCH_MEMBERS = 4096
+"""Members are copied in batches of so much, or one by one if they are larger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport:
+    """What became of one shard."""
+
+    shard: str
+    samples: int
+    bytes: int
+    """Of the new tar; 0 where nothing could be saved and none was written."""
+    done: tuple[str, ...] = ()
+    """What was found and done, one line a kind. Empty where the tar was copied as it was."""
+    lost: tuple[str, ...] = ()
+    """Those of the lines that say what could not be saved."""
+    skipped: bool = False
+    """An earlier run did it."""
+
+
+class RepairJob:
+    """Iterate over it: one report a shard. Raises UsageError before anything is written."""
+
+    def __init__(self, path: str, output: str) -> None:
+        self._source, tar = open_dataset_storage(path)
+        if output.endswith(TAR_SUFFIXES):
+            raise UsageError(f"output {output}: give a folder; the copy is called as its source is")
+        self._output = open_storage(output)
+        entries = {entry.name: entry for entry in self._source.list()}
+        shards = find_tars(entries, self._source.url)
+        self._tars = {shard: entries[name] for shard, name in shards.items() if tar in (None, name)}
+        if not self._tars:
+            raise UsageError(f"{path}: {describe_lack(entries if tar is None else ())}")
+        self._names = frozenset(entries)
+        self._stages = find_sidecars(entries)
+        self._check_output()
+
+    def __iter__(self) -> Iterator[RepairReport]:
+        self._output.sweep()
+        for shard in sorted(self._tars):
+            tar = versioned(self._source, self._tars[shard])
+            yield self._earlier(shard, tar) or self._repaired(shard, tar)
+
+    def _check_output(self) -> None:
+        """Never in place, and never over what is not of a run with this source."""
+        here, there = f"{self._source.url}/", f"{self._output.url}/"
+        if here.startswith(there) or there.startswith(here):
+            raise UsageError(f"output {self._output.url}: lies in the source or around it; choose another folder")
+        mark = json.dumps({"source": self._source.url}).encode()
+        foreign = next((entry.name for entry in self._output.list()), None)
+        if foreign is not None and (self._output.head(_MARK) is None or self._output.read(_MARK) != mark):
+            raise UsageError(f"output {self._output.url}: holds {foreign}, of no such repair; choose an empty folder")
+        if foreign is None:
+            self._output.write(_MARK, mark)
+
+    def _earlier(self, shard: str, tar: Entry) -> RepairReport | None:
+        """What an earlier run reported of this version of a shard, if its tar is there."""
+        if self._output.head(tar_name(shard)) is None or self._output.head(_report_name(shard)) is None:
+            return None
+        found = json.loads(self._output.read(_report_name(shard)))
+        if found["source"] != _version(tar):
+            return None
+        return RepairReport(**found["report"] | {"skipped": True})
+
+    def _repaired(self, shard: str, tar: Entry) -> RepairReport:
+        with contextlib.ExitStack() as stack:
+            storage, plain, unsound = stack.enter_context(_as_plain(self._source, tar))
+            inventory = take_inventory(storage, plain, tar_reader(storage, plain))
+            if unsound is not None:
+                inventory.note("compressed streams that end too early", unsound, lost=True)
+            if not inventory.samples and inventory.lost:
+                return _report(shard, inventory, size=0)
+            beside = Beside(
+                source=self._source,
+                output=self._output,
+                shard=shard,
+                names=self._names,
+                stages=self._stages.get(shard, ()),
+            )
+            with self._output.create(tar_name(shard)) as file:
+                writer = TarWriter(file)
+                index = _copy(storage, plain.name, inventory, writer, shard)
+                index = beside.carry(index, writer.sha256, inventory)
+                write_index(self._output, index)
+                report = _report(shard, inventory, size=writer.size)
+                facts = {"source": _version(tar), "report": dataclasses.asdict(report)}
+                self._output.write(_report_name(shard), json.dumps(facts, indent=2).encode())
+            return report
+
+
+@contextlib.contextmanager
+def _as_plain(storage: Storage, tar: Entry) -> Iterator[tuple[Storage, Entry, str | None]]:
+    """A tar that can be read anywhere: itself or, where it is compressed, a temporary of all that comes out of it.
+
+    And why that is not all, if it is not.
+    """
+    if compression_of(tar.name) is None:
+        yield storage, tar, None
+        return
+    with tempfile.TemporaryDirectory(prefix="tarloom-") as folder:
+        temporary, name, unsound = LocalStorage(folder), tar_name("unpacked"), None
+        size = 0
+        with temporary.create(name) as file:
+            for step in (CHUNK_BYTES, BLOCK):  # where a big step fails, small ones come closer to the damage
+                try:
+                    unpacked = Unpacked(storage, tar, chunk_bytes=step)
+                    while chunk := unpacked(size, step):
+                        size += file.write(chunk)
+                    break
+                except CorruptShard as error:
+                    unsound = str(error).removeprefix(f"{storage.describe(tar.name)}: ").partition(";")[0]
+        yield temporary, Entry(name=name, size=size), unsound
+
+
+def _copy(storage: Storage, tar: str, inventory: Inventory, writer: TarWriter, shard: str) -> ShardIndex:
+    """Write all samples; the index of the new tar."""
+    builder, headers = IndexBuilder(tar_name(shard)), HeadersHash()
+    for batch in _batches(inventory):
+        places = [place for _, _, place in batch]
+        found = storage.read_ranges(tar, [place.offset for place in places], [place.size for place in places])
+        for (key, extension, place), data in zip(batch, found, strict=True):
+            offset = writer.add(f"{key}.{extension}", data)
+            headers.add(Member(f"{key}.{extension}", offset, place.size))
+            builder.add(key, extension, offset, place.size)
+    writer.close()
+    return builder.finish(shard, writer.size, headers.identity)
+
+
+def _batches(inventory: Inventory) -> Iterator[list[tuple[str, str, Place]]]:
+    """All members in the order of the new tar, in parts that fit the memory."""
+    batch: list[tuple[str, str, Place]] = []
+    size = 0
+    for key, members in inventory.samples.items():
+        for extension, place in members.items():
+            if batch and (size + place.size > _BATCH_BYTES or len(batch) == _BATCH_MEMBERS):
+                yield batch
+                batch, size = [], 0
+            batch.append((key, extension, place))
+            size += place.size
+    if batch:
+        yield batch
+
+
+def _report(shard: str, inventory: Inventory, *, size: int) -> RepairReport:
+    lines = dict(zip(inventory.found, inventory.lines(), strict=True))
+    return RepairReport(
+        shard=shard,
+        samples=len(inventory.samples),
+        bytes=size,
+        done=tuple(lines.values()),
+        lost=tuple(line for what, line in lines.items() if what in inventory.lost),
+    )
+
+
+def _report_name(shard: str) -> str:
+    return f"{PRIVATE}/repair/{shard}.json"
+
+
+def _version(tar: Entry) -> list[object]:
+    return [tar.name, tar.size, tar.etag]

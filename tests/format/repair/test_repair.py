@@ -1,0 +1,297 @@
+"""A copy of unsound tars: all that can be saved, in sound ones; what was done and lost is said, nothing in place."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import tarloom
+from tarloom.errors import UsageError
+from tarloom.format.repair.job import RepairJob, RepairReport
+from tests.format import raw
+from tests.format.damage import drop_last, edit, findings, flip, repeat_first
+
+Entry = tuple[str, bytes | str]
+"""A file's name and bytes; or a link's name and "hard:TARGET" or "soft:TARGET"."""
+
+
+def packed(entries: list[Entry], format: int = tarfile.PAX_FORMAT) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=format) as tar:
+        for name, content in entries:
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                kind, _, info.linkname = content.partition(":")
+                info.type = {"hard": tarfile.LNKTYPE, "soft": tarfile.SYMTYPE}[kind]
+                tar.addfile(info)
+            else:
+                info.size, info.mtime = len(content), 77
+                tar.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def repaired(folder: Path, output: Path | None = None) -> list[RepairReport]:
+    return list(RepairJob(str(folder), str(output or folder.parent / "copy")))
+
+
+def samples_of(folder: Path) -> dict[str, dict[str, bytes]]:
+    """As tarfile reads them, in order."""
+    found: dict[str, dict[str, bytes]] = {}
+    for path in sorted(folder.rglob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, extension = raw.split_at_first_dot(member.name)
+                assert extension not in found.setdefault(key, {})
+                found[key][extension] = tar.extractfile(member).read()
+    return found
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+def repair_one(source: Path, data: bytes, name: str = "a.tar") -> tuple[RepairReport, dict[str, dict[str, bytes]]]:
+    """Repair a folder of this tar; the copy is sound, and a second repair would change nothing."""
+    (source / name).write_bytes(data)
+    (report,) = repaired(source)
+    copy = source.parent / "copy"
+    assert (source / name).read_bytes() == data
+    if report.bytes:
+        assert findings(copy) == []
+        (again,) = repaired(copy, source.parent / "again")
+        assert (again.done, again.samples) == ((), report.samples)
+        assert (source.parent / "again" / "a.tar").read_bytes() == (copy / "a.tar").read_bytes()
+        assert len(tarloom.open(copy)) == report.samples
+    return report, samples_of(copy)
+
+
+def test_members_apart_from_each_other_come_side_by_side_in_the_order_of_the_keys(source):
+    names = ["b.jpg", "a.jpg", "b.txt", "c/x.y.jpg", "a.txt"]
+    report, found = repair_one(source, packed([(name, name.encode()) for name in names]))
+    assert found == {
+        "b": {"jpg": b"b.jpg", "txt": b"b.txt"},
+        "a": {"jpg": b"a.jpg", "txt": b"a.txt"},
+        "c/x": {"y.jpg": b"c/x.y.jpg"},
+    }
+    assert report.done == ("samples whose members were apart joined: 2, first 'b'",)
+    assert report.lost == ()
+
+
+def test_of_members_that_come_again_the_same_are_one_and_others_left_out_with_all_of_their_sample(source):
+    entries = [("a.jpg", b"1"), ("a.JPG", b"2"), ("a.txt", b"3"), ("b.jpg", b"4"), ("a.jpg", b"1"), ("b.jpg", b"other")]
+    report, found = repair_one(source, packed([*entries, ("b.txt", b"of the other"), ("c.jpg", b"5")]))
+    assert found == {"a": {"jpg": b"1", "txt": b"3"}, "b": {"jpg": b"4"}, "c": {"jpg": b"5"}}
+    assert report.lost == ("members that come again with other bytes left out: 3, first 'a.JPG'",)
+    assert "members that come again with the same bytes left out: 'a.jpg'" in report.done
+
+
+def test_links_become_the_files_that_they_lead_to(source):
+    entries: list[Entry] = [("./x/a.jpg", b"picture"), ("./x/b.jpg", "hard:./x/a.jpg"), ("./x/b.txt", b"b")]
+    entries += [("c.jpg", "soft:x/d.jpg"), ("c.txt", b"c"), ("x/d.jpg", "soft:../e.jpg"), ("e.jpg", b"far")]
+    report, found = repair_one(source, packed([*entries, ("f.jpg", "hard:none.jpg"), ("f.txt", "soft:f.txt")]))
+    assert found == {
+        "./x/a": {"jpg": b"picture"},
+        "./x/b": {"jpg": b"picture", "txt": b"b"},
+        "c": {"jpg": b"far", "txt": b"c"},
+        "x/d": {"jpg": b"far"},
+        "e": {"jpg": b"far"},
+    }
+    assert report.lost == ("links that lead to no file in here left out: 2, first 'f.jpg'",)
+
+
+def test_concatenated_archives_become_one(source):
+    parts = [packed([(f"{i}.jpg", bytes([i])), (f"{i}.txt", b"x")]) for i in range(3)]
+    report, found = repair_one(source, b"".join(parts))
+    assert list(found) == ["0", "1", "2"]
+    assert report.done == (f"further archives joined: 2, first at byte {len(parts[0])}",)
+    assert report.lost == ()
+
+
+def test_what_lies_behind_the_end_and_is_no_archive_is_counted(source):
+    data = packed([("a.jpg", b"1")])
+    report, found = repair_one(source, data + b"hello" * 200)
+    assert list(found) == ["a"]
+    assert report.lost == (f"bytes behind the end of the archive left out: 1000, first at byte {len(data)}",)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_of_a_cut_tar_all_samples_that_are_complete_are_saved(source, suffix):
+    entries = [(f"{i:03d}.{kind}", bytes([i]) * 700) for i in range(6) for kind in ("jpg", "txt")]
+    data = packed(entries)
+    block = 512 + 1024
+    for at, complete in ((0, 0), (7, 3), (8, 4), (9, 4)):  # cut inside the data of this member
+        for within in (100, 600):  # in its header, in its data
+            cut = data[: at * block + within]
+            copy = source.parent / f"copy{at}{within}"
+            (source / f"a.tar{suffix}").write_bytes(gzip.compress(cut) if suffix else cut)
+            (report,) = repaired(source, copy)
+            assert report.samples == complete
+            assert list(samples_of(copy)) == [f"{i:03d}" for i in range(complete)]
+            assert report.lost
+            assert complete == 0 or findings(copy) == []
+
+
+def test_behind_a_damaged_header_nothing_is_guessed(source):
+    data = bytearray(packed([(f"{i}.jpg", bytes(600)) for i in range(5)]))
+    data[3 * 1536 + 5] ^= 1
+    report, found = repair_one(source, bytes(data))
+    assert list(found) == ["0", "1", "2"]
+    assert "damaged" in report.lost[0]
+
+
+def test_a_compressed_tar_becomes_a_plain_one(source):
+    data = packed([("a.jpg", b"1" * 5000), ("b.jpg", b"2")])
+    report, found = repair_one(source, gzip.compress(data[:3000]) + gzip.compress(data[3000:]), "a.tgz")
+    assert found == {"a": {"jpg": b"1" * 5000}, "b": {"jpg": b"2"}}
+    assert report.lost == report.done == ()
+
+
+def test_of_a_compressed_tar_that_is_cut_what_comes_out_is_saved(source):
+    entries = [(f"{i}.jpg", hashlib.sha256(bytes([i])).digest() * 100) for i in range(50)]
+    whole = gzip.compress(packed(entries))
+    report, found = repair_one(source, whole[: len(whole) // 2], "a.tar.gz")
+    assert 5 < len(found) < 50
+    assert found == {f"{i}": {"jpg": entries[i][1]} for i in range(len(found))}
+    assert any("Truncated compressed stream" in line for line in report.lost)
+
+
+def test_files_of_no_sample_are_left_out_and_counted(source):
+    entries: list[Entry] = [("a.jpg", b"1"), ("__MACOSX/._a.jpg", b"2"), (".DS_Store", b"3"), ("README", b"4")]
+    report, found = repair_one(source, packed(entries))
+    assert found == {"a": {"jpg": b"1"}}
+    assert report.done == ("files of no sample left out: 3, first '__MACOSX/._a.jpg'",)
+    assert report.lost == ()
+
+
+def test_members_that_no_table_can_name_are_lost_and_said(source):
+    info = tarfile.TarInfo("caf\udce9.jpg")
+    data = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape") + packed([("a.jpg", b"1"), ("a.__key__", b"2")])
+    report, found = repair_one(source, data)
+    assert found == {"a": {"jpg": b"1"}}
+    assert report.lost == ("members whose names no table can hold left out: 2, first 'caf\\udce9.jpg'",)
+
+
+@pytest.mark.parametrize("data", [b"", b"no tar at all" * 100])
+def test_where_nothing_can_be_saved_no_tar_is_made(source, data):
+    report, found = repair_one(source, data)
+    assert (report.samples, report.bytes, found) == (0, 0, {})
+    assert report.lost
+    assert not (source.parent / "copy" / "a.tar").exists()
+
+
+def test_an_empty_archive_stays_one(source):
+    report, found = repair_one(source, bytes(10240))
+    assert (report.samples, report.bytes, report.lost, found) == (0, 10240, (), {})
+
+
+@pytest.fixture
+def dataset(source) -> Path:
+    """As creation and two stages leave it."""
+    raw.packed_dataset(source, shards=2)
+    return source
+
+
+def test_metadata_stats_and_sidecars_of_sound_tars_come_along(dataset, tmp_path):
+    reports = repaired(dataset)
+    assert [(report.shard, report.samples, report.done) for report in reports] == [("00000", 8, ()), ("00001", 8, ())]
+    copy = tmp_path / "copy"
+    assert findings(copy) == []
+    names = ("url", "caption.text", "clip.embedding")
+    ours, theirs = tarloom.open(copy), tarloom.open(dataset)
+    assert [*ours.select(*names).batches()] == [*theirs.select(*names).batches()]
+    assert json.loads((copy / "00000_stats.json").read_text())["successes"] == 8
+
+
+def test_of_a_cut_tar_the_rows_that_still_have_samples_come_along(dataset, tmp_path):
+    whole = (dataset / "00001.tar").read_bytes()
+    (dataset / "00001.tar").write_bytes(whole[:9000])
+    _, report = repaired(dataset)
+    copy = tarloom.open(tmp_path / "copy")
+    assert findings(tmp_path / "copy") == []
+    assert 0 < report.samples < 8
+    assert len([*copy.select("url", "caption.text")]) == 8 + report.samples
+    assert any("rows of metadata without a sample" in line for line in report.lost)
+    assert any("00001_stats.json" in line for line in report.lost)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("00000.parquet", lambda path: edit(path, repeat_first)),
+        ("00000.clip.parquet", lambda path: edit(path, drop_last)),
+        ("00000.clip.parquet", lambda path: flip(path, 100)),
+        ("00000_stats.json", lambda path: path.write_text("{")),
+    ],
+)
+def test_a_file_that_does_not_join_is_left_out_and_said(dataset, tmp_path, name, change):
+    change(dataset / name)
+    report, _ = repaired(dataset)
+    assert not (tmp_path / "copy" / name).exists()
+    assert any(name in line for line in report.lost)
+    assert findings(tmp_path / "copy") == []
+
+
+def test_a_sidecar_of_another_version_of_the_tar_is_left_out(dataset, tmp_path):
+    samples = [(key, members) for key, members in raw.some_samples(10) if int(key) not in (3, 7)]
+    samples[0][1]["jpg"] = b"another"
+    raw.write_tar(dataset / "00000.tar", samples)
+    (dataset / "_tarloom" / "index" / "00000.parquet").unlink()
+    raw.write_stats(dataset, "00000", 10, 2, None)
+    report, _ = repaired(dataset)
+    assert any("00000.clip.parquet left out: made for another version" in line for line in report.lost)
+    assert findings(tmp_path / "copy") == []
+
+
+def test_a_second_run_skips_what_is_done_and_makes_anew_what_has_changed(dataset, tmp_path):
+    first = repaired(dataset)
+    copy = tmp_path / "copy"
+    (copy / "00001.tar").unlink()
+    before = (copy / "00000.tar").stat().st_mtime_ns
+    second = repaired(dataset)
+    assert [report.skipped for report in second] == [True, False]
+    assert [report.samples for report in second] == [report.samples for report in first]
+    assert (copy / "00000.tar").stat().st_mtime_ns == before
+    (dataset / "00000.tar").write_bytes((dataset / "00000.tar").read_bytes()[:4096])
+    assert [report.skipped for report in repaired(dataset)] == [False, True]
+
+
+def test_one_tar_alone_is_repaired(dataset, tmp_path):
+    (report,) = repaired(dataset / "00001.tar", tmp_path / "copy")
+    assert report.shard == "00001"
+    assert findings(tmp_path / "copy") == []
+
+
+@pytest.mark.parametrize("output", ["", "inside", "..", "../source/x.tar"])
+def test_it_never_works_in_place(dataset, output):
+    with pytest.raises(UsageError, match=r"output .*: (lies in the source|give a folder)"):
+        repaired(dataset, dataset / output)
+
+
+def test_it_writes_into_no_folder_of_something_else(dataset, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"holds letter\.txt"):
+        repaired(dataset)
+    raw.write_tar(tmp_path / "other" / "a.tar", raw.some_samples(2))
+    repaired(tmp_path / "other", tmp_path / "copy2")
+    with pytest.raises(UsageError, match="of no such repair"):
+        repaired(dataset, tmp_path / "copy2")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no shard"):
+        repaired(tmp_path / "empty")
+
+
+def test_the_copy_is_the_same_whatever_the_headers_of_the_source(source, tmp_path):
+    entries: list[Entry] = [("a.jpg", b"1"), ("é.jpg", b"2")]
+    copies = set()
+    for number, format in enumerate((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):
+        (source / "a.tar").write_bytes(packed(entries, format))
+        repaired(source, tmp_path / f"copy{number}")
+        copies.add((tmp_path / f"copy{number}" / "a.tar").read_bytes())
+    assert len(copies) == 1
