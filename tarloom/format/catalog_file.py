@@ -98,7 +98,7 @@ def _read(place: Storage) -> pa.Table:
 
 def _is_sound(table: pa.Table) -> bool:
     """Whether all that is counted is there, and can be a count."""
-    members = cast(pa.MapArray[Any, Any], table["members"].combine_chunks()).items
+    members: Any = cast(Any, table["members"].combine_chunks()).items
     counts: list[Any] = [table["size"], table["rows"], members]
     return members.null_count == 0 and all((pc.min(count).as_py() or 0) >= 0 for count in counts)
 

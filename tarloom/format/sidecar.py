@@ -6,7 +6,7 @@ tells which stage made it, with what fingerprint, and for which version of the s
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -99,15 +99,17 @@ def find_sidecars(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
     "a.b.parquet" is the metadata of shard "a.b" where such a shard is among the names, else sidecar "b" of shard "a".
     """
-    known = frozenset(names)
+    known = names if isinstance(names, Set) else frozenset(names)
     shards = {shard_of(name) for name in known if is_shard_file(name)}
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[str, ...]] = {}
+    stages: dict[tuple[str, ...], tuple[str, ...]] = {}  # of a hundred thousand shards, nearly all have the same
     for name in known:
         stem = name.removesuffix(".parquet")
         shard, _, stage = stem.rpartition(".")
         if stem != name and shard in shards and stem not in shards and _STAGE_NAME.fullmatch(stage):
-            found.setdefault(shard, []).append(stage)
-    return {shard: tuple(sorted(stages)) for shard, stages in found.items()}
+            all_stages = (*found.get(shard, ()), stage)
+            found[shard] = stages.setdefault(all_stages, tuple(sorted(all_stages)))
+    return found
 
 
 def check_fresh(info: SidecarInfo, index: ShardIndex, where: str) -> None:
