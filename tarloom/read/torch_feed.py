@@ -1,11 +1,13 @@
 """Batches for a torch training loop: the simplest correct feed.
 
 Pieces are divided among ranks and DataLoader workers: disjoint, and together complete. A batch is a dict of lists:
-`__key__`, members as bytes, columns as Python values; `transform` makes tensors of it in the worker that read it.
+`__key__`, members as bytes or as they are decoded (of arrays a DataLoader makes tensors), columns as Python values;
+`transform` makes tensors of it in the worker that read it.
 
     loader = DataLoader(ds.to_torch(batch_size=256, transform=collate), batch_size=None, num_workers=4)
 """
 
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +15,7 @@ from typing import Any
 
 from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import UsageError, missing_extra
+from tarloom.format.cpus import cpu_share
 from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import MIB, Piece, share
@@ -66,6 +69,8 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         workers, number = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        if worker is not None:  # this process is one of several: so many threads for it to decode in
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_share() // workers)))
         order = random.Random(f"{self._seed} {self.epoch}")
         pieces = list(self._pieces)
         if self._seed is not None:
@@ -96,10 +101,18 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
     # Spawned: a fork would copy the locks of threads that storage and Arrow run here, but not the threads.
     context = "spawn" if workers else None
     with interrupts_end_here():
-        batches = iter(DataLoader(feed, batch_size=None, num_workers=workers, multiprocessing_context=context))
+        loader = DataLoader(
+            feed, batch_size=None, collate_fn=_unchanged, num_workers=workers, multiprocessing_context=context
+        )
+        batches = iter(loader)
     for batch in batches:
         samples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         yield from tallier.of_samples(samples, every=config.batch_size)
+
+
+def _unchanged(batch: Batch) -> Batch:
+    """Without a function of one's own, a DataLoader makes tensors of arrays."""
+    return batch
 
 
 def _batches(samples: Iterable[dict[str, Any]], names: list[str], size: int) -> Iterator[Batch]:
