@@ -69,7 +69,7 @@ class _Join:
         numbers = np.arange(piece.first, piece.last) if piece.only is None else np.array(piece.only, np.int64)
         if where is None:
             return numbers
-        from tarloom.read.where import passing_rows  # loads duckdb
+        from tarloom.read.evaluate import passing_rows  # loads duckdb
 
         numbers = self.matched(where.columns, numbers, read=True)
         table = pa.table({KEY: _keys(self._index, numbers), **self.columns(where.columns, numbers)})

@@ -8,11 +8,11 @@ columns that it uses. It must say the same of a row whenever it is asked: there 
 """
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.index import KEY
+from tarloom.read.evaluate import first_line, no_rows
 from tarloom.read.sql import (
     TABLE,
     Names,
@@ -28,7 +28,7 @@ from tarloom.read.sql import (
 )
 from tarloom.read.view import Where
 
-__all__ = ["UNSTEADY", "both", "compile_where", "names_of", "passing_rows"]
+__all__ = ["UNSTEADY", "both", "compile_where", "names_of"]
 
 _SELECT = f"SELECT 1 FROM {TABLE} WHERE "
 _EXPRESSIONS = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "FUNCTION", "OPERATOR", "CAST", "TYPE"} | {
@@ -64,25 +64,6 @@ def both(first: Where, second: Where) -> Where:
     return Where(sql=f"({first.sql} AND {second.sql})", columns=columns)
 
 
-def passing_rows(where: Where, table: pa.Table, *, place: str) -> np.ndarray:
-    """Numbers of the rows for which the condition is true, ascending: int64 of shape (rows that pass,).
-
-    table: `__key__` and the condition's columns by name. place: where the rows are from, for messages. Raises
-    UsageError where a value is not as the condition wants it.
-    """
-    try:
-        with cursor() as database:
-            database.register(TABLE, known(table))
-            found = database.execute(f"SELECT coalesce(CAST({where.sql} AS BOOLEAN), false) AS found FROM {TABLE}")
-            mask = found.fetchnumpy()["found"]
-    except duckdb.Error as error:
-        reason = _reason(error)
-        raise UsageError(
-            f"{place}: where {where.sql}: {reason}; TRY_CAST makes NULL of what is no such value"
-        ) from error
-    return np.flatnonzero(mask)
-
-
 def _condition(tree: Node, what: str) -> Node:
     """The WHERE of the tree. Raises UsageError unless that is all there is in it."""
     node = tree["statements"][0]["node"]
@@ -113,19 +94,14 @@ def _named(node: Node, names: Names) -> str:
 
 def _prove(where: Where, what: str) -> None:
     """Raises UsageError where types do not fit, a function is not there, or the answer is not true or false."""
-    schema = pa.schema([(KEY, pa.string()), *((column.name, column.type) for column in where.columns)])
-    nulls = known(pa.table([pa.nulls(1, field.type) for field in schema], schema=schema))
+    schema = no_rows(where).schema
+    nulls = known(pa.table([pa.array([None], field.type) for field in schema], schema=schema))
     try:
         with cursor() as database:
             database.register(TABLE, nulls)
             database.execute(f"{_SELECT}{where.sql}")  # where neither aggregates nor unnest can stand
             kind = database.execute(f"SELECT {where.sql} FROM {TABLE}").description[0][1]
     except duckdb.Error as error:
-        raise UsageError(f"{what}: {_reason(error)}") from error
+        raise UsageError(f"{what}: {first_line(error)}") from error
     if kind != "BOOLEAN":
         raise UsageError(f"{what}: {where.sql} is neither true nor false, but {kind}; compare it with something")
-
-
-def _reason(error: duckdb.Error) -> str:
-    """The first line of duckdb's message, which goes on with the SQL and pointers into it."""
-    return str(error).strip().splitlines()[0]

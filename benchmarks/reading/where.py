@@ -1,0 +1,64 @@
+"""One sample in a hundred, chosen by a column of the metadata; beside reading all samples and looking into their JSON.
+
+Over S3, what the reader was sent in all (listing, catalogue, parquet and HTTP's headers included) is printed beside
+what it was for: the bytes of the samples that were chosen.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd  # Arrow loads it when it is first used
+import webdataset as wds
+
+import tarloom
+from benchmarks.reading.compare import Comparison
+from benchmarks.reading.data import tars
+from benchmarks.reading.on_s3 import CountingRelay, uploaded
+from tarloom.read.sql import cursor
+from tarloom.read.with_webdataset import pipeline
+
+LIMIT = 294
+WHERE = f"original_width < {LIMIT}"
+"""The column is uniform from 256 to 4095: one in a hundred."""
+assert pd
+
+
+def ours(folder: str) -> Iterator[int | None]:
+    cursor().close()  # starts duckdb
+    yield None
+    yield sum(1 for _ in tarloom.open(folder).where(WHERE))
+
+
+def webdataset(folder: str) -> int:
+    return sum(1 for _ in wds.WebDataset(tars(folder), shardshuffle=False).select(_wanted))
+
+
+def webdataset_over_s3(folder: str) -> int:
+    """Through tarloom's streams, which are faster than the pipes to `aws s3 cp` that webdataset's users have."""
+    return sum(1 for _ in pipeline(tarloom.open(folder)).select(_wanted))
+
+
+def _wanted(sample: dict[str, Any]) -> bool:
+    return bool(json.loads(sample["json"])["original_width"] < LIMIT)
+
+
+@contextlib.contextmanager
+def on_s3(folder: str) -> Iterator[str]:
+    """On the server, after the bytes have been counted that one reading takes."""
+    with uploaded(folder) as address:
+        with CountingRelay() as relay:
+            needed = sum(len(value) for sample in tarloom.open(address).where(WHERE) for value in _members(sample))
+        print(f"where over S3: {relay.answered:,} bytes for {needed:,}: {relay.answered / needed:.2f} x (wanted 1.5)")
+        yield address
+
+
+def _members(sample: dict[str, Any]) -> list[bytes]:
+    return [value for value in sample.values() if isinstance(value, bytes)]
+
+
+COMPARISONS = (
+    Comparison(name="where keeps 1 %, local", wanted=25, ours=ours, theirs=webdataset),
+    Comparison(name="where keeps 1 %, S3", wanted=25, ours=ours, theirs=webdataset_over_s3, place=on_s3),
+)
