@@ -121,6 +121,12 @@ def check_fresh(info: SidecarInfo, index: ShardIndex, where: str) -> None:
         )
 
 
+def describe_difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """How two fingerprints differ, such as: model 'a' (now 'b'), prompt 'x' (now 'y')."""
+    names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    return ", ".join(f"{name} {found.get(name)!r} (now {wanted.get(name)!r})" for name in names)
+
+
 def _check_columns(schema: pa.Schema, where: str) -> None:
     if schema.names[:1] != [KEY] or schema.names[-2:] != [STATUS, ERROR]:
         raise ValueError(f"{where}: columns must be {KEY}, the stage's, {STATUS}, {ERROR}; not {schema.names}")

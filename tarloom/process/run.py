@@ -25,6 +25,7 @@ from tarloom.format.sidecar import (
     SUCCESS,
     SidecarInfo,
     check_stage_name,
+    describe_difference,
     read_sidecar,
     sidecar_info,
     write_sidecar,
@@ -273,16 +274,10 @@ class ProcessJob:
             if self.config.overwrite:
                 return None
             raise StageMismatch(
-                f"{where}: made with {_difference(found.fingerprint, wanted.fingerprint)}; "
+                f"{where}: made with {describe_difference(found.fingerprint, wanted.fingerprint)}; "
                 "give this run another --name, or --overwrite"
             )
         if (found.identity, found.rows) != (wanted.identity, wanted.rows):
             return None
         successes, errors = _count(read_sidecar(storage, shard, self.name, [STATUS, ERROR]))
         return Report(shard=shard, rows=found.rows, successes=successes, errors=errors, skipped=True)
-
-
-def _difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """Such as: model 'a', now 'b'; prompt 'x', now 'y'."""
-    names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-    return ", ".join(f"{name} {found.get(name)!r} (now {wanted.get(name)!r})" for name in names)
