@@ -47,6 +47,8 @@ UNSTEADY = {
 
 def compile_where(sql: str, names: Names) -> Where:
     """Prove a condition and write it with resolved names. Raises UsageError that names what is wrong."""
+    if not sql.strip():
+        raise UsageError(f"{names.what}: the condition is empty; give one, such as: width >= 256")
     tree = parse(f"{_SELECT}(\n{sql}\n)", what=names.what)
     condition = _condition(tree, names.what)
     found = [_named(node, names) for node in column_refs(condition)]
