@@ -1,8 +1,8 @@
 """Which requests to make for many byte ranges of a file: pure, without I/O.
 
-Where most bytes between the first and the last range are wanted (dense), all of them are read, in big requests side by
-side. Where few are (sparse), ranges share a request only while the gaps between them add at most half to the bytes that
-are wanted, the smallest gaps first: a scattered selection never reads much more than itself.
+There are two ways. The quick one reads every gap between ranges that takes less time to read than another request
+would; of ranges that lie dense it makes a few big requests. The frugal one lets gaps add at most half to the bytes that
+are wanted, the smallest gaps first. It is taken for scattered ranges, unless the quick way is far quicker.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 
 MOST_EXTRA = 0.5
-"""Of the bytes that are wanted: what sparse requests may read beside them."""
+"""Of the bytes that are wanted: what the frugal way may read beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Medium:
-    """What requests cost where the bytes lie. The figures are measured: python -m benchmarks.coalescing"""
+    """What requests cost where the bytes lie."""
 
-    dense: float
-    """The share of bytes wanted from which on it is faster to read all."""
     gap_bytes: int
-    """To read a longer gap takes longer than to make another request."""
+    """Read in the time that another request takes (measured: python -m benchmarks.requests)."""
     request_bytes: int
     """A request that has grown to this size takes no more ranges."""
+    worth: float
+    """The quick way is taken where it is so many times as fast as the frugal one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,23 +105,24 @@ def coalesce(ranges: Ranges, medium: Medium) -> Requests:
     starts, ends = ranges.offsets[order], ranges.ends[order]
     begins = np.ones(len(order), np.bool_)
     if len(order):
-        begins[1:] = ~_bridged(starts[1:] - ends[:-1], starts, ends, medium)
+        begins[1:] = ~_bridged(starts[1:] - ends[:-1], int((ends - starts).sum()), medium)
         begins |= _full(starts, begins, medium.request_bytes)
     first = np.append(np.flatnonzero(begins), len(order))
     return Requests(starts=starts[first[:-1]], ends=ends[first[1:] - 1], order=order, first=first)
 
 
-def _bridged(gaps: np.ndarray, starts: np.ndarray, ends: np.ndarray, medium: Medium) -> np.ndarray:
+def _bridged(gaps: np.ndarray, wanted: int, medium: Medium) -> np.ndarray:
     """Which gaps between neighbours are read along. Ranges that overlap are read apart."""
-    wanted = int((ends - starts).sum())
-    if wanted >= medium.dense * int(ends.max() - starts[0]):
-        dense: np.ndarray = (gaps >= 0) & (gaps <= medium.request_bytes)
-        return dense
+    quick: np.ndarray = (gaps >= 0) & (gaps <= medium.gap_bytes)
     smallest = np.argsort(gaps, kind="stable")
-    affordable = np.cumsum(np.maximum(gaps[smallest], 0)) <= MOST_EXTRA * wanted
-    bridged = np.zeros(len(gaps), np.bool_)
-    bridged[smallest] = affordable & (gaps[smallest] >= 0) & (gaps[smallest] <= medium.gap_bytes)
-    return bridged
+    affordable = np.empty(len(gaps), np.bool_)
+    affordable[smallest] = np.cumsum(np.maximum(gaps[smallest], 0)) <= MOST_EXTRA * wanted
+    frugal: np.ndarray = quick & affordable
+
+    def cost(bridged: np.ndarray) -> int:
+        return wanted + int(gaps[bridged].sum()) + medium.gap_bytes * int(len(gaps) + 1 - bridged.sum())
+
+    return quick if medium.worth * cost(quick) <= cost(frugal) else frugal
 
 
 def _full(starts: np.ndarray, begins: np.ndarray, request_bytes: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from tarloom.format.cpus import cpu_share
 from tarloom.format.ranges import Medium, Ranges, Requests, coalesce
 
-LOCAL = Medium(dense=0.7, gap_bytes=32 << 10, request_bytes=4 << 20)
+LOCAL = Medium(gap_bytes=32 << 10, request_bytes=4 << 20, worth=1)
 SIDE_BY_SIDE_BYTES = 2 << 20
 """From so many bytes on, two threads read."""
 _MOST_PLACES = 1024

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StorageError
@@ -114,19 +113,6 @@ class Storage(RangeSource):
     def describe(self, name: str) -> str:
         """The file's full address, for messages."""
         return f"{self.url}/{name}"
-
-
-def cut_from_pack(source: RangeSource, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
-    """What read_ranges gives, by read_packed."""
-    ranges = Ranges(offsets=np.array(offsets, np.int64), sizes=np.array(sizes, np.int64))
-    (buffer,) = source.read_packed(name, [ranges])
-    return views_in(buffer, ranges)
-
-
-def views_in(buffer: pa.Buffer, ranges: Ranges) -> list[memoryview]:
-    """The ranges, which lie in a buffer one behind the other."""
-    view, sizes = memoryview(buffer).cast("B"), ranges.sizes.tolist()
-    return [view[end - size : end] for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
 
 
 def cut_short(where: str) -> StorageError:

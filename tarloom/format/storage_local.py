@@ -21,9 +21,10 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StorageError
+from tarloom.format.packing import cut_from_pack
 from tarloom.format.ranges import Ranges
 from tarloom.format.scatter import EndsBefore, scatter
-from tarloom.format.storage_base import Entry, Storage, cut_from_pack, cut_short
+from tarloom.format.storage_base import Entry, Storage, cut_short
 
 TEMPORARY = ".tmp-"
 Answer = TypeVar("Answer")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import IO, Any
 
 import obstore
@@ -18,12 +18,10 @@ from obstore.store import from_url
 
 from tarloom.errors import StorageError
 from tarloom.format.object_errors import translated
-from tarloom.format.ranges import Medium, Ranges, coalesce
-from tarloom.format.storage_base import Entry, Storage, cut_from_pack, cut_short, views_in
+from tarloom.format.packing import cut_from_pack, pack
+from tarloom.format.ranges import Ranges
+from tarloom.format.storage_base import Entry, Storage, cut_short
 
-REMOTE = Medium(dense=0.25, gap_bytes=1 << 20, request_bytes=8 << 20)
-IN_FLIGHT_BYTES = 64 << 20
-"""Asked for at a time, beside the memory that it goes to."""
 REMOTE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "memory")
 
 
@@ -55,17 +53,7 @@ class ObjectStorage(Storage):
         return cut_from_pack(self, name, offsets, sizes)
 
     def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
-        buffers = [pa.allocate_buffer(int(group.sizes.sum())) for group in groups]
-        groups = [group.cut(REMOTE.request_bytes) for group in groups]
-        targets = [view for buffer, group in zip(buffers, groups, strict=True) for view in views_in(buffer, group)]
-        ranges = Ranges.joined(groups)
-        offsets, requests = ranges.offsets.tolist(), coalesce(ranges, REMOTE)
-        for numbers in requests.groups(IN_FLIGHT_BYTES):
-            starts, ends = requests.starts[numbers].tolist(), requests.ends[numbers].tolist()
-            for number, start, part in zip(numbers, starts, self._fetch(name, starts, ends), strict=True):
-                for i in requests.ranges_of(number).tolist():
-                    targets[i][:] = part[offsets[i] - start :][: len(targets[i])]
-        return buffers
+        return pack(groups, partial(self._fetch, name))
 
     def _fetch(self, name: str, starts: Sequence[int], ends: Sequence[int]) -> Sequence[memoryview]:
         """So many requests side by side. (obstore's own coalescing panics where an object has become shorter.)"""

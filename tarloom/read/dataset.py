@@ -21,12 +21,13 @@ import pyarrow as pa
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
 from tarloom.read.ahead import begun
-from tarloom.read.batches import BATCH_ROWS, check_batches, read_piece, read_samples
+from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
 from tarloom.read.catalog import Catalog, Facts, ShardFiles, open_catalog
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.picking import Picker, column_batches, numbers_of
 from tarloom.read.pieces import MIB, Piece
 from tarloom.read.planning import piece_of_rows, plan_pieces, viewed_bytes
+from tarloom.read.to_arrow import check_batches
 from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from tarloom.errors import ShardError, UsageError
-from tarloom.read.batches import check_batches
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.digest import Digest
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.scan import ScanConfig, Tallier, Tally
+from tarloom.read.to_arrow import check_batches
 from tarloom.read.view import View
 
 ReaderName = Literal["plain", "webdataset", "ray_actor", "ray_data", "ray_data_webdataset", "spark", "torch"]

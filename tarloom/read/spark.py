@@ -31,7 +31,7 @@ from tarloom.errors import (
     UsageError,
     missing_extra,
 )
-from tarloom.read.batches import BATCH_ROWS, check_batches, read_piece
+from tarloom.read.batches import BATCH_ROWS, read_piece
 from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import MIB, Piece, pack
 from tarloom.read.scan import TALLY_SCHEMA, ScanConfig, Tallier, Tally
@@ -47,6 +47,7 @@ except ImportError as error:
     raise missing_extra("spark", error) from error
 
 from tarloom.read.spark_session import session
+from tarloom.read.to_arrow import check_batches
 
 __all__ = ["map_in_spark", "over_tasks", "plan_tasks", "scan", "session", "spark_error", "to_spark"]
 

@@ -15,7 +15,7 @@ from tarloom.errors import ShardError, StaleIndex, StaleSidecar
 from tarloom.format.index import write_index
 from tarloom.format.index_load import scan_index
 from tarloom.format.storage import open_storage
-from tarloom.read import batches
+from tarloom.read import batches, binary
 from tarloom.read.batches import read_piece
 from tests.format.raw import some_samples, write_parquet, write_sidecar, write_tar
 from tests.read.samples import packed_samples
@@ -39,7 +39,7 @@ def test_a_batch_ends_where_it_would_grow_too_large(packed, monkeypatch):
 
 
 def test_arrays_beyond_32_bit_offsets_become_large(packed, monkeypatch):
-    monkeypatch.setattr(batches, "LARGEST_BINARY", 10)
+    monkeypatch.setattr(binary, "LARGEST_BINARY", 10)
     (batch, *_) = tarloom.open(packed).select("jpg").batches()
     assert batch.schema.field("jpg").type == pa.large_binary()
     assert batch["jpg"].to_pylist() == [members["jpg"] for _, members in packed_samples(1)]

@@ -2,10 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import IO, NoReturn
 
+import pyarrow as pa
+
 from tarloom.errors import StorageError
-from tarloom.format.ranges import coalesce, cut_out
+from tarloom.format.packing import cut_from_pack, pack
+from tarloom.format.ranges import Ranges
 from tarloom.format.storage_base import Entry, Storage
 
 
@@ -22,9 +26,13 @@ class ReadOnlyStorage(Storage):
         return bytes(self.read_ranges(name, [0], [entry.size])[0])
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
-        spans = coalesce(offsets, sizes)
-        parts = (self.read_range(name, span.start, span.end - span.start) for span in spans)
-        return cut_out(spans, parts, offsets, sizes)
+        return cut_from_pack(self, name, offsets, sizes)
+
+    def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
+        return pack(groups, partial(self._fetch, name))
+
+    def _fetch(self, name: str, starts: Sequence[int], ends: Sequence[int]) -> Sequence[memoryview]:
+        return [self.read_range(name, start, end - start) for start, end in zip(starts, ends, strict=True)]
 
     def read_range(self, name: str, offset: int, size: int) -> memoryview:
         """These bytes of a file. Raises StorageError if it ends before them."""

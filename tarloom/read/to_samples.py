@@ -1,0 +1,37 @@
+"""A chunk as samples: dicts, as webdataset gives them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any
+
+from tarloom.read.binary import Binary
+from tarloom.read.chunk import Chunk
+from tarloom.read.view import ERROR, View
+
+
+def to_samples(chunk: Chunk, view: View, url: str) -> Iterator[dict[str, Any]]:
+    """The samples: `__key__`, `__url__`, the members that each has, columns; `__error__` where failed ones are rows."""
+    forms, rows = view.decoded, len(chunk)
+    columns: dict[str, Sequence[Any]] = {"__key__": chunk.keys.to_pylist(), "__url__": [url] * rows}
+    columns |= {name: _values(values, name in forms) for name, values in chunk.members.items()}
+    columns |= {name: array.to_pylist() for name, array in chunk.columns.items()}
+    if view.on_error == "row":
+        columns[ERROR] = [chunk.errors[row].text if row in chunk.errors else None for row in range(rows)]
+    samples = map(dict, map(zip, repeat(tuple(columns)), zip(*columns.values(), strict=True)))
+    missed = [name for name in chunk.members if any(value is None for value in columns[name])]
+    return _without_nulls(samples, missed) if missed else samples
+
+
+def _values(values: Sequence[Any], decoded: bool) -> Sequence[Any]:
+    if isinstance(values, Binary):
+        found: list[Any] = values.array.to_pylist()
+        return found
+    return values if decoded else [None if value is None else bytes(value) for value in values]
+
+
+def _without_nulls(samples: Iterator[dict[str, Any]], members: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for sample in samples:
+        for member in members:
+            if sample[member] is None:
+                del sample[member]
+        yield sample
