@@ -244,11 +244,25 @@ class Dataset:
 
         return to_ray(self, task_bytes=task_bytes)
 
-    def to_spark(self, spark: "SparkSession") -> "DataFrame":
-        """A Spark data frame whose executors read the shards; nothing passes through the driver."""
-        from tarloom.read.spark import to_spark
+    def to_spark(self, spark: "SparkSession", *, rows: "DataFrame | None" = None) -> "DataFrame":
+        """A Spark data frame whose executors read the shards; nothing passes through the driver.
 
-        return to_spark(self, spark)
+        rows: a data frame with the columns `__shard__` and `__key__` of a to_spark_table: only these samples are read,
+        and its columns are kept beside theirs.
+        """
+        from tarloom.read.spark import to_spark
+        from tarloom.read.spark_table import fetch
+
+        return to_spark(self, spark) if rows is None else fetch(self, rows)
+
+    def to_spark_table(self, spark: "SparkSession") -> "DataFrame":
+        """A Spark data frame of `__shard__`, `__key__` and columns, without members, for SQL before bytes are read.
+
+        Columns as selected; without a selection all that Spark's own parquet reader reads.
+        """
+        from tarloom.read.spark_table import to_spark_table
+
+        return to_spark_table(self, spark)
 
     def to_torch(
         self,

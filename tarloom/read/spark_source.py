@@ -78,7 +78,7 @@ class PieceReader(DataSourceReader):  # type: ignore[misc]
         return {name: value for name, value in vars(self).items() if name != "_dataset"}
 
     def partitions(self) -> list[InputPartition]:
-        pieces = self._dataset.pieces(self._partition_bytes)
+        pieces = self._dataset.plan(self._partition_bytes)
         return [InputPartition(task) for task in pack(pieces, target_bytes=self._partition_bytes)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:

@@ -82,6 +82,16 @@ class JoinedTable:
             raise ShardError(f"{message}; make it again, or select without it") from error
         return array
 
+    @property
+    def samples(self) -> int:
+        """How many of its rows are of samples, whether the shard has them or not."""
+        return len(self._keys)
+
+    def type_of(self, field: str) -> pa.DataType | None:
+        """Of a column as it is stored, None where there is none."""
+        stored = None if self._table is None else self._table.schema
+        return stored.field(field).type if stored is not None and field in stored.names else None
+
     @cached_property
     def _table(self) -> ParquetTable | None:
         return find_table(self._piece.storage, self._name)
