@@ -73,6 +73,11 @@ class Unpacked(RangeSource):
             missing -= len(parts[-1])
         return b"".join(parts)
 
+    def drain(self) -> None:
+        """Go on to the end: there lies what proves the bytes."""
+        while self._advance():
+            pass
+
     def _restart(self) -> None:
         raw = pa.PythonFile(io.BufferedReader(StorageStream(self._storage, self._tar)), mode="r")
         self._stream = pa.CompressedInputStream(raw, compression_of(self._tar.name) or "gzip")

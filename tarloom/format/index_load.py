@@ -34,11 +34,14 @@ def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardI
     where = storage.describe(tar.name)
     builder, headers = IndexBuilder(where), HeadersHash()
     size = None if compression_of(tar.name) else tar.size
-    for member in walk(tar_reader(storage, tar), size, where):
+    read_at = tar_reader(storage, tar)
+    for member in walk(read_at, size, where):
         headers.add(member)
         parts = split_name(member.name)
         if parts is not None:
             builder.add(*parts, member.offset, member.size)
+    if isinstance(read_at, Unpacked):
+        read_at.drain()
     return builder.finish(shard, tar.size, headers.identity, tar.etag)
 
 

@@ -31,6 +31,8 @@ _WITHOUT_DATA = b"123456"
 _EXTENSIONS = b"xgXLK"
 """PAX headers for the next member, for all that follow, Solaris's; GNU's long names and long link targets."""
 _GNU_MAGIC = b"ustar  \0"
+_CHARSETS = (b"BINARY", b"ISO-IR 10646 2000 UTF-8")
+"""Of the names in PAX headers: both mean bytes that are UTF-8 where they can be."""
 _BINARY = (0x80, 0xFF)
 """How numbers begin that are no digits: positive, negative."""
 
@@ -68,6 +70,7 @@ class Headers:
         self._where = where
         self._everywhere: dict[str, str] = {}
         self._pending: dict[str, str] = {}
+        self._is_extended = False
         self._start = start
         self.offset = start
         """Of the header that comes next; in the end, of what ends the archive."""
@@ -84,7 +87,7 @@ class Headers:
             found = self._entry(kind, block)
             if found is not None:
                 yield found
-        if self._pending or self.offset == self._start == self._size:
+        if self._is_extended or self.offset == self._start == self._size:
             raise self._truncated()
 
     def check_end(self) -> None:
@@ -122,18 +125,27 @@ class Headers:
         end = self.offset + BLOCK + size + -size % BLOCK
         if self._is_behind_end(end):
             raise self._truncated()
-        body = bytes(self._read_at(self.offset + BLOCK, size))
+        padded = bytes(self._read_at(self.offset + BLOCK, end - self.offset - BLOCK))
+        body = padded[:size]
+        if padded.count(0, size) != len(padded) - size:  # some readers would take it for more of the body
+            raise self._corrupt("data behind the body of an extension header")
         if kind == b"g":
             if self._pending:
                 raise self._corrupt("global PAX header between a member and its own")
             self._everywhere |= self._pax(body, is_global=True)
         elif kind in b"LK":
-            self._await({"path" if kind == b"L" else "linkpath": text(body)})
+            self._await({"path" if kind == b"L" else "linkpath": self._long_name(body)})
             if kind == b"L" and "path" in self._everywhere:
                 raise self._corrupt("GNU and global PAX headers that name one member")
         else:
             self._await(self._pax(body))
-        self.offset = end
+        self.offset, self._is_extended = end, True
+
+    def _long_name(self, body: bytes) -> str:
+        name = text(body)
+        if not name:
+            raise self._corrupt("extension header with an empty name")
+        return name
 
     def _await(self, found: dict[str, str]) -> None:
         """Keep what an extension header says about the next member; two that differ leave readers to choose."""
@@ -144,13 +156,15 @@ class Headers:
     def _entry(self, kind: bytes, block: bytes) -> Member | Link | None:
         """What a plain header is of (None unless a regular file or a link); goes on to the next one."""
         extra = self._everywhere | self._pending if self._everywhere else self._pending
-        self._pending = {}
+        self._pending, self._is_extended = {}, False
         start = self.offset + BLOCK
         size = int(extra["size"]) if "size" in extra else self._number(block[124:136])
         end = start if kind in _WITHOUT_DATA else start + size + -size % BLOCK
         if size < 0 or kind == b"S":
             raise self._corrupt(f"member of size {size} and type {kind!r}")
         name = extra.get("path") or plain_name(block)
+        if block[345] and block[257:265] == _GNU_MAGIC:
+            raise self._corrupt("times where other readers take them for a part of the name (a dump by GNU tar)")
         if self._is_behind_end(end):
             self.cut = name
             raise self._truncated()
@@ -186,6 +200,8 @@ class Headers:
     def _keep(self, found: dict[str, str], keyword: bytes, value: bytes, *, is_global: bool) -> None:
         if keyword.startswith(b"GNU.sparse"):
             raise self._corrupt("sparse member")
+        if keyword == b"hdrcharset" and value not in _CHARSETS:
+            raise self._corrupt(f"names in the unknown character set {value!r}")
         if keyword not in (b"path", b"size", b"linkpath"):
             return
         record = value.decode(errors="surrogateescape").rstrip("/")
@@ -251,11 +267,9 @@ def number(field: bytes) -> int | None:
 
 
 def plain_name(block: bytes) -> str:
-    """The name as a header holds it, its prefix in front. (GNU's old headers hold times where others have a prefix.)"""
+    """The name as a header holds it, its prefix in front."""
     name = text(block[:100])
-    if block[345] and block[257:265] != _GNU_MAGIC:
-        return f"{text(block[345:500])}/{name}"
-    return name
+    return f"{text(block[345:500])}/{name}" if block[345] else name
 
 
 def text(field: bytes) -> str:
