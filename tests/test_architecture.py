@@ -17,7 +17,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 FRAMEWORKS = {
     "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_session.py "
-    "read/ray_actors.py read/ray_data.py read/ray_filters.py read/ray_sink.py read/ray_tensors.py read/ray_webdataset.py",
+    "read/ray_actors.py read/ray_data.py read/ray_filters.py read/ray_sidecars.py read/ray_sink.py read/ray_tensors.py "
+    "read/ray_webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark.py read/spark_filters.py read/spark_source.py read/spark_table.py read/spark_types.py",
     "torch": "read/torch_feed.py process/with_clip.py process/with_vllm.py",

@@ -235,14 +235,15 @@ class Dataset:
 
         return pipeline(self)
 
-    def to_ray(self, *, task_bytes: int | None = None) -> "ray.data.Dataset":
+    def to_ray(self, *, url: bool = False, task_bytes: int | None = None) -> "ray.data.Dataset":
         """A Ray dataset: row counts and schema without reading, tasks that split inside tars.
 
-        task_bytes: of a read task; by default 64 MiB, less where there would be fewer tasks than CPUs.
+        Ray's select_columns and, on columns, filter(expr=...) reach what is read. url: also `__url__`, the address of a
+        sample's tar. task_bytes: of a read task; by default 64 MiB, less where there would be fewer tasks than CPUs.
         """
-        from tarloom.read.ray_data import to_ray
+        from tarloom.read.ray_data import Blocks, to_ray
 
-        return to_ray(self, task_bytes=task_bytes)
+        return to_ray(self, Blocks(url=url), task_bytes=task_bytes)
 
     def to_spark(self, spark: "SparkSession", *, rows: "DataFrame | None" = None) -> "DataFrame":
         """A Spark data frame whose executors read the shards; nothing passes through the driver.

@@ -1,21 +1,28 @@
 """Ray Data reads pieces: row counts and schema come from the plan, and read tasks split inside tars.
 
+What Ray projects and filters becomes the dataset's own selection and condition, so that only what is wanted is read.
 Ray's default of some two hundred tasks costs more than the reading does; here a task is about 64 MiB, less only where
 there would be fewer tasks than CPUs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from tarloom.errors import EngineError, TarloomError, missing_extra
+from tarloom.errors import EngineError, TarloomError, UsageError, missing_extra
+from tarloom.format.index import KEY
 from tarloom.read.batches import BATCH_ROWS, read_piece
 from tarloom.read.dataset import PIECE_BYTES, Dataset
 from tarloom.read.pieces import MIB, Piece, pack
+from tarloom.read.ray_filters import as_condition
 from tarloom.read.ray_session import session
+from tarloom.read.ray_tensors import tensor_schema, with_tensors
 from tarloom.read.scan import ScanConfig, Tallier, Tally
+from tarloom.read.to_arrow import check_batches
+from tarloom.read.view import ERROR
 
 try:
     import ray
@@ -23,59 +30,119 @@ try:
     from ray.data import Datasource, ExecutionResources
     from ray.data.block import BlockMetadata
     from ray.data.datasource import ReadTask
+    from ray.data.expressions import Expr
     from ray.exceptions import RayError
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
 __all__ = ["PieceSource", "scan", "session", "tallies", "to_ray"]
 
+URL = "__url__"
+"""The address of a sample's tar."""
 LEAST_TASK_BYTES = 4 * MIB
 """A task costs 15 to 20 ms whatever it reads."""
 
 
-class PieceSource(Datasource):  # type: ignore[misc]
-    """A Ray datasource over planned tasks, each some pieces; the parallelism that Ray suggests is not taken."""
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """What Ray's blocks of samples look like. It travels in every read task."""
 
-    def __init__(self, tasks: Sequence[tuple[Piece, ...]], schema: pa.Schema, batch_rows: int) -> None:
+    batch_rows: int = BATCH_ROWS
+    tensors: bool = True
+    """Whether decoded pictures are Ray's tensors."""
+    url: bool = False
+    """Whether samples have `__url__`."""
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """Of blocks, from that of batches."""
+        schema = tensor_schema(schema) if self.tensors else schema
+        return schema.append(pa.field(URL, pa.string())) if self.url else schema
+
+    def read(self, pieces: Sequence[Piece], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The columns named of all samples."""
+        for piece in pieces:
+            for batch in read_piece(piece, batch_rows=self.batch_rows):
+                table = with_tensors(batch) if self.tensors else pa.Table.from_batches([batch])
+                if self.url:
+                    table = table.append_column(URL, pa.array([piece.url] * len(batch), pa.string()))
+                yield table.select(columns)
+
+
+class PieceSource(Datasource):  # type: ignore[misc]
+    """A Ray datasource over a dataset; the parallelism that Ray suggests is not taken."""
+
+    def __init__(self, dataset: Dataset, blocks: Blocks, *, task_bytes: int) -> None:
         super().__init__()
-        self._tasks = tasks
-        self._schema = schema
-        self._batch_rows = batch_rows
+        check_batches(dataset.view)
+        self._dataset = dataset
+        self._blocks = blocks
+        self._task_bytes = task_bytes
         self._projection_map = None
 
     def get_name(self) -> str:
         return "Tarloom"
 
+    def supports_projection_pushdown(self) -> bool:
+        return True
+
+    def supports_predicate_pushdown(self) -> bool:
+        return True
+
+    def apply_predicate(self, predicate_expr: Expr) -> "PieceSource":
+        """A source that applies it; this one, where it cannot be applied: then Ray does."""
+        names = [KEY, *(column.name for column in self._dataset.joined)]
+        condition = as_condition(predicate_expr, pa.schema([self._dataset.schema.field(name) for name in names]))
+        if condition is None:
+            return self
+        try:
+            filtered = self._dataset.where(condition)
+        except UsageError:  # such as columns that only the case of their letters tells apart
+            return self
+        clone: PieceSource = super().apply_predicate(predicate_expr)
+        clone._dataset = filtered
+        return clone
+
     def estimate_inmemory_data_size(self) -> int:
-        return sum(piece.bytes for pieces in self._tasks for piece in pieces)
+        return sum(piece.bytes for pieces in self.tasks() for piece in pieces)
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        return [self._read_task(pieces, per_task_row_limit) for pieces in self._tasks]
+        columns, schema = self._columns(), self._blocks.schema(self._dataset.schema)
+        schema = pa.schema([schema.field(name) for name in columns])
+        return [
+            ReadTask(
+                partial(self._blocks.read, pieces, columns),
+                _metadata(pieces),
+                schema=schema,
+                per_task_row_limit=per_task_row_limit,
+            )
+            for pieces in self.tasks()
+        ]
 
-    def _read_task(self, pieces: tuple[Piece, ...], row_limit: int | None) -> ReadTask:
-        metadata = BlockMetadata(
-            num_rows=sum(piece.rows for piece in pieces),
-            size_bytes=sum(piece.bytes for piece in pieces),
-            exec_stats=None,
-            input_files=tuple(piece.url for piece in pieces),
-        )
-        read = partial(_read_tables, pieces, self._batch_rows)
-        return ReadTask(read, metadata, schema=self._schema, per_task_row_limit=row_limit)
+    def tasks(self) -> list[tuple[Piece, ...]]:
+        """The pieces that are read together, with what is projected and nothing else."""
+        dataset = self._dataset.select(*(name for name in self._columns() if name not in (KEY, ERROR, URL)))
+        return list(pack(dataset.plan(self._task_bytes), target_bytes=self._task_bytes))
+
+    def _columns(self) -> list[str]:
+        """In Ray's order. Rows without any column would be none: where only their number is wanted, they have keys."""
+        every = self._blocks.schema(self._dataset.schema).names
+        return every if self._projection_map is None else list(self._projection_map) or [KEY]
 
 
-def to_ray(dataset: Dataset, *, task_bytes: int | None = None, batch_rows: int = BATCH_ROWS) -> ray.data.Dataset:
-    """The dataset as Ray's, with its schema: `__key__`, members as binary, joined columns. Ray must be running."""
-    task_bytes = task_bytes or _task_bytes(sum(piece.bytes for piece in dataset.pieces()))
-    tasks = list(pack(dataset.pieces(task_bytes), target_bytes=task_bytes))
-    source = PieceSource(tasks, dataset.schema, batch_rows)
-    return ray.data.read_datasource(source, override_num_blocks=max(1, len(tasks)))
+def to_ray(dataset: Dataset, blocks: Blocks | None = None, *, task_bytes: int | None = None) -> ray.data.Dataset:
+    """The dataset as Ray's: `__key__`, members as binary or decoded (pictures as tensors), columns.
+
+    Ray must be running. Raises UsageError where members are decoded to Pillow images.
+    """
+    source = PieceSource(dataset, blocks or Blocks(), task_bytes=task_bytes or _task_bytes(dataset))
+    return ray.data.read_datasource(source, override_num_blocks=max(1, len(source.tasks())))
 
 
 def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
     """Tallies of batches, counted in the tasks that read them."""
-    rows = to_ray(dataset, batch_rows=config.batch_size)
+    rows = to_ray(dataset, Blocks(batch_rows=config.batch_size, tensors=False))
     yield from tallies(rows, partial(_tally_table, tallier), batch_format="pyarrow", workers=config.num_workers)
 
 
@@ -107,16 +174,21 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [""])[0]
 
 
-def _task_bytes(total: int) -> int:
+def _task_bytes(dataset: Dataset) -> int:
     """Big tasks, but two a CPU where the dataset allows."""
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return min(PIECE_BYTES, max(LEAST_TASK_BYTES, total // (2 * cpus)))
+    return min(PIECE_BYTES, max(LEAST_TASK_BYTES, dataset.nbytes // (2 * cpus)))
 
 
-def _read_tables(pieces: Sequence[Piece], batch_rows: int) -> Iterator[pa.Table]:
-    for piece in pieces:
-        for batch in read_piece(piece, batch_rows=batch_rows):
-            yield pa.Table.from_batches([batch])
+def _metadata(pieces: Sequence[Piece]) -> BlockMetadata:
+    """What is known without reading: how many rows, unless some are filtered; how many bytes, unless any is decoded."""
+    view = pieces[0].view
+    return BlockMetadata(
+        num_rows=None if view.filters else sum(piece.rows for piece in pieces),
+        size_bytes=None if view.filters or view.decode else sum(piece.bytes for piece in pieces),
+        exec_stats=None,
+        input_files=tuple(piece.url for piece in pieces),
+    )
 
 
 def _tally_table(tallier: Tallier, table: pa.Table) -> pa.Table:

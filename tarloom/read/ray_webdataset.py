@@ -36,11 +36,15 @@ _SCHEME = "tarloom+"
 def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
     """ray.data.read_webdataset over the dataset's shards: rows of `__key__`, `__url__` and members as bytes.
 
-    Raises UsageError where joined columns are selected: it knows members only; and for compressed tars.
+    Raises UsageError for compressed tars, and where more is asked than members as they are.
     """
-    if dataset.joined:
-        names = ", ".join(column.name for column in dataset.joined)
-        raise UsageError(f"read_webdataset reads members of tars only, not {names}; use the reader ray_data")
+    view = dataset.view
+    asked = {"columns": view.columns, "where": view.where, "decode": view.decode, "on_error": view.on_error != "raise"}
+    beyond = ", ".join(name for name, value in asked.items() if value)
+    if beyond:
+        raise UsageError(
+            f"read_webdataset reads members of tars as they are, without {beyond}; use the reader ray_data"
+        )
     compressed = next((shard.tar.name for shard in dataset.shards if compression_of(shard.tar.name)), None)
     if compressed is not None:
         raise UsageError(f"read_webdataset reads plain tars only, not {compressed}; use the reader ray_data")
