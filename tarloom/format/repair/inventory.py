@@ -72,6 +72,7 @@ class _Taking:
         self._tar = tar
         self._names: dict[str, Place | Link] = {}
         self._key = ""
+        self._here: set[str] = set()
         self._run: dict[str, Place | Link] = {}
         self._samples: dict[str, dict[str, Place | Link]] = {}
         self._hash = HeadersHash()
@@ -82,6 +83,7 @@ class _Taking:
     def _take_all(self, read_at: ReadAt) -> None:
         start: int | None = 0
         while start is not None:
+            self._key, self._here = "", set()
             headers = Headers(read_at, self._tar.size, self._storage.describe(self._tar.name), start=start)
             try:
                 for found in headers:
@@ -110,6 +112,7 @@ class _Taking:
         if key != self._key:
             self._end_run()
             self._key = key
+            self._here.add(key)
         before = self._run.setdefault(extension, thing)
         if before is not thing:
             self._note_again(found.name, self._is_same(before, thing))
@@ -166,17 +169,25 @@ class _Taking:
             what = f"bytes left out behind damage ({reason})"
             self.inventory.note(what, f"at byte {headers.offset}", lost=True, count=behind)
         parts = split_name(headers.cut) if headers.cut else None
-        self._end_run()
         if parts is not None:
             self._drop_incomplete(parts[0])
-        elif headers.cut is None and self._key in self._samples:
-            others = [set(members) for key, members in self._samples.items() if key != self._key]
-            if others and not set.intersection(*others) <= self._samples[self._key].keys():
-                self._drop_incomplete(self._key)
+        elif headers.cut is None and self._key:
+            self._drop_unless_usual()
 
     def _drop_incomplete(self, key: str) -> None:
-        self._samples.pop(key, None)
+        """Leave out a sample of this archive; one that an earlier archive had under this key stays."""
+        if key == self._key:
+            self._run = {}
+        if key in self._here:
+            self._samples.pop(key, None)
         self.inventory.note("incomplete samples left out", repr(key), lost=True)
+
+    def _drop_unless_usual(self) -> None:
+        """The last sample may have had more members: it must have what all others have."""
+        self._end_run()
+        others = [set(members) for key, members in self._samples.items() if key != self._key]
+        if others and not set.intersection(*others) <= self._samples[self._key].keys():
+            self._drop_incomplete(self._key)
 
     def _next_archive(self, read_at: ReadAt, offset: int) -> int | None:
         """Where another archive begins behind the end of one, None where none does."""

@@ -70,7 +70,7 @@ def _entries(rng: random.Random, *, long_names: bool) -> Iterator[tuple[tarfile.
     folder = rng.choice(["", "", "./", "train/", "a.b/c/", "d" * 90 + "/" if long_names else "d/"])
     for number in range(rng.randrange(1, 7)):
         key = f"{folder}{number:06d}" + ("é" * rng.randrange(1, 80) if long_names and rng.random() < 0.2 else "")
-        for extension in rng.sample(["jpg", "JSON", "txt", "seg.png", "cls"], rng.randrange(1, 4)):
+        for extension in rng.sample(["jpg", "TIF", "txt", "seg.png", "cls"], rng.randrange(1, 4)):
             info = tarfile.TarInfo(f"{key}.{extension}")
             data = rng.randbytes(rng.choice([0, 1, 37, 511, 512, 513, 1500, 3000]))
             info.size, info.mtime = len(data), rng.randrange(2**31) + (0.5 if rng.random() < 0.1 else 0)
