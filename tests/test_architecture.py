@@ -29,7 +29,7 @@ FRAMEWORKS = {
     "cv2": "create/pictures/encode.py create/pictures/scale.py create/pictures/blur.py",
     "img2dataset": "create/img2dataset/downloader.py",
     "simplejpeg": "format/pictures.py",
-    "duckdb": "read/evaluate.py read/sql.py read/where.py",
+    "duckdb": "read/evaluate.py read/query.py read/sql.py read/where.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
 ON_ADAPTERS = ("read/decode.py", "create/pictures/images.py", "create/pictures/decode.py", "create/pictures/colour.py")

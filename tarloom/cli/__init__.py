@@ -50,9 +50,15 @@ def _start_light(command: str) -> None:
     """Loading what a job needs is most of what a short one costs. It leaves little for the collector, which would look
     at it all again and again; and creation multiplies no matrices, whose threads would spin from the start."""
     gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
-    atexit.register(gc.freeze)  # nor when all ends
+    atexit.register(_leave_light)
     if command == "create":
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def _leave_light() -> None:
+    """Nor does the collector look at it when all ends; duckdb complains of what is left then, and must be let go."""
+    if "duckdb" not in sys.modules:
+        gc.freeze()
 
 
 def _prepare_streams() -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from tarloom.cli.console import Finished, watch
+from tarloom.cli.query import Query
 from tarloom.create.config import CreateConfig
 from tarloom.create.lean import become_lean
 from tarloom.engines.choose import EngineConfig, open_engine
@@ -244,6 +245,7 @@ COMMANDS: dict[str, type[Command]] = {
     "embed": Embed,
     "resize": Resize,
     "info": Info,
+    "query": Query,
     "verify": Verify,
     "repair": Repair,
     "report": Report,

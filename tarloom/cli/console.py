@@ -20,6 +20,8 @@ class Finished:
     facts: Mapping[str, object] = field(default_factory=dict)
     """Shown line by line and given whole as JSON."""
     exit_code: int = 0
+    lines: Iterable[str] | None = None
+    """An answer that is shown instead, line by line as it comes."""
 
 
 def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
@@ -31,7 +33,10 @@ def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callabl
 
 
 def show(finished: Finished, *, as_json: bool) -> None:
-    """Print the summary on stdout, with one JSON object as its last line on request."""
+    """Print the summary on stdout, with one JSON object as its last line on request; or the answer, as it comes."""
+    if finished.lines is not None:
+        sys.stdout.writelines(f"{line}\n" for line in finished.lines)
+        return
     lines = [f"\x1b[1m{finished.title}\x1b[0m" if sys.stdout.isatty() else finished.title, *_told(finished.facts)]
     if as_json:
         lines.append(json.dumps({"exit_code": finished.exit_code, **finished.facts}))

@@ -40,7 +40,7 @@ def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructCon
     """How tyro makes one of our dataclasses from options, and what the help says about them."""
     if not dataclasses.is_dataclass(info.type):
         return None
-    hints = get_type_hints(info.type)
+    hints = get_type_hints(info.type, include_extras=True)
     described = []
     for field in dataclasses.fields(info.type):
         default = defaults.get(field.name, _default(field))

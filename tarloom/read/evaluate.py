@@ -38,9 +38,9 @@ def no_rows(where: Where) -> pa.Table:
     return pa.schema([(KEY, pa.string()), *((column.name, column.type) for column in where.columns)]).empty_table()
 
 
-def first_line(error: duckdb.Error) -> str:
+def first_line(error: Exception) -> str:
     """Of duckdb's message, which goes on with the SQL and pointers into it."""
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("!")
 
 
 class _Evaluator:

@@ -55,6 +55,8 @@ def parse(sql: str, *, what: str) -> Node:
     if "\0" in sql:
         raise UsageError(f"{what}: a NUL character cannot stand in SQL; leave it out")
     tree: Node = json.loads(_scalar("SELECT json_serialize_sql(?)", sql))
+    if tree.get("error_type") == "not implemented":
+        raise UsageError(f"{what}: only a SELECT can be asked")
     if tree["error"]:
         raise UsageError(f"{what}: {tree['error_message'].splitlines()[0]}; write it in duckdb's SQL")
     if len(tree["statements"]) != 1 or tree["statements"][0]["named_param_map"]:
@@ -117,6 +119,8 @@ class Names:
     """By name, as in ds.columns."""
     members: Collection[str]
     """They lie in the tars, and cannot be named; each hides a column of the same name."""
+    tables: Collection[str] = (TABLE,)
+    """What the table is called, in lower case. To name it is to name its rows."""
     unreadable: Sequence[CorruptShard] = ()
     """Tables in which further columns may be."""
 
@@ -126,11 +130,12 @@ class Names:
         A first part may be the table's name. Raises UsageError for a member, and for a name that may be one of several.
         """
         parts: list[str] = node["column_names"]
-        for count in range(len(parts), 0, -1):
-            name = self._find(".".join(parts[:count]))
-            if name is not None:
-                node["column_names"] = [name, *parts[count:]]
-                return name
+        for table in (0, 1) if parts[0].lower() in self.tables else (0,):
+            for count in range(len(parts), table, -1):
+                name = self._find(".".join(parts[table:count]))
+                if name is not None:
+                    node["column_names"] = [*parts[:table], name, *parts[count:]]
+                    return name
         return None
 
     def unknown(self, node: Node) -> Exception:

@@ -86,9 +86,6 @@ def _condition(tree: Node, what: str) -> Node:
 
 def _named(node: Node, names: Names) -> str:
     name = names.refer(node)
-    if name is None and node["column_names"][0].lower() == TABLE and node["column_names"][1:]:
-        node["column_names"] = node["column_names"][1:]
-        name = names.refer(node)
     if name is None:
         raise names.unknown(node)
     return name

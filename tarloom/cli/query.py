@@ -1,0 +1,65 @@
+"""`tarloom query`: an answer in SQL, printed as it comes: a table for people, or a line of JSON for each row."""
+
+import json as text
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from tyro.conf import Positional
+
+from tarloom.cli.console import Finished
+from tarloom.read.view import JoinPolicy
+
+MEASURED_ROWS = 100
+"""From the first rows, widths of columns are taken; longer values of later rows stand out."""
+CELL = 60
+"""Characters of a value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """Ask a dataset's metadata and sidecars in SQL (duckdb's); the table is called samples. No tar is read."""
+
+    path: Positional[str]
+    """The dataset's folder, local or remote."""
+    sql: Positional[str]
+    """Such as: SELECT width, count(*) FROM samples WHERE clip.score > 0.3 GROUP BY width"""
+    join: JoinPolicy = "error"
+    """What becomes of samples without a row, or with a stale one, in a table that is joined; null: empty columns."""
+    json: bool = False
+    """Print a JSON object for each row, and nothing else."""
+
+    def execute(self) -> Finished:
+        import tarloom
+        from tarloom.read.query import Query as Answer  # loads duckdb
+
+        answer = Answer(tarloom.open(self.path).joining(self.join), self.sql)
+        rows = (row for batch in answer.batches() for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+        return Finished(title="", lines=(_objects if self.json else _table)(answer.schema.names, rows))
+
+
+def _objects(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> Iterator[str]:
+    for row in rows:
+        yield text.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
+
+
+def _table(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> Iterator[str]:
+    first = [[_cell(value) for value in row] for row in islice(rows, MEASURED_ROWS)]
+    widths = [max(map(len, column)) for column in zip(names, *first, strict=True)]
+    yield _line(names, widths)
+    yield "  ".join("─" * width for width in widths)
+    yield from (_line(row, widths) for row in first)
+    yield from (_line([_cell(value) for value in row], widths) for row in rows)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _cell(value: object) -> str:
+    """A value on one line; long ones are cut, long lists are counted."""
+    if isinstance(value, list) and len(value) > 8:
+        return f"<{len(value):,} values>"
+    shown = "" if value is None else f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+    return shown if len(shown) <= CELL else f"{shown[: CELL - 1]}…"
