@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tarloom.errors import UsageError
+from tarloom.errors import CorruptShard, UsageError
+from tarloom.format.catalog_file import check_catalog
 from tarloom.format.findings import Finding, Findings
 from tarloom.format.layout import (
+    CATALOG,
     PLAN,
     PRIVATE,
     describe_lack,
@@ -97,6 +99,8 @@ def verify_folder(storage: Storage, names: Collection[str]) -> Iterator[Finding]
     names = frozenset(names)
     for name in sorted(filter(is_plan, names)):
         yield from _plan_findings(storage, name, names)
+    if CATALOG in names:
+        yield from _catalog_findings(storage)
     for name in sorted(names):
         yield from _stray(name, names)
     if isinstance(storage, LocalStorage):
@@ -141,6 +145,15 @@ def _plan_findings(storage: Storage, plan_file: str, names: frozenset[str]) -> I
         if absent:
             problem = f"{absent} of {len(planned)} planned shards are not here; run the creation to its end"
             yield Finding(shard="", file=plan_file, problem=problem, kind="warning")
+
+
+def _catalog_findings(storage: Storage) -> Iterator[Finding]:
+    """It may be behind the shards, which its readers see; but it must be one."""
+    try:
+        check_catalog(storage)
+    except CorruptShard as error:
+        problem = str(error).removeprefix(f"{storage.describe(CATALOG)}: ")
+        yield Finding(shard="", file=CATALOG, problem=problem, kind="warning")
 
 
 def _stray(name: str, names: frozenset[str]) -> Iterator[Finding]:

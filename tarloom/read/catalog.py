@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
+from tarloom.format.catalog_file import forget_catalog
 from tarloom.format.index import KEY, ShardIndex, is_text
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
@@ -150,6 +151,8 @@ def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> Sha
     held = _kept.pop(wanted, None)
     if held is None:
         index = load_index(storage, shard, tar)
+        if index.identity != identity:  # an index was replaced and its tar was not: the dataset is opened anew
+            forget_catalog(storage)
         held = (index, index.table.nbytes)
     _kept[wanted] = held
     _forget_old()

@@ -34,6 +34,15 @@ class StorageContract:
             put_raw(name, data)
         assert {entry.name: entry.size for entry in storage.list()} == {name: len(data) for name, data in files.items()}
 
+    def test_a_survey_gives_entries_of_what_is_wanted_and_names_of_all_else_but_private_files(
+        self, storage: Storage, put_raw: PutRaw
+    ):
+        for name in ("a.tar", "deep/er/b.tar", "a.parquet", "deep/er/b_stats.json", "_private/c.parquet"):
+            put_raw(name, b"12345")
+        entries, names = storage.survey(lambda name: name.endswith(".tar"))
+        assert {entry.name: entry for entry in entries} == {n: storage.head(n) for n in ("a.tar", "deep/er/b.tar")}
+        assert names - {"_private/c.parquet"} == {"a.parquet", "deep/er/b_stats.json"}
+
     def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(self, storage: Storage, put_raw: PutRaw):
         for name in ("train/0.tar", "train/deep/1.tar", "train2/2.tar", "train.tar"):
             put_raw(name, b"x")

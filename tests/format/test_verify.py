@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tarloom.errors import UsageError
+from tarloom.format.catalog_file import SCHEMA, write_catalog
+from tarloom.format.layout import CATALOG
 from tarloom.format.storage import open_storage
 from tarloom.format.verify import verify, verify_shard
 from tests.format import raw
@@ -219,6 +221,15 @@ def test_an_index_without_its_tar_is_a_warning(ours):
     shutil.copy(ours / INDEX, ours / "_tarloom/index/00007.parquet")
     (finding,) = findings(ours)
     assert (finding.shard, finding.kind) == ("00007", "warning")
+
+
+def test_a_catalogue_is_no_stray_and_one_that_cannot_be_used_is_a_warning(ours):
+    write_catalog(open_storage(ours), SCHEMA.empty_table())
+    assert findings(ours) == []
+    (ours / CATALOG).write_bytes(b"half")
+    (finding,) = findings(ours)
+    assert (finding.file, finding.kind) == (CATALOG, "warning")
+    assert "made anew" in finding.problem
 
 
 def test_shards_of_the_plan_that_are_not_there_are_a_warning(ours):
