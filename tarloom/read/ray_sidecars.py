@@ -92,7 +92,7 @@ class SidecarSink(Datasink):  # type: ignore[misc]
         self._columns = tuple(columns)
         self._fingerprint = dict(fingerprint)
         self._storage = dataset.catalog.storage
-        self._parts = f"{PRIVATE}/parts/{uuid.uuid4().hex}"
+        self._parts = f"{PRIVATE}/parts-{uuid.uuid4().hex}"
         self._targets = _targets(dataset)
         if not overwrite:
             self._check_others([files.shard for files in dataset.shards if stage in files.sidecars])
