@@ -75,9 +75,13 @@ def forget_catalog(storage: Storage) -> None:
             place.delete(CATALOG)
 
 
-def check_catalog(storage: Storage) -> None:
-    """Raises CorruptShard where the dataset's own one cannot be understood, StorageError where there is none."""
-    _read(storage)
+def has_sound_catalog(storage: Storage) -> bool:
+    """Whether the dataset's own one can be used; it may be behind the shards all the same."""
+    try:
+        _read(storage)
+    except CorruptShard:
+        return False
+    return True
 
 
 def _kept(storage: Storage) -> Iterator[pa.Table]:
@@ -93,7 +97,7 @@ def _read(place: Storage) -> pa.Table:
     is_ours = all(footer.get(name.encode()) == value.encode() for name, value in _FOOTER.items())
     if is_ours and table.schema.equals(SCHEMA) and _is_sound(table):
         return table
-    raise CorruptShard(f"{place.describe(CATALOG)}: not a catalogue that can be used; delete it: it is made anew")
+    raise CorruptShard(f"{place.describe(CATALOG)}: not a catalogue of this version; delete it: it is made anew")
 
 
 def _is_sound(table: pa.Table) -> bool:

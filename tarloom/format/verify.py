@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tarloom.errors import CorruptShard, UsageError
-from tarloom.format.catalog_file import check_catalog
+from tarloom.errors import UsageError
+from tarloom.format.catalog_file import has_sound_catalog
 from tarloom.format.findings import Finding, Findings
 from tarloom.format.layout import (
     CATALOG,
@@ -149,10 +149,8 @@ def _plan_findings(storage: Storage, plan_file: str, names: frozenset[str]) -> I
 
 def _catalog_findings(storage: Storage) -> Iterator[Finding]:
     """It may be behind the shards, which its readers see; but it must be one."""
-    try:
-        check_catalog(storage)
-    except CorruptShard as error:
-        problem = str(error).removeprefix(f"{storage.describe(CATALOG)}: ")
+    if not has_sound_catalog(storage):
+        problem = "not a catalogue that can be used; delete it: it is made anew when the dataset is opened"
         yield Finding(shard="", file=CATALOG, problem=problem, kind="warning")
 
 
