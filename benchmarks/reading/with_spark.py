@@ -1,0 +1,150 @@
+"""Spark with tarloom beside Spark over tarfile, as its users read tars: one partition a tar, samples by flatMap.
+
+What is timed begins with opening the dataset. A session is started before, and warm: both sides have read one shard in
+it, as one second of a JVM's life says nothing of the hours that follow.
+"""
+
+import json
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sql
+
+import tarloom
+from benchmarks.reading.compare import Comparison
+from benchmarks.reading.data import tars
+from tarloom.engines.spark_session import start
+from tarloom.read.spark import map_in_spark
+
+MEMBERS = ("jpg", "json", "txt")
+SCHEMA = "key string, jpg binary, json binary, txt binary"
+
+
+def warm(read: Callable[[SparkSession, str], int], folder: str) -> Iterator[int | None]:
+    """What compare.py times: reads a shard a few times, says that it is ready, reads all."""
+    spark = start(2, {})
+    try:
+        with tempfile.TemporaryDirectory(prefix="tarloom-benchmark-") as small:
+            for path in Path(folder).rglob("00000*.parquet"):
+                link(path, Path(small, path.relative_to(folder)))
+            link(Path(folder, "00000.tar"), Path(small, "00000.tar"))
+            for _ in range(5):
+                read(spark, small)
+        yield None
+        yield read(spark, folder)
+    finally:
+        spark.stop()
+
+
+def link(path: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(path)
+
+
+def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    rows = size = 0
+    for batch in batches:
+        rows += batch.num_rows
+        size += sum(pc.sum(pc.binary_length(batch[member])).as_py() for member in MEMBERS)
+    yield pa.record_batch([pa.array([rows]), pa.array([size])], names=["rows", "bytes"])
+
+
+def samples(path: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """A tar's samples, as tarfile gives them."""
+    with tarfile.open(path) as tar:
+        found: tuple[str, dict[str, bytes]] | None = None
+        for member in tar:
+            key, _, extension = member.name.partition(".")
+            if found is None or found[0] != key:
+                if found is not None:
+                    yield found
+                found = key, {}
+            file = tar.extractfile(member)
+            assert file is not None
+            found[1][extension] = file.read()
+        if found is not None:
+            yield found
+
+
+def rdd(spark: SparkSession, folder: str) -> Any:
+    paths = tars(folder)
+    return spark.sparkContext.parallelize(paths, len(paths)).flatMap(samples)
+
+
+def summed(frame: DataFrame) -> int:
+    """Rows of a data frame; their bytes are looked at by Spark, so that they cross into it."""
+    rows, size = frame.agg(sql.count("*"), sum(sql.sum(sql.length(member)) for member in MEMBERS)).collect()[0]
+    assert size > rows
+    return int(rows)
+
+
+def read_mapped(spark: SparkSession, folder: str) -> int:
+    found = map_in_spark(tarloom.open(folder), spark, counted, "rows long, bytes long").collect()
+    assert sum(row["bytes"] for row in found) > 0
+    return sum(row["rows"] for row in found)
+
+
+def read_rdd(spark: SparkSession, folder: str) -> int:
+    one = rdd(spark, folder).map(lambda sample: (1, sum(map(len, sample[1].values()))))
+    return int(one.reduce(lambda left, right: (left[0] + right[0], left[1] + right[1]))[0])
+
+
+def read_frame(spark: SparkSession, folder: str) -> int:
+    return summed(tarloom.open(folder).to_spark(spark))
+
+
+def read_rdd_frame(spark: SparkSession, folder: str) -> int:
+    rows = rdd(spark, folder).map(lambda sample: (sample[0], *(sample[1].get(member) for member in MEMBERS)))
+    return summed(spark.createDataFrame(rows, SCHEMA))
+
+
+def aggregate_table(spark: SparkSession, folder: str) -> int:
+    return grouped(tarloom.open(folder).select("original_width").to_spark_table(spark))
+
+
+def aggregate_rdd(spark: SparkSession, folder: str) -> int:
+    widths = rdd(spark, folder).map(lambda sample: json.loads(sample[1]["json"])["original_width"] // 256)
+    return sum(widths.countByValue().values())
+
+
+def grouped(table: DataFrame) -> int:
+    """Samples, by their pictures' width in steps of 256."""
+    classes = table.groupBy(sql.expr("original_width div 256")).count().collect()
+    return sum(row["count"] for row in classes)
+
+
+def mapped(folder: str) -> Iterator[int | None]:
+    yield from warm(read_mapped, folder)
+
+
+def mapped_rdd(folder: str) -> Iterator[int | None]:
+    yield from warm(read_rdd, folder)
+
+
+def frame(folder: str) -> Iterator[int | None]:
+    yield from warm(read_frame, folder)
+
+
+def frame_rdd(folder: str) -> Iterator[int | None]:
+    yield from warm(read_rdd_frame, folder)
+
+
+def aggregate(folder: str) -> Iterator[int | None]:
+    yield from warm(aggregate_table, folder)
+
+
+def aggregate_of_tars(folder: str) -> Iterator[int | None]:
+    yield from warm(aggregate_rdd, folder)
+
+
+COMPARISONS = (
+    Comparison(name="Spark, bytes in Python", wanted=4, ours=mapped, theirs=mapped_rdd),
+    Comparison(name="Spark, bytes in a data frame", wanted=2, ours=frame, theirs=frame_rdd),
+    Comparison(name="Spark, aggregate of metadata", wanted=20, ours=aggregate, theirs=aggregate_of_tars),
+)
