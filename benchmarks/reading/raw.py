@@ -1,18 +1,19 @@
 """Members as bytes in one process, beside webdataset as its users call it."""
 
+import pandas  # noqa: F401  pyarrow imports it when it first makes an array of Python values
 import webdataset as wds
 
-import tarloom
 from benchmarks.reading.compare import Comparison
 from benchmarks.reading.data import tars
+from tarloom.read.dataset import open_dataset
 
 
 def dicts(folder: str) -> int:
-    return sum(1 for _ in tarloom.open(folder))
+    return sum(1 for _ in open_dataset(folder))
 
 
 def batches(folder: str) -> int:
-    return sum(batch.num_rows for batch in tarloom.open(folder).batches())
+    return sum(batch.num_rows for batch in open_dataset(folder).batches())
 
 
 def webdataset(folder: str) -> int:

@@ -7,20 +7,15 @@ nobody looks at. Nothing is memory-mapped: a file that is cut while it is read i
 import ctypes
 import errno
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
-from tarloom.format.cpus import cpu_share
 from tarloom.format.ranges import Medium, Ranges, Requests, coalesce
 
 LOCAL = Medium(gap_bytes=32 << 10, request_bytes=4 << 20, worth=1)
-SIDE_BY_SIDE_BYTES = 2 << 20
-"""From so many bytes on, two threads read."""
 _MOST_PLACES = 1024
 """That one call takes, on every system."""
 
@@ -52,15 +47,8 @@ def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
     gaps = _gaps(requests, ranges)
     nowhere = np.empty(int(gaps.max(initial=0)), np.uint8)
     calls = _calls(requests, ranges.take(requests.order), addresses[requests.order], gaps, nowhere.ctypes.data)
-    if int((requests.ends - requests.starts).sum()) < SIDE_BY_SIDE_BYTES or len(calls) < 2 or cpu_share() < 2:
-        _make(descriptor, calls)
-        return
-    helper = _helper(os.getpid()).submit(_make, descriptor, calls[1::2])
-    try:
-        _make(descriptor, calls[::2])
-    finally:
-        helper.exception()  # it has ended before its places are let go
-    helper.result()
+    for call in calls:
+        _make(descriptor, call)
 
 
 def _gaps(requests: Requests, ranges: Ranges) -> np.ndarray:
@@ -74,7 +62,7 @@ def _gaps(requests: Requests, ranges: Ranges) -> np.ndarray:
 
 def _calls(
     requests: Requests, ranges: Ranges, addresses: np.ndarray, gaps: np.ndarray, nowhere: int
-) -> Sequence[_Call]:
+) -> Iterator[_Call]:
     """The system calls. ranges, addresses, gaps: by place in the file; nowhere: the address for what lies in gaps."""
     places = np.empty((len(ranges), 2, 2), np.uint64)
     places[:, 0, 0], places[:, 0, 1] = nowhere, gaps
@@ -84,24 +72,21 @@ def _calls(
     before = np.append(0, np.cumsum(filled.sum(axis=1)))
     bounds = before[requests.first].tolist()
     places, positions = places[filled], positions[filled]
-    return [
-        _Call(int(positions[i]), places[i : min(i + _MOST_PLACES, end)])
-        for begin, end in pairwise(bounds)
-        for i in range(begin, end, _MOST_PLACES)
-    ]
+    for begin, end in pairwise(bounds):
+        for i in range(begin, end, _MOST_PLACES):
+            yield _Call(int(positions[i]), places[i : min(i + _MOST_PLACES, end)])
 
 
-def _make(descriptor: int, calls: Sequence[_Call]) -> None:
-    for call in calls:
-        position, places = call.position, call.places
-        while len(places):
-            count = _libc.preadv(descriptor, places.ctypes.data, len(places), position)
-            if count == 0:
-                raise EndsBefore
-            if count < 0 and ctypes.get_errno() != errno.EINTR:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            position += max(count, 0)
-            places = _unfilled(places, max(count, 0))
+def _make(descriptor: int, call: _Call) -> None:
+    position, places = call.position, call.places
+    while len(places):
+        count = _libc.preadv(descriptor, places.ctypes.data, len(places), position)
+        if count == 0:
+            raise EndsBefore
+        if count < 0 and ctypes.get_errno() != errno.EINTR:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        position += max(count, 0)
+        places = _unfilled(places, max(count, 0))
 
 
 def _unfilled(places: np.ndarray, count: int) -> np.ndarray:
@@ -114,9 +99,3 @@ def _unfilled(places: np.ndarray, count: int) -> np.ndarray:
         left[0, 0] += within
         left[0, 1] -= within
     return left
-
-
-@lru_cache(maxsize=1)
-def _helper(process: int) -> ThreadPoolExecutor:
-    """The second thread of this process; a forked one makes its own."""
-    return ThreadPoolExecutor(1, thread_name_prefix="tarloom-read")

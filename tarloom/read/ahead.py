@@ -12,6 +12,8 @@ Made = TypeVar("Made")
 
 THREADS = 16
 """Mostly they wait for storage."""
+LARGE_PIECES = 2
+"""Of pieces with many bytes: two threads copy as fast as memory gives, and two batches is what waits in it."""
 
 
 def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int = THREADS) -> Iterator[Made]:

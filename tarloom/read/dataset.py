@@ -20,13 +20,13 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
-from tarloom.read.ahead import begun
+from tarloom.read.ahead import LARGE_PIECES, THREADS, begun
 from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
 from tarloom.read.catalog import Catalog, Facts, ShardFiles, open_catalog
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.picking import Picker, column_batches, numbers_of
 from tarloom.read.pieces import MIB, Piece
-from tarloom.read.planning import piece_of_rows, plan_pieces, viewed_bytes
+from tarloom.read.planning import Plan, piece_of_rows, viewed_bytes
 from tarloom.read.to_arrow import check_batches
 from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
@@ -220,9 +220,9 @@ class Dataset:
         """All rows, in order, as pieces of about this many bytes of what is selected."""
         return list(self.plan(target_bytes))
 
-    def plan(self, target_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
-        """The pieces one at a time: of a hundred thousand shards there may be millions."""
-        return plan_pieces(self.catalog, self._facts, self.view, target_bytes=target_bytes)
+    def plan(self, target_bytes: int = PIECE_BYTES) -> Plan:
+        """The pieces, each made when it is asked for: of a hundred thousand shards there may be millions."""
+        return Plan(catalog=self.catalog, facts=self._facts, view=self.view, target_bytes=target_bytes)
 
     @property
     def nbytes(self) -> int:
@@ -296,10 +296,12 @@ class Dataset:
         return Picker(catalog=self.catalog, facts=self._facts, view=self.view)
 
     def _read(self, read: Callable[[Piece], Iterator[Read]]) -> Iterator[Read]:
-        """What is read of all pieces. Where few of their samples are wanted, the next ones are begun meanwhile, unless
-        failures are counted in order."""
-        together = map if self.condition is None or self.ledger is not None else begun
-        return itertools.chain.from_iterable(together(read, self.plan()))
+        """What is read of all pieces. The next ones are begun meanwhile, more of them where little of each is wanted;
+        none where failures are counted in order."""
+        if self.ledger is not None:
+            return itertools.chain.from_iterable(map(read, self.plan()))
+        threads = LARGE_PIECES if self.condition is None else THREADS
+        return itertools.chain.from_iterable(begun(read, self.plan(), threads=threads))
 
     def _piece_of(self, key: str) -> Piece | None:
         """The first row of this key."""
