@@ -16,7 +16,8 @@ from tarloom.errors import StaleIndex
 from tarloom.format.index import ShardIndex
 from tarloom.read.catalog import cached_index
 from tarloom.read.chunk import Chunk
-from tarloom.read.decoded import Form, decoded
+from tarloom.read.decoded import decoded
+from tarloom.read.decoders import Form
 from tarloom.read.failures import delivered, report_unmatched
 from tarloom.read.join import rows_to_read
 from tarloom.read.ledger import Ledger

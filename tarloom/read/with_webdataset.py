@@ -19,7 +19,7 @@ from tarloom.format.storage import Storage
 from tarloom.format.tar import is_of_a_sample
 from tarloom.read.catalog import ShardFiles
 from tarloom.read.dataset import Dataset
-from tarloom.read.decoded import RowDecoder
+from tarloom.read.decoders import RowDecoder
 from tarloom.read.ledger import Skipped
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 from tarloom.read.view import DecodeAs

@@ -15,7 +15,7 @@ import tarloom
 from tarloom.errors import BadSample, TextError, UsageError
 from tarloom.read import decoded as module
 from tarloom.read.decode import decode_rgb
-from tarloom.read.decoded import check_json, decode_text, parse_json
+from tarloom.read.decoders import check_json, decode_text, parse_json
 from tarloom.read.view import RGB
 from tests.format.raw import write_tar
 from tests.read.test_decode import encoded, picture
@@ -96,7 +96,7 @@ def test_pillow_images_have_the_same_pixels_and_are_refused_in_batches(pictures)
 
 
 def test_batches_end_where_decoded_pictures_fill_them(pictures, monkeypatch, threads):
-    monkeypatch.setattr(module, "DECODED_BYTES", 50_000)
+    monkeypatch.setitem(module.DECODED_BYTES, "batch", 50_000)
     ds = tarloom.open(pictures).select("jpg").decoding("rgb")
     batches = list(ds.batches())
     assert max(batch.nbytes for batch in batches) < 52_000
@@ -105,7 +105,7 @@ def test_batches_end_where_decoded_pictures_fill_them(pictures, monkeypatch, thr
 
 
 def test_a_picture_larger_than_a_batch_comes_alone(pictures, monkeypatch):
-    monkeypatch.setattr(module, "DECODED_BYTES", 10)
+    monkeypatch.setitem(module.DECODED_BYTES, "batch", 10)
     batches = tarloom.open(pictures).select("jpg").decoding("rgb").batches()
     assert [batch.num_rows for batch in batches] == [1] * ROWS
 
