@@ -144,7 +144,7 @@ def measure(folder: str) -> Iterator[tuple[str, float, float, float, str]]:
 
 def piece_bytes(dataset: "tarloom.Dataset") -> int:  # noqa: F821
     """Of a piece as it travels to a worker."""
-    return len(pickle.dumps(next(dataset.plan())))
+    return len(pickle.dumps(dataset.plan()[0]))
 
 
 def peak() -> float:

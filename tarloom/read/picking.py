@@ -14,7 +14,7 @@ from tarloom.read.batches import read_piece
 from tarloom.read.catalog import Catalog, Facts, cached_index
 from tarloom.read.join import numbers_to_read
 from tarloom.read.pieces import Piece
-from tarloom.read.planning import by_shard, piece_of_rows, plan_pieces
+from tarloom.read.planning import Plan, by_shard, piece_of_rows
 from tarloom.read.view import View
 
 TRIES = 16
@@ -69,7 +69,7 @@ class Picker:
     def _counts(self) -> np.ndarray:
         """Rows that pass: int64 of shape (shards,)."""
         counts = np.zeros(len(self.facts), np.int64)
-        shards = plan_pieces(self.catalog, self.facts, self.view, target_bytes=_WHOLE_SHARDS)
+        shards = Plan(catalog=self.catalog, facts=self.facts, view=self.view, target_bytes=_WHOLE_SHARDS)
         counts[self.facts.rows > 0] = [len(numbers) for numbers in ahead(numbers_of, shards)]
         return counts
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from tarloom.format.storage import Entry, Storage
@@ -19,6 +20,7 @@ ROW_BYTES = 256
 """What a row costs beside its members: its key, its offsets, its share of the parquet."""
 
 Thing = TypeVar("Thing")
+Numbers = TypeVar("Numbers", np.int64, np.ndarray)
 
 if TYPE_CHECKING:  # generic for the type checker only
     Array = pa.Array[Any]
@@ -61,10 +63,21 @@ def row_ranges(rows: int, total_bytes: int, *, target_bytes: int) -> list[tuple[
 
     Raises ValueError if target_bytes is less than 1.
     """
+    parts = int(count_ranges(np.int64(rows), np.int64(total_bytes), target_bytes=target_bytes))
+    return [part_of(rows, part, parts) for part in range(parts)]
+
+
+def count_ranges(rows: Numbers, total_bytes: Numbers, *, target_bytes: int) -> Numbers:
+    """How many ranges there are, of one shard or of each of several. Raises ValueError as row_ranges does."""
     if target_bytes < 1:
         raise ValueError(f"target_bytes must be at least 1, not {target_bytes}")
-    parts = min(rows, max(1, -(-total_bytes // target_bytes)))
-    return [(i * rows // parts, (i + 1) * rows // parts) for i in range(parts)]
+    counts: Numbers = np.minimum(rows, np.maximum(1, -(-total_bytes // target_bytes)))
+    return counts
+
+
+def part_of(rows: int, part: int, parts: int) -> tuple[int, int]:
+    """The first row of a part, and the last (exclusive)."""
+    return part * rows // parts, (part + 1) * rows // parts
 
 
 def pack(pieces: Iterable[Piece], *, target_bytes: int) -> Iterator[tuple[Piece, ...]]:

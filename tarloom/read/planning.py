@@ -1,24 +1,61 @@
 """From facts and a view to pieces: linear in the number of shards, and one at a time, since there may be millions."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from tarloom.format.layout import compression_of
 from tarloom.read.catalog import Catalog, ShardFiles
 from tarloom.read.facts import Facts
-from tarloom.read.pieces import ROW_BYTES, Piece, row_ranges
+from tarloom.read.pieces import ROW_BYTES, Piece, count_ranges, part_of
 from tarloom.read.view import View
 
 
-def plan_pieces(catalog: Catalog, facts: Facts, view: View, *, target_bytes: int) -> Iterator[Piece]:
-    """All rows, in order, as pieces of about this many bytes. A compressed tar is one piece: its start is its door."""
-    sizes = viewed_bytes(facts, view).tolist()
-    for shard, identity, rows, size in zip(catalog.shards, facts.identities(), facts.rows.tolist(), sizes, strict=True):
-        target = target_bytes if compression_of(shard.tar.name) is None else max(size, target_bytes)
-        for first, last in row_ranges(rows, size, target_bytes=target):
-            yield _piece(catalog, shard, identity, view, first=first, last=last, size=size * (last - first) // rows)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All rows, in order, as pieces of about so many bytes, each made when it is asked for. A compressed tar is one."""
+
+    catalog: Catalog
+    facts: Facts
+    view: View
+    target_bytes: int
+
+    def __len__(self) -> int:
+        return int(self._parts.sum())
+
+    def __iter__(self) -> Iterator[Piece]:
+        rows, parts = self.facts.rows.tolist(), self._parts.tolist()
+        for i, (shard, identity) in enumerate(zip(self.catalog.shards, self.facts.identities(), strict=True)):
+            for part in range(parts[i]):
+                first, last = part_of(rows[i], part, parts[i])
+                size = self._sizes[i] * (last - first) // rows[i]
+                yield _piece(self.catalog, shard, identity, self.view, first=first, last=last, size=int(size))
+
+    def __getitem__(self, number: int) -> Piece:
+        """The piece of this number, which is at least 0. Raises IndexError where there are fewer."""
+        ends = self._ends
+        i = int(np.searchsorted(ends, number, side="right"))
+        first, last = part_of(int(self.facts.rows[i]), number - int(ends[i] - self._parts[i]), int(self._parts[i]))
+        size = int(self._sizes[i]) * (last - first) // int(self.facts.rows[i])
+        shard, identity = self.catalog.shards[i], self.facts[i].identity
+        return _piece(self.catalog, shard, identity, self.view, first=first, last=last, size=size)
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        return viewed_bytes(self.facts, self.view)
+
+    @cached_property
+    def _parts(self) -> np.ndarray:
+        """Pieces of each shard: int64 of shape (shards,)."""
+        parts = count_ranges(self.facts.rows, self._sizes, target_bytes=self.target_bytes)
+        compressed = [compression_of(shard.tar.name) is not None for shard in self.catalog.shards]
+        return np.where(compressed, np.minimum(parts, 1), parts)
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(self._parts)
 
 
 def piece_of_rows(catalog: Catalog, facts: Facts, view: View, *, shard: int, rows: Sequence[int]) -> Piece:

@@ -9,6 +9,7 @@ Pieces are divided among ranks and DataLoader workers: disjoint, and together co
 
 import os
 import random
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -56,7 +57,7 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
             raise UsageError(f"batch_size must be at least 1, not {batch_size}")
         self.rank, self.world_size = _place(rank, world_size)
         self.epoch = 0
-        self._pieces = dataset.pieces(FEED_PIECE_BYTES)
+        self._plan = dataset.plan(FEED_PIECE_BYTES)
         self._names = dataset.schema.names
         self._batch_size = batch_size
         self._seed = seed
@@ -72,11 +73,11 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         if worker is not None:  # this process is one of several: so many threads for it to decode in
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_share() // workers)))
         order = random.Random(f"{self._seed} {self.epoch}")
-        pieces = list(self._pieces)
+        numbers = array("q", range(len(self._plan)))  # of pieces: there may be millions
         if self._seed is not None:
-            order.shuffle(pieces)
-        mine = share(pieces, part=self.rank * workers + number, parts=self.world_size * workers)
-        for batch in _batches(self._samples(mine), self._names, self._batch_size):
+            order.shuffle(numbers)
+        mine = share(numbers, part=self.rank * workers + number, parts=self.world_size * workers)
+        for batch in _batches(self._samples(map(self._plan.__getitem__, mine)), self._names, self._batch_size):
             yield batch if self._transform is None else self._transform(batch)
 
     def _samples(self, pieces: Iterable[Piece]) -> Iterator[dict[str, Any]]:

@@ -217,6 +217,17 @@ def test_pieces_come_one_at_a_time_and_add_up(many):
     assert 0 <= dataset.nbytes - sum(piece.bytes for piece in dataset.plan(700)) < len(dataset.pieces(700))
 
 
+def test_each_piece_of_a_plan_is_made_alone_as_in_its_place(many):
+    write_tar(many / "empty.tar", [])
+    plan = tarloom.open(many).plan(500)
+    assert [plan[number] for number in range(len(plan))] == list(plan)
+    assert len(pickle.loads(pickle.dumps(plan))) == len(plan) > SHARDS
+    with pytest.raises(IndexError):
+        plan[len(plan)]
+    with pytest.raises(ValueError, match="target_bytes must be at least 1"):
+        len(tarloom.open(many).plan(0))
+
+
 def test_a_piece_carries_nothing_of_other_shards(many):
     dataset = tarloom.open(many)
     assert max(len(pickle.dumps(piece)) for piece in dataset.plan()) < 1000
@@ -255,9 +266,11 @@ def test_a_catalogue_in_an_object_store_goes_by_etags(many, s3_folder):
     changed = [(key, {"txt": b"another cap"}) for key, _ in some_samples(ROWS)]
     write_tar(many / name(0), changed)
     storage.write(name(0), (many / name(0)).read_bytes())
-    assert next(iter(tarloom.open(s3_folder))) == {
+    changed_dataset = tarloom.open(s3_folder)
+    assert len(changed_dataset) == SHARDS * ROWS
+    assert [entry.name for entry in storage.list("_tarloom/index")] == ["_tarloom/index/00000.parquet"]
+    assert changed_dataset[changed[0][0]] == {
         "__key__": changed[0][0],
         "__url__": f"{s3_folder}/{name(0)}",
         "txt": b"another cap",
     }
-    assert [entry.name for entry in storage.list("_tarloom/index")] == ["_tarloom/index/00000.parquet"]
