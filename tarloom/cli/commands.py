@@ -87,7 +87,13 @@ class Read:
         job.prepare()
         for _ in watch(job, title=f"reading with {self.reader}", total=job.total, done=lambda tally: tally.rows):
             pass
-        return Finished(title=f"Read {self.scan.path}", facts=asdict(job.summary()))
+        summary = job.summary()
+        failed = bool(summary.errors)
+        return Finished(
+            title=f"Read {self.scan.path}{', but not all of it' if failed else ''}",
+            facts=asdict(summary),
+            exit_code=LOST if failed and self.scan.max_skipped is None else 0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
