@@ -115,6 +115,7 @@ def _run_all(options: argparse.Namespace) -> Tally:
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         for number, part in enumerate(pool.imap_unordered(_part, jobs)):
             tally.add(part)
+            print("".join(f"{text}\n" for text in part.broken), end="", file=sys.stderr, flush=True)
             if number % 20 == 19:
                 print(f"{(number + 1) * CASES_A_PART:,} cases, {len(tally.broken)} broken", file=sys.stderr, flush=True)
     return tally
