@@ -55,7 +55,7 @@ class ScanConfig:
     on_error: OnError = "raise"
     """What becomes of samples that cannot be read or decoded: the end, left out, or rows with an error."""
     max_skipped: int | None = None
-    """End when more samples than this could not be read. Without it there is no end, but exit code 3 if there is any."""
+    """End when more samples than this could not be read. Without it: no end, but exit code 3 if any could not be."""
     max_in_a_row: int | None = None
     """End after more failures in a row than this."""
     ledger: str | None = None
