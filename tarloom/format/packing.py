@@ -10,6 +10,9 @@ from tarloom.format.ranges import Medium, Ranges, coalesce
 from tarloom.format.storage_base import RangeSource
 
 REMOTE = Medium(gap_bytes=512 << 10, request_bytes=8 << 20, worth=2)
+"""Over S3 from radosgw on loopback a request cost as much as 440 KB more of another (python -m benchmarks.requests); of
+pictures of 30 KB, one in ten was fetched 1.2 times as fast in the quick way with 6 times the bytes, one in five 4 times
+as fast. So the frugal way is taken below about one in eight."""
 IN_FLIGHT_BYTES = 64 << 20
 """Asked for at a time, beside the memory that it goes to."""
 
