@@ -47,9 +47,9 @@ class RepairReport:
     bytes: int
     """Of the new tar; 0 where nothing could be saved and none was written."""
     done: tuple[str, ...] = ()
-    """What was found and done, one line a kind. Empty where the tar was copied as it was."""
+    """What was found and mended, one line a kind."""
     lost: tuple[str, ...] = ()
-    """Those of the lines that say what could not be saved."""
+    """What could not be saved, likewise."""
     skipped: bool = False
     """An earlier run did it."""
 
@@ -183,7 +183,7 @@ def _report(shard: str, inventory: Inventory, *, size: int) -> RepairReport:
         shard=shard,
         samples=len(inventory.samples),
         bytes=size,
-        done=tuple(lines.values()),
+        done=tuple(line for what, line in lines.items() if what not in inventory.lost),
         lost=tuple(line for what, line in lines.items() if what in inventory.lost),
     )
 
