@@ -9,17 +9,8 @@ behind a member is read by tarfile and webdataset alike, so `walk` takes it too 
 import re
 from collections.abc import Iterator
 
-from tarloom.format.tar_headers import (
-    BLOCK,
-    LARGEST_OCTAL,
-    RECORD,
-    Headers,
-    Link,
-    Member,
-    ReadAt,
-    header_checksum,
-    header_is_of,
-)
+from tarloom.format.tar_block import BLOCK, LARGEST_OCTAL, header_checksum, header_is_of
+from tarloom.format.tar_headers import RECORD, Headers, Link, Member, ReadAt
 
 __all__ = [
     "BLOCK",

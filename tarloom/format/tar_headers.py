@@ -4,26 +4,21 @@ Where readers of other makers would differ (two extension headers that name one 
 between a member and its own, ...), there is no right answer: such a tar is refused.
 """
 
-import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tarloom.errors import CorruptShard, TruncatedShard
+from tarloom.format.tar_block import BLOCK, REGULAR, ZEROS, is_header, number, plain_name, text
 
-BLOCK = 512
 RECORD = 20 * BLOCK
 """Archives are padded to a multiple of this, as tar and tarfile do."""
 MAX_EXTENSION_BYTES = 16 << 20
 """No honest name or PAX record is larger; a damaged size must not fill the memory."""
-LARGEST_OCTAL = 8**11 - 1
-"""A larger size does not fit a plain header: it stands in a PAX record, or in binary."""
 REMEDY = "copy the shard again, or save what is whole in it with: tarloom repair"
 
 ReadAt = Callable[[int, int], bytes | memoryview]
 """Bytes from (offset, size); fewer only where the file ends."""
 
-_ZEROS = bytes(BLOCK)
-_REGULAR = b"0\x007"
 _HARD_LINK = b"1"
 _LINKS = b"12"
 _WITHOUT_DATA = b"123456"
@@ -33,8 +28,6 @@ _EXTENSIONS = b"xgXLK"
 _GNU_MAGIC = b"ustar  \0"
 _CHARSETS = (b"BINARY", b"ISO-IR 10646 2000 UTF-8")
 """Of the names in PAX headers: both mean bytes that are UTF-8 where they can be."""
-_BINARY = (0x80, 0xFF)
-"""How numbers begin that are no digits: positive, negative."""
 
 
 class Member(NamedTuple):
@@ -70,7 +63,8 @@ class Headers:
         self._where = where
         self._everywhere: dict[str, str] = {}
         self._pending: dict[str, str] = {}
-        self._is_extended = False
+        self._is_extended = self._is_awaited = False
+        """Whether any header, or one that is not global, stands in front of the next member."""
         self._start = start
         self.offset = start
         """Of the header that comes next; in the end, of what ends the archive."""
@@ -111,7 +105,7 @@ class Headers:
                 return None
             self._size = self._size if self._size is not None else self.offset + len(block)
             raise self._truncated()
-        if block == _ZEROS:
+        if block == ZEROS:
             return None
         if not is_header(block):
             raise self._corrupt(f"no tar header, or a damaged one,{_hint(block) if not self.offset else ''}")
@@ -130,7 +124,7 @@ class Headers:
         if padded.count(0, size) != len(padded) - size:  # some readers would take it for more of the body
             raise self._corrupt("data behind the body of an extension header")
         if kind == b"g":
-            if self._pending:
+            if self._is_awaited:
                 raise self._corrupt("global PAX header between a member and its own")
             self._everywhere |= self._pax(body, is_global=True)
         elif kind in b"LK":
@@ -139,7 +133,7 @@ class Headers:
                 raise self._corrupt("GNU and global PAX headers that name one member")
         else:
             self._await(self._pax(body))
-        self.offset, self._is_extended = end, True
+        self.offset, self._is_extended, self._is_awaited = end, True, kind != b"g"
 
     def _long_name(self, body: bytes) -> str:
         name = text(body)
@@ -156,7 +150,7 @@ class Headers:
     def _entry(self, kind: bytes, block: bytes) -> Member | Link | None:
         """What a plain header is of (None unless a regular file or a link); goes on to the next one."""
         extra = self._everywhere | self._pending if self._everywhere else self._pending
-        self._pending, self._is_extended = {}, False
+        self._pending, self._is_extended, self._is_awaited = {}, False, False
         start = self.offset + BLOCK
         size = int(extra["size"]) if "size" in extra else self._number(block[124:136])
         end = start if kind in _WITHOUT_DATA else start + size + -size % BLOCK
@@ -168,14 +162,20 @@ class Headers:
         if self._is_behind_end(end):
             self.cut = name
             raise self._truncated()
-        if kind not in _REGULAR:
+        if kind not in REGULAR:
             self.offset = end
             return Link(name, self._target(extra, block), kind == _HARD_LINK) if kind in _LINKS else None
         mtime = self._number(block[136:148])
+        is_folder = kind == b"\0" and self._is_old_folder(name, size, block)
         self.offset = end
-        if kind == b"\0" and name.endswith("/"):  # how archives older than ustar mark a folder
-            return None
-        return Member(name, start, size, mtime)
+        return None if is_folder else Member(name, start, size, mtime)
+
+    def _is_old_folder(self, name: str, size: int, block: bytes) -> bool:
+        """Whether a file is a folder, as archives older than ustar mark them: by a slash."""
+        is_marked = text(block[:100]).endswith("/")
+        if is_marked and (size or not name.endswith("/")):
+            raise self._corrupt("folder that has data or another name")
+        return name.endswith("/")
 
     def _target(self, extra: dict[str, str], block: bytes) -> str:
         return extra.get("linkpath") or text(block[157:257])
@@ -232,62 +232,6 @@ class Headers:
         what = f"data behind the end of the archive{another} at byte {offset}"
         remedy = "make one of all that are in the file with: tarloom repair" if another else REMEDY
         return CorruptShard(f"{self._where}: {what}; {remedy}")
-
-
-def is_header(block: bytes) -> bool:
-    """Whether a block is a header with a right checksum. (Old programs took bytes above 127 for negative numbers.)"""
-    if len(block) != BLOCK or block == _ZEROS:
-        return False
-    stated, found = number(block[148:156]), header_checksum(block)
-    return stated == found or stated == found - _signed_difference(block)
-
-
-def header_checksum(block: bytes) -> int:
-    """The sum of a header's bytes, with its checksum field (bytes 148 to 155) counted as spaces."""
-    return _byte_sum(block[:256]) + _byte_sum(block[256:]) - _byte_sum(block[148:156]) + 8 * ord(" ")
-
-
-def header_is_of(block: bytes, *, name: str, size: int) -> bool:
-    """Whether a header block can be that of this member. A name too long for it, or not ASCII, is not compared."""
-    if len(block) != BLOCK or block[156:157] not in _REGULAR:
-        return False
-    if size <= LARGEST_OCTAL and number(block[124:136]) != size:
-        return False
-    return len(name) > 99 or not name.isascii() or plain_name(block).lower() == name.lower()
-
-
-def number(field: bytes) -> int | None:
-    """A numeric field: octal digits, or binary where its first bit is set; None where it is neither."""
-    if field[0] & 0x80:
-        if field[0] not in _BINARY:
-            return None
-        return int.from_bytes(field, signed=True) if field[0] == 0xFF else int.from_bytes(field[1:])
-    digits = field.partition(b"\0")[0].strip() or b"0"
-    return int(digits, 8) if digits.isdigit() and b"8" not in digits and b"9" not in digits else None
-
-
-def plain_name(block: bytes) -> str:
-    """The name as a header holds it, its prefix in front."""
-    name = text(block[:100])
-    return f"{text(block[345:500])}/{name}" if block[345] else name
-
-
-def text(field: bytes) -> str:
-    """A field up to its first NUL. What is not UTF-8 comes as surrogates."""
-    return field.partition(b"\0")[0].decode(errors="surrogateescape")
-
-
-def _byte_sum(data: bytes) -> int:
-    """The sum of at most 256 bytes: the low half of their Adler-32, ten times faster than sum().
-
-    That half is the sum modulo 65521, which 256 bytes cannot reach.
-    """
-    return zlib.adler32(data, 0) & 0xFFFF
-
-
-def _signed_difference(block: bytes) -> int:
-    """How much less the checksum is to old programs."""
-    return 256 * sum(byte > 127 for byte in block[:148] + block[156:])
 
 
 def _hint(block: bytes) -> str:

@@ -71,6 +71,9 @@ PATH = extension(b"x", record(b"path", b"other.jpg"))
         (extension(b"L", b"\0" * 9) + FILE, "empty name"),
         (extension(b"L", b"third.jpg", padding=b"x") + FILE, "behind the body"),
         (header(b"a.jpg", b"0", magic=(257, b"ustar  \0"), prefix=(345, b"14567")), "a dump by GNU tar"),
+        (header(b"folder/", b"\0", size=512) + bytes(512), "folder that has data"),
+        (extension(b"L", b"third.jpg\0") + header(b"folder/", b"\0"), "or another name"),
+        (extension(b"x", record(b"mtime", b"123456")) + extension(b"g", record(b"path", b"all.jpg")) + FILE, "between"),
         (header(b"a.jpg", b"0", size_field=(124, b"\x81" + bytes(11))), "with the number"),
     ],
 )

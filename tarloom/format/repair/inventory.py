@@ -16,7 +16,7 @@ from tarloom.errors import CorruptShard
 from tarloom.format.index import HeadersHash, IndexBuilder
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.tar import Headers, Link, Member, ReadAt, split_name
-from tarloom.format.tar_headers import BLOCK, is_header
+from tarloom.format.tar_block import BLOCK, is_header
 
 _COMPARED_BYTES = 4 << 20
 _MOST_LINKS = 40

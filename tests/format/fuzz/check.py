@@ -24,7 +24,7 @@ from tarloom.format.compressed import open_tar, tar_ranges
 from tarloom.format.index_load import scan_index
 from tarloom.format.storage import LocalStorage
 from tarloom.format.tar import BLOCK, Headers, Member, is_of_a_sample
-from tarloom.format.tar_headers import is_header
+from tarloom.format.tar_block import is_header
 from tests.format.fuzz.cases import Case
 
 Samples = dict[str, dict[str, tuple[int, int]]]
