@@ -60,6 +60,15 @@ def read_catalog(storage: Storage) -> pa.Table:
     return pa.concat_tables([SCHEMA.empty_table(), *_kept(storage)])
 
 
+def known_tars(storage: Storage) -> list[str]:
+    """The names of all tars that were there when the catalogue was written, sorted."""
+    for place in (storage, cache_storage(storage)):
+        with contextlib.suppress(CorruptShard, StorageError):
+            names: list[Any] = read_table(place, CATALOG, ["tar"], texts=["tar"])["tar"].to_pylist()
+            return sorted(filter(None, names))
+    return []
+
+
 def write_catalog(storage: Storage, table: pa.Table) -> None:
     """Keep it where there is a place to; the last writer wins."""
     for place in (storage, cache_storage(storage)):

@@ -4,7 +4,6 @@ A temporary is locked (flock) for as long as its writer lives, so that `sweep` r
 never what a living one is writing.
 """
 
-import builtins
 import contextlib
 import errno
 import fcntl
@@ -24,7 +23,7 @@ from tarloom.errors import StorageError
 from tarloom.format.packing import cut_from_pack
 from tarloom.format.ranges import Ranges
 from tarloom.format.scatter import EndsBefore, scatter
-from tarloom.format.storage_base import Entry, Storage, cut_short
+from tarloom.format.storage_base import Entry, Storage, Survey, cut_short
 
 TEMPORARY = ".tmp-"
 Answer = TypeVar("Answer")
@@ -47,16 +46,16 @@ class LocalStorage(Storage):
             for name, found in self._walk(prefix.strip("/"), private=True):
                 yield from _entries(name, found)
 
-    def survey(self, wanted: Callable[[str], bool]) -> tuple["builtins.list[Entry]", set[str]]:
-        entries: builtins.list[Entry] = []
-        names: set[str] = set()
+    def survey(self, wanted: Callable[[str], bool], known: Callable[[], Sequence[str]] = tuple) -> Survey:
+        survey: Survey = ([], set())
+        entries, names = survey
         with _translated(self.url):
             for name, found in self._walk("", private=False):
                 if wanted(name):
                     entries += _entries(name, found)
                 else:  # not asked for its size: that would be another request to a network file system
                     names.add(name)
-        return entries, names
+        return survey
 
     def _walk(self, prefix: str, *, private: bool) -> "Iterator[tuple[str, os.DirEntry[str]]]":
         """All files below a folder, with their names; with or without those in private folders.

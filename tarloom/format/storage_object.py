@@ -5,7 +5,7 @@ Credentials, region and endpoint are taken from the environment (AWS_*, GOOGLE_*
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -18,9 +18,10 @@ from obstore.store import from_url
 
 from tarloom.errors import StorageError
 from tarloom.format.object_errors import translated
+from tarloom.format.object_listing import survey_in_parts
 from tarloom.format.packing import cut_from_pack, pack
 from tarloom.format.ranges import Ranges
-from tarloom.format.storage_base import Entry, Storage, cut_short
+from tarloom.format.storage_base import Entry, Storage, Survey, cut_short
 
 REMOTE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "memory")
 
@@ -36,6 +37,12 @@ class ObjectStorage(Storage):
             for chunk in obstore.list(_store(self.url), prefix=prefix or None, chunk_size=1000):
                 for meta in chunk:
                     yield Entry(name=meta["path"], size=meta["size"], etag=meta["e_tag"])
+
+    def survey(self, wanted: Callable[[str], bool], known: Callable[[], Sequence[str]] = tuple) -> Survey:
+        names = known() if _lists_in_order(self.url) else ()
+        with translated(self.url):
+            divided = survey_in_parts(_store(self.url), wanted, names)
+        return divided or super().survey(wanted)
 
     def head(self, name: str) -> Entry | None:
         try:
@@ -91,6 +98,12 @@ class ObjectStorage(Storage):
     def sweep(self) -> int:
         """Unfinished uploads are never visible; a bucket's lifecycle rule clears their parts."""
         return 0
+
+
+def _lists_in_order(url: str) -> bool:
+    """Whether the store promises names in alphabetical order: S3 and Google do, but not S3's directory buckets."""
+    scheme, _, rest = url.partition("://")
+    return scheme in ("s3", "gs") and not rest.partition("/")[0].endswith("--x-s3")
 
 
 @lru_cache(maxsize=64)

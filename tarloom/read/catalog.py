@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
-from tarloom.format.catalog_file import forget_catalog
+from tarloom.format.catalog_file import forget_catalog, known_tars
 from tarloom.format.index import KEY, ShardIndex, is_text
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
@@ -181,7 +182,7 @@ def _shards(storage: Storage) -> list[ShardFiles]:
 
     Raises UsageError for a name that no table can hold, and for two tars of one shard.
     """
-    found, names = storage.survey(is_shard_file)
+    found, names = storage.survey(is_shard_file, known=partial(known_tars, storage))
     entries = {entry.name: entry for entry in found}
     tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
     unnameable = next((shard for shard in tars if not is_text(shard)), None)
