@@ -11,7 +11,5 @@ def session(config: ScanConfig) -> Iterator[None]:
     """Spark for the time of a scan. Raises EngineError where it does not start."""
     from tarloom.engines.spark_session import spark_session
 
-    # Rows are pictures: Spark's default of 10,000 a batch would be some hundred megabytes.
-    settings = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(config.batch_size)}
-    with spark_session(config.num_workers, settings):
+    with spark_session(config.num_workers, {}):
         yield

@@ -7,23 +7,24 @@ The schema chooses members and columns; without one, all members are read. Colum
 SQL, and other names (toDF) before mapInArrow or mapInPandas.
 
 Options: where, a condition as in Dataset.where; decode, such as "rgb" or "jpg=rgb,json=json"; join; on_error;
-partition_bytes of a task; batch_rows of an Arrow batch; pushdown. With pushdown "true", Spark's own filters become
-part of `where`, so that bytes of other rows are never read; Spark wants spark.sql.python.filterPushdown.enabled=true
-for that, and refuses the reader without.
+partition_bytes, of a task; pushdown. With pushdown "true", Spark's own filters become part of `where`, so that bytes
+of other rows are never read; Spark wants spark.sql.python.filterPushdown.enabled=true for that, and refuses the reader
+without.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, get_args
 
 import pyarrow as pa
 
-from tarloom.errors import missing_extra
-from tarloom.read.batches import BATCH_ROWS, read_piece
+from tarloom.errors import UsageError, missing_extra
+from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.pieces import pack
-from tarloom.read.spark import PARTITION_BYTES
+from tarloom.read.spark import PARTITION_BYTES, read_for_jvm
 from tarloom.read.spark_filters import as_condition
 from tarloom.read.spark_types import arrow_schema, in_spark_types, reads_natively, spark_schema
+from tarloom.read.view import ERROR, JoinPolicy, OnError
 
 try:
     from pyspark.sql.datasource import DataSource, DataSourceReader, Filter, InputPartition
@@ -43,35 +44,40 @@ class TarloomSource(DataSource):  # type: ignore[misc]
         return spark_schema(self._dataset().schema)
 
     def reader(self, schema: StructType) -> "PieceReader":
-        names = [name for name in schema.fieldNames() if name != "__key__"]
-        pushes = self.options.get("pushdown", "false").lower() == "true"
-        kind = FilteringReader if pushes else PieceReader
-        return kind(
-            self._dataset().select(*names),
-            schema,
-            partition_bytes=int(self.options.get("partition_bytes", PARTITION_BYTES)),
-            batch_rows=int(self.options.get("batch_rows", BATCH_ROWS)),
-        )
+        kind = FilteringReader if self._choice("pushdown", ("false", "true")) == "true" else PieceReader
+        size = self.options.get("partition_bytes", str(PARTITION_BYTES))
+        if not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"partition_bytes must be a whole number of at least 1, not {size!r}")
+        dataset = self._dataset()
+        given = {KEY, ERROR} if dataset.view.on_error == "row" else {KEY}
+        names = [name for name in schema.fieldNames() if name not in given]
+        return kind(dataset.select(*names), schema, int(size))
 
     def _dataset(self) -> Dataset:
-        options = self.options
-        dataset = open_dataset(options["path"]).joining(options.get("join", "error"))
-        dataset = dataset.on_error(options.get("on_error", "raise"))
-        if "where" in options:
-            dataset = dataset.where(options["where"])
-        forms = [part.strip().partition("=") for part in options.get("decode", "").split(",") if part.strip()]
-        every = next((form for form, equals, _ in forms if not equals), None)
-        return dataset.decoding(every, **{member: form for member, equals, form in forms if equals})
+        if "path" not in self.options:
+            raise UsageError("the path is missing: load(PATH)")
+        dataset = open_dataset(self.options["path"]).joining(self._choice("join", get_args(JoinPolicy)))
+        dataset = dataset.on_error(self._choice("on_error", get_args(OnError)))
+        words = [word.strip() for word in self.options.get("decode", "").split(",") if word.strip()]
+        forms: dict[str, Any] = {member: form for member, _, form in (word.rpartition("=") for word in words)}
+        dataset = dataset.decoding(forms.pop("", None), **forms)
+        return dataset.where(self.options["where"]) if "where" in self.options else dataset
+
+    def _choice(self, name: str, known: Sequence[Any]) -> Any:
+        """An option's value; without one the first of those known."""
+        value = self.options.get(name, known[0])
+        if value.lower() not in known:
+            raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        return value.lower()
 
 
 class PieceReader(DataSourceReader):  # type: ignore[misc]
     """Reads the pieces of a partition, as batches of exactly the schema that was asked for."""
 
-    def __init__(self, dataset: Dataset, schema: StructType, *, partition_bytes: int, batch_rows: int) -> None:
+    def __init__(self, dataset: Dataset, schema: StructType, partition_bytes: int) -> None:
         self._dataset = dataset
         self._schema = schema
         self._partition_bytes = partition_bytes
-        self._batch_rows = batch_rows
 
     def __getstate__(self) -> dict[str, Any]:
         """Every task gets its pieces from its partition, and no catalogue."""
@@ -84,7 +90,7 @@ class PieceReader(DataSourceReader):  # type: ignore[misc]
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         schema = arrow_schema(self._schema)
         for piece in partition.value or ():
-            for batch in read_piece(piece, batch_rows=self._batch_rows):
+            for batch in read_for_jvm(piece):
                 yield in_spark_types(batch, schema, piece.url)
 
 
@@ -93,11 +99,10 @@ class FilteringReader(PieceReader):
 
     def pushFilters(self, filters: list[Filter]) -> Iterable[Filter]:
         """What is left for Spark to filter."""
-        columns = self._dataset.catalog.columns()
-        members = self._dataset.catalog.members()
+        columns, members = self._dataset.catalog.columns(), self._dataset.catalog.members()
         names = {name for name in columns if name not in members and reads_natively(columns[name].type)}
         for pushed in filters:
-            condition = as_condition(pushed, names | {"__key__"})
+            condition = as_condition(pushed, names | {KEY})
             if condition is None:
                 yield pushed
             else:

@@ -23,11 +23,10 @@ from tarloom.errors import JoinError, UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.format.layout import metadata_name, sidecar_name
 from tarloom.format.metadata import SUCCESS
-from tarloom.read.batches import BATCH_ROWS, read_piece
 from tarloom.read.catalog import cached_index
 from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import Piece, share
-from tarloom.read.spark import Batches, Task, over_tasks, spark_error
+from tarloom.read.spark import Batches, Task, over_tasks, read_for_jvm, spark_error
 from tarloom.read.spark_types import arrow_schema, in_spark_types, reads_natively, spark_schema
 from tarloom.read.tables import ABSENT, JoinedTable
 from tarloom.read.view import Column
@@ -66,9 +65,7 @@ def to_spark_table(dataset: Dataset, spark: SparkSession) -> DataFrame:
     return over_tasks(spark, tasks, partial(_placed, arrow_schema(schema)), schema)
 
 
-def fetch(
-    dataset: Dataset, rows: DataFrame, *, partitions: int | None = None, batch_rows: int = BATCH_ROWS
-) -> DataFrame:
+def fetch(dataset: Dataset, rows: DataFrame, *, partitions: int | None = None) -> DataFrame:
     """These rows, which have `__shard__` and `__key__`, with what the dataset's view reads of their samples.
 
     Samples that its view filters out are left out. partitions: by default four a core, and no more than shards. Raises
@@ -85,7 +82,7 @@ def fetch(
     order = [f"column{rows.columns.index(name)}" for name in (SHARD, KEY)]
     near = numbered.repartition(parts, order[0]).sortWithinPartitions(*order)
     known = spark.sparkContext.broadcast(pieces)
-    return near.mapInArrow(partial(_fetched, known, rows.columns, arrow_schema(schema), batch_rows), schema)
+    return near.mapInArrow(partial(_fetched, known, rows.columns, arrow_schema(schema)), schema)
 
 
 def _columns(dataset: Dataset) -> list[str]:
@@ -106,7 +103,7 @@ def _with_shard(dataset: Dataset) -> StructType:
 
 def _placed(schema: pa.Schema, pieces: Task) -> Batches:
     for piece in pieces:
-        for batch in read_piece(piece):
+        for batch in read_for_jvm(piece):
             shards = pa.array([piece.shard] * batch.num_rows, pa.string())
             named = pa.record_batch([shards, *batch.columns], names=[SHARD, *batch.schema.names])
             yield in_spark_types(named, schema, piece.url)
@@ -200,14 +197,14 @@ def _check_names(given: Sequence[str], added: Sequence[str]) -> None:
 
 
 def _fetched(
-    known: "Broadcast[dict[str, Piece]]", names: Sequence[str], schema: pa.Schema, batch_rows: int, batches: Batches
+    known: "Broadcast[dict[str, Piece]]", names: Sequence[str], schema: pa.Schema, batches: Batches
 ) -> Batches:
     for batch in batches:
         for shard, rows in _runs(batch.rename_columns(list(names))):
             piece = known.value.get(shard)
             if piece is None:
                 raise JoinError(f"the dataset has no shard {shard!r}; take rows from its own to_spark_table")
-            yield from _with_members(piece, rows, schema, batch_rows)
+            yield from _with_members(piece, rows, schema)
 
 
 def _runs(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
@@ -219,14 +216,14 @@ def _runs(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
         first += rows
 
 
-def _with_members(piece: Piece, rows: pa.RecordBatch, schema: pa.Schema, batch_rows: int) -> Batches:
+def _with_members(piece: Piece, rows: pa.RecordBatch, schema: pa.Schema) -> Batches:
     index = cached_index(piece.storage, piece.shard, piece.tar, piece.identity)
     numbers = pc.index_in(rows[KEY], value_set=index.keys)
     if numbers.null_count:
         key = rows[KEY].filter(pc.is_null(numbers))[0]
         raise JoinError(f"{piece.url}: has no sample {key}; take rows from the dataset's own to_spark_table")
     only = tuple(np.unique(numbers.to_numpy()).tolist())
-    for batch in read_piece(replace(piece, only=only), batch_rows=batch_rows):
+    for batch in read_for_jvm(replace(piece, only=only)):
         places = pc.index_in(rows[KEY], value_set=batch[KEY])
         kept, found = rows.filter(pc.is_valid(places)), places.drop_null()
         in_order = found.equals(pa.array(range(batch.num_rows), found.type))

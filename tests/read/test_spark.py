@@ -133,7 +133,7 @@ def test_what_is_fetched_is_filtered_and_decoded_as_the_view_says(spark, picture
     dataset = tarloom.open(pictured)
     table = dataset.select("width").to_spark_table(spark)
     view = dataset.select("png").where("score.value > 1.5").joining("skip").decoding("rgb").on_error("skip")
-    rows = fetch(view, table, batch_rows=3).collect()
+    rows = fetch(view, table, partitions=1).collect()
     wanted = [k for k, _, v in pictured_samples() if (v["score.value"] or 0) > 1.5 and int(k) != BROKEN]
     assert sorted(row["__key__"] for row in rows) == wanted
     assert all(bytes(row["png"]["data"]) == pixels_of(int(row["__key__"])).tobytes() for row in rows)
@@ -176,6 +176,20 @@ def test_options_of_the_data_source_choose_rows_and_forms(spark, pictured):
     assert dict(frame.dtypes)["json"] == "string"
     wanted = [k for k, _, v in pictured_samples() if v["width"] >= 10 and int(k) != BROKEN]
     assert sorted(row["__key__"] for row in frame.select("__key__", "png").collect()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_error": "ignore"}, "on_error must be one of raise, skip, row, not 'ignore'"),
+        ({"join": "left"}, "join must be one of error, skip, null, not 'left'"),
+        ({"decode": "bmp"}, "nothing is decoded to 'bmp'"),
+        ({"where": "wide > 3"}, "wide"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_work_starts(spark, packed, options, message):
+    with pytest.raises(Exception, match=message):
+        spark.read.format("tarloom").options(**options).load(str(packed))
 
 
 CONDITIONS = (

@@ -31,8 +31,8 @@ class Submitted:
         self._lines = lines
         self.application, self.places = json.loads(lines.readline())
 
-    def scan(self, cut: Path | None = None, **config: Any) -> dict[str, Any]:
-        print(json.dumps({"config": config, "cut": cut and str(cut)}), file=self._lines, flush=True)
+    def scan(self, *, cut: Path | None = None, kill: bool = False, **config: Any) -> dict[str, Any]:
+        print(json.dumps({"config": config, "cut": cut and str(cut), "kill": kill}), file=self._lines, flush=True)
         answer: dict[str, Any] = json.loads(self._lines.readline())
         if "error" in answer:
             raise getattr(errors, answer["error"])(answer["message"])
@@ -108,3 +108,8 @@ class TestSparkCluster(ReaderContract):
         (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes())
         with pytest.raises((errors.ShardError, errors.StorageError), match=self.names_damage):
             self.cluster.scan(path=str(tmp_path), cut=tmp_path / "cut.tar")
+
+    def test_executors_that_die_at_every_try_end_the_scan_with_one_clear_error(self, packed):
+        with pytest.raises(errors.EngineError, match=r"Spark failed while reading: .*failed 4 times.*"):
+            self.cluster.scan(kill=True, path=str(packed / "00000.tar"))
+        assert self.read(packed / "00000.tar").rows > 0
