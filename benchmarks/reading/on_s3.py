@@ -29,13 +29,13 @@ def uploaded(folder: str) -> Iterator[str]:
 
 class CountingRelay:
     """Relays connections from a free loopback port to the server that AWS_ENDPOINT_URL names; AWS_ENDPOINT_URL names
-    the relay meanwhile. `answered` counts the bytes that came back, headers and all."""
+    the relay meanwhile. `answered` counts the bytes that came back, headers and all, `asked` the requests."""
 
     def __enter__(self) -> "CountingRelay":
         server = urlsplit(os.environ["AWS_ENDPOINT_URL"])
         self._server = (str(server.hostname), int(server.port or 80))
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._lock, self.answered, self.connections = threading.Lock(), 0, 0
+        self._lock, self.answered, self.asked = threading.Lock(), 0, 0
         self._environment = environment_set({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._listener.getsockname()[1]}"})
         self._environment.__enter__()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -57,6 +57,6 @@ class CountingRelay:
         with contextlib.suppress(OSError), source, sink:
             while data := source.recv(CHUNK):
                 sink.sendall(data)
-                if count:
-                    with self._lock:
-                        self.answered += len(data)
+                with self._lock:
+                    self.answered += len(data) if count else 0
+                    self.asked += 0 if count else data.count(b" HTTP/1.1\r\n")

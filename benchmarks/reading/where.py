@@ -16,13 +16,15 @@ import tarloom
 from benchmarks.reading.compare import Comparison
 from benchmarks.reading.data import tars
 from benchmarks.reading.on_s3 import CountingRelay, uploaded
+from tarloom.format.storage_object import _store
+from tarloom.read.evaluate import passing_rows  # and duckdb
 from tarloom.read.sql import cursor
 from tarloom.read.with_webdataset import pipeline
 
 LIMIT = 294
 WHERE = f"original_width < {LIMIT}"
 """The column is uniform from 256 to 4095: one in a hundred."""
-assert pd
+LOADED = (pd, passing_rows)
 
 
 def ours(folder: str) -> Iterator[int | None]:
@@ -48,9 +50,11 @@ def _wanted(sample: dict[str, Any]) -> bool:
 def on_s3(folder: str) -> Iterator[str]:
     """On the server, after the bytes have been counted that one reading takes."""
     with uploaded(folder) as address:
+        _store.cache_clear()  # the next client asks at the relay
         with CountingRelay() as relay:
             needed = sum(len(value) for sample in tarloom.open(address).where(WHERE) for value in _members(sample))
-        print(f"where over S3: {relay.answered:,} bytes for {needed:,}: {relay.answered / needed:.2f} x (wanted 1.5)")
+        answered, times = f"{relay.answered:,} bytes in {relay.asked} answers", relay.answered / needed
+        print(f"where over S3: {answered} for {needed:,}: {times:.2f} x (wanted at most 1.5)")
         yield address
 
 

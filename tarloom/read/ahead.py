@@ -7,16 +7,25 @@ from functools import partial
 from itertools import chain, islice
 from typing import TypeVar
 
+from tarloom.format.storage import Storage
+
 Thing = TypeVar("Thing")
 Made = TypeVar("Made")
 
 THREADS = 16
-"""Mostly they wait for storage."""
+"""For what waits for an object store."""
+LOCAL_THREADS = 3
+"""For what is on this machine, or looks like it: a network file system. More would stand in each other's way."""
 LARGE_PIECES = 2
 """Of pieces with many bytes: two threads copy as fast as memory gives, and two batches is what waits in it."""
 
 
-def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int = THREADS) -> Iterator[Made]:
+def threads_for(storage: Storage) -> int:
+    """How many threads may wait for it."""
+    return THREADS if storage.local_path("") is None else LOCAL_THREADS
+
+
+def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int) -> Iterator[Made]:
     """What `make` makes of each, in their order; at most `threads` are made or wait to be taken. Errors are raised in
     their turn; whoever stops taking stops the making."""
     pool, coming = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-ahead"), deque[Future[Made]]()
@@ -32,7 +41,7 @@ def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: in
 
 
 def begun(
-    read: Callable[[Thing], Iterator[Made]], things: Iterable[Thing], *, threads: int = THREADS
+    read: Callable[[Thing], Iterator[Made]], things: Iterable[Thing], *, threads: int
 ) -> Iterator[Iterator[Made]]:
     """What `read` reads of each, in their order; the first part of what comes next is read ahead."""
     return ahead(partial(_begin, read), things, threads=threads)

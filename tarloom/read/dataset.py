@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
-from tarloom.read.ahead import LARGE_PIECES, THREADS, begun
+from tarloom.read.ahead import LARGE_PIECES, begun, threads_for
 from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
 from tarloom.read.catalog import Catalog, Facts, ShardFiles, open_catalog
 from tarloom.read.ledger import Ledger, Skipped
@@ -194,14 +194,15 @@ class Dataset:
         chosen = self.select(*(names or (name for name in self.columns if name not in members)))
         if chosen.members:
             raise UsageError(f"{', '.join(chosen.members)}: a table holds columns; read members by batches")
-        return pa.Table.from_batches(column_batches(chosen.plan()), chosen.schema)
+        return pa.Table.from_batches(column_batches(chosen.plan(), self.catalog.storage), chosen.schema)
 
     def sample(self, count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
         """So many different samples by chance, in the dataset's order; all where there are no more.
 
         Which ones depends on the seed and the dataset alone. Few shards are read where that is possible.
         """
-        return itertools.chain.from_iterable(begun(read_samples, self._picker.pick(count, seed)))
+        picked = self._picker.pick(count, seed)
+        return itertools.chain.from_iterable(begun(read_samples, picked, threads=threads_for(self.catalog.storage)))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
@@ -300,7 +301,7 @@ class Dataset:
         none where failures are counted in order."""
         if self.ledger is not None:
             return itertools.chain.from_iterable(map(read, self.plan()))
-        threads = LARGE_PIECES if self.condition is None else THREADS
+        threads = LARGE_PIECES if self.condition is None else threads_for(self.catalog.storage)
         return itertools.chain.from_iterable(begun(read, self.plan(), threads=threads))
 
     def _piece_of(self, key: str) -> Piece | None:

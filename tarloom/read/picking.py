@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.read.ahead import ahead
+from tarloom.format.storage import Storage
+from tarloom.read.ahead import ahead, threads_for
 from tarloom.read.batches import read_piece
 from tarloom.read.catalog import Catalog, Facts, cached_index
 from tarloom.read.join import numbers_to_read
@@ -54,7 +55,7 @@ class Picker:
     def _passing(self, rows: Iterable[int]) -> Iterator[int]:
         """Those of the rows, by their numbers in the dataset, that the view lets through."""
         places = list(by_shard(self.facts.rows, rows))
-        for (shard, _), numbers in zip(places, ahead(numbers_of, self._pieces(places)), strict=True):
+        for (shard, _), numbers in zip(places, self._numbers(self._pieces(places)), strict=True):
             yield from (self._starts[shard] + numbers).tolist()
 
     def _of_all(self, count: int, chance: random.Random) -> list[int]:
@@ -62,7 +63,7 @@ class Picker:
         total = int(self._counts.sum())
         places = list(by_shard(self._counts, chance.sample(range(total), min(count, total))))
         whole = self._pieces((shard, np.arange(self.facts.rows[shard])) for shard, _ in places)
-        found = zip(places, ahead(numbers_of, whole), strict=True)
+        found = zip(places, self._numbers(whole), strict=True)
         return [row for (shard, mine), numbers in found for row in (self._starts[shard] + numbers[mine]).tolist()]
 
     @cached_property
@@ -70,7 +71,7 @@ class Picker:
         """Rows that pass: int64 of shape (shards,)."""
         counts = np.zeros(len(self.facts), np.int64)
         shards = Plan(catalog=self.catalog, facts=self.facts, view=self.view, target_bytes=_WHOLE_SHARDS)
-        counts[self.facts.rows > 0] = [len(numbers) for numbers in ahead(numbers_of, shards)]
+        counts[self.facts.rows > 0] = [len(numbers) for numbers in self._numbers(shards)]
         return counts
 
     @cached_property
@@ -79,6 +80,9 @@ class Picker:
         starts: np.ndarray = np.cumsum(self.facts.rows) - self.facts.rows
         return starts
 
+    def _numbers(self, pieces: Iterable[Piece]) -> Iterator[np.ndarray]:
+        return ahead(numbers_of, pieces, threads=threads_for(self.catalog.storage))
+
     def _pieces(self, places: Iterable[tuple[int, np.ndarray]]) -> Iterator[Piece]:
         return (self._piece(shard, rows.tolist()) for shard, rows in places)
 
@@ -86,9 +90,9 @@ class Picker:
         return piece_of_rows(self.catalog, self.facts, self.view, shard=shard, rows=rows)
 
 
-def column_batches(pieces: Iterable[Piece]) -> Iterator[pa.RecordBatch]:
+def column_batches(pieces: Iterable[Piece], storage: Storage) -> Iterator[pa.RecordBatch]:
     """Keys and joined columns, in order, of pieces without members; several are read at once."""
-    for batches in ahead(lambda piece: list(read_piece(piece)), pieces):
+    for batches in ahead(lambda piece: list(read_piece(piece)), pieces, threads=threads_for(storage)):
         yield from batches
 
 

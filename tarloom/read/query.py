@@ -90,7 +90,7 @@ class _Samples:
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         try:
-            for batch in column_batches(self._dataset.plan()):
+            for batch in column_batches(self._dataset.plan(), self._dataset.catalog.storage):
                 yield from known(pa.Table.from_batches([batch])).cast(schema).to_batches()
         except TarloomError as error:
             self.error = error
