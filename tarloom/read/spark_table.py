@@ -11,6 +11,7 @@ that Spark does not read, tables with rows of no sample), the same columns come 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial, reduce
@@ -29,6 +30,7 @@ from tarloom.read.pieces import Piece, share
 from tarloom.read.spark import Batches, Task, over_tasks, read_for_jvm, spark_error
 from tarloom.read.spark_types import arrow_schema, in_spark_types, reads_natively, spark_schema
 from tarloom.read.tables import ABSENT, JoinedTable
+from tarloom.read.to_arrow import check_batches
 from tarloom.read.view import Column
 
 try:
@@ -69,8 +71,9 @@ def fetch(dataset: Dataset, rows: DataFrame, *, partitions: int | None = None) -
     """These rows, which have `__shard__` and `__key__`, with what the dataset's view reads of their samples.
 
     Samples that its view filters out are left out. partitions: by default four a core, and no more than shards. Raises
-    UsageError for a name that both sides have.
+    UsageError for a name that both sides have, and for a view that batches cannot hold.
     """
+    check_batches(dataset.view)
     added = spark_schema(pa.schema([field for field in dataset.schema if field.name != KEY]))
     _check_names(rows.columns, added.names)
     spark = rows.sparkSession
@@ -191,9 +194,9 @@ def _quoted(name: str) -> str:
 def _check_names(given: Sequence[str], added: Sequence[str]) -> None:
     if not {SHARD, KEY} <= set(given):
         raise UsageError(f"rows: has no {SHARD} and {KEY}; take them from to_spark_table, and keep them")
-    both = [name for name in added if name in given]
-    if both:
-        raise UsageError(f"rows: has {', '.join(both)} already; select other members and columns of the dataset")
+    twice = [name for name, times in Counter([*given, *added]).items() if times > 1]
+    if twice:
+        raise UsageError(f"rows: {', '.join(twice)} would be there twice; rename or drop it, or select without it")
 
 
 def _fetched(

@@ -152,7 +152,7 @@ def test_rows_to_fetch_must_say_which_and_may_not_have_a_name_twice(spark, packe
     dataset = tarloom.open(packed)
     with pytest.raises(UsageError, match="no __shard__ and __key__"):
         dataset.to_spark(spark, rows=spark.range(1))
-    with pytest.raises(UsageError, match="url already"):
+    with pytest.raises(UsageError, match="url would be there twice"):
         dataset.select("jpg", "url").to_spark(spark, rows=dataset.to_spark_table(spark))
 
 
