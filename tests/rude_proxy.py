@@ -14,8 +14,11 @@ SLOW_DOWN = (
 THROTTLED = (
     b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%s"
 )
+STALLED_SECONDS = 60.0
 MANNERS = ("passes", "refuses", "throttles", "cuts the upload", "passes", "cuts the answer")
 """What becomes of a connection, in turn."""
+SLOW_MANNERS = ("passes", "delays", "throttles", "stalls", "refuses", "cuts the answer")
+"""For readers: also an answer that comes late, and one that never ends."""
 LET_THROUGH = 3000
 """Bytes of a connection that passes before it is cut: of uploads, enough for headers and the beginning of a body."""
 PASSING = 60_000
@@ -28,10 +31,13 @@ class RudeProxy:
     When `lasts` bytes have gone up, the store is out: all connections are refused, until `lasts` is raised.
     """
 
-    def __init__(self, host: str, port: int, *, lasts: float = float("inf")) -> None:
+    def __init__(
+        self, host: str, port: int, *, lasts: float = float("inf"), manners: tuple[str, ...] = MANNERS
+    ) -> None:
         self.lasts = lasts
         self._server = (host, port)
-        self._manners = itertools.cycle(MANNERS)
+        self._manners = itertools.cycle(manners)
+        self._closed = threading.Event()
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.met: Counter[str] = Counter()
@@ -42,6 +48,7 @@ class RudeProxy:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closed.set()
         for sock in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -71,21 +78,27 @@ class RudeProxy:
                     pass
             client.close()
         else:
+            if manner == "delays":
+                self._closed.wait(0.7)
             server = socket.create_connection(self._server)
             self._open.append(server)
             up = LET_THROUGH if manner == "cuts the upload" else PASSING
-            down = LET_THROUGH if manner == "cuts the answer" else 1 << 40
+            down = LET_THROUGH if manner in ("cuts the answer", "stalls") else 1 << 40
             self._run(self._relay, client, server, up, True)
-            self._relay(server, client, down)
+            self._relay(server, client, down, stalls=manner == "stalls")
 
-    def _relay(self, source: socket.socket, target: socket.socket, left: int, counted: bool = False) -> None:
-        """Pass so many bytes on, then cut both ways."""
+    def _relay(
+        self, source: socket.socket, target: socket.socket, left: int, counted: bool = False, *, stalls: bool = False
+    ) -> None:
+        """Pass so many bytes on, then cut both ways; or first hold still for as long as anybody could wait."""
         with contextlib.suppress(OSError):
             while data := source.recv(min(65536, left)):
                 target.sendall(data)
                 left -= len(data)
                 self.lasts -= len(data) if counted else 0
                 if left <= 0 or self.lasts <= 0:
+                    if stalls:
+                        self._closed.wait(STALLED_SECONDS)
                     _reset(source)
                     _reset(target)
                     return

@@ -44,6 +44,10 @@ def _reason(error: BaseException) -> str:
     if "error sending request" in message:
         server = _found(r"https?://([^/ ?]+)", message) or "the server"
         return f"no answer from {server}; check the endpoint (AWS_ENDPOINT_URL) and the network"
+    if "response body" in message:
+        return "the answer broke off or stalled again and again; check the network, or try again later"
+    if code == "SlowDown" or (status and status.startswith("503")):
+        return f"the server wants fewer requests ({code or status.strip()}); use fewer workers, or try again later"
     return f"{code or message.partition(': <?xml')[0]}; check the address and the credentials"
 
 

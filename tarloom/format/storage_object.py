@@ -7,16 +7,15 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import lru_cache, partial
-from typing import IO, Any
+from functools import partial
+from typing import IO
 
 import obstore
 import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, PreconditionError
-from obstore.store import from_url
 
 from tarloom.errors import StorageError
+from tarloom.format.object_client import object_store
 from tarloom.format.object_errors import translated
 from tarloom.format.object_listing import survey_in_parts
 from tarloom.format.packing import cut_from_pack, pack
@@ -34,27 +33,27 @@ class ObjectStorage(Storage):
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         with translated(self.describe(prefix)):
-            for chunk in obstore.list(_store(self.url), prefix=prefix or None, chunk_size=1000):
+            for chunk in obstore.list(object_store(self.url), prefix=prefix or None, chunk_size=1000):
                 for meta in chunk:
                     yield Entry(name=meta["path"], size=meta["size"], etag=meta["e_tag"])
 
     def survey(self, wanted: Callable[[str], bool], known: Callable[[], Sequence[str]] = tuple) -> Survey:
         names = known() if _lists_in_order(self.url) else ()
         with translated(self.url):
-            divided = survey_in_parts(_store(self.url), wanted, names)
+            divided = survey_in_parts(object_store(self.url), wanted, names)
         return divided or super().survey(wanted)
 
     def head(self, name: str) -> Entry | None:
         try:
             with translated(self.describe(name)):
-                meta = obstore.head(_store(self.url), name)
+                meta = obstore.head(object_store(self.url), name)
         except FileNotFoundError:
             return None
         return Entry(name=name, size=meta["size"], etag=meta["e_tag"])
 
     def read(self, name: str) -> bytes:
         with translated(self.describe(name), absent_is_error=True):
-            return bytes(obstore.get(_store(self.url), name).bytes())
+            return bytes(obstore.get(object_store(self.url), name).bytes())
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
         return cut_from_pack(self, name, offsets, sizes)
@@ -65,7 +64,7 @@ class ObjectStorage(Storage):
     def _fetch(self, name: str, starts: Sequence[int], ends: Sequence[int]) -> Sequence[memoryview]:
         """So many requests side by side. (obstore's own coalescing panics where an object has become shorter.)"""
         with translated(self.describe(name), absent_is_error=True):
-            found = obstore.get_ranges(_store(self.url), name, starts=starts, ends=ends, coalesce=0)
+            found = obstore.get_ranges(object_store(self.url), name, starts=starts, ends=ends, coalesce=0)
         if any(len(part) != end - start for part, start, end in zip(found, starts, ends, strict=True)):
             raise cut_short(self.describe(name))
         return [memoryview(part) for part in found]
@@ -78,7 +77,7 @@ class ObjectStorage(Storage):
                 yield spool
                 spool.seek(0)
                 with translated(where):
-                    obstore.put(_store(self.url), name, spool)
+                    obstore.put(object_store(self.url), name, spool)
         except OSError as error:
             waiting = f"{error.strerror or error} in {tempfile.gettempdir()}, where it waits to be sent"
             raise StorageError(f"{where}: {waiting}; free space there, or set TMPDIR") from error
@@ -86,14 +85,14 @@ class ObjectStorage(Storage):
     def write_new(self, name: str, data: bytes) -> bool:
         with translated(self.describe(name)):
             try:
-                obstore.put(_store(self.url), name, data, mode="create")
+                obstore.put(object_store(self.url), name, data, mode="create")
             except (AlreadyExistsError, PreconditionError):
                 return False
         return True
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), translated(self.describe(name)):
-            obstore.delete(_store(self.url), name)
+            obstore.delete(object_store(self.url), name)
 
     def sweep(self) -> int:
         """Unfinished uploads are never visible; a bucket's lifecycle rule clears their parts."""
@@ -104,8 +103,3 @@ def _lists_in_order(url: str) -> bool:
     """Whether the store promises names in alphabetical order: S3 and Google do, but not S3's directory buckets."""
     scheme, _, rest = url.partition("://")
     return scheme in ("s3", "gs") and not rest.partition("/")[0].endswith("--x-s3")
-
-
-@lru_cache(maxsize=64)
-def _store(url: str) -> Any:
-    return from_url(url, retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)})

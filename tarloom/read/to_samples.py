@@ -6,6 +6,7 @@ from typing import Any
 
 from tarloom.read.binary import Binary
 from tarloom.read.chunk import Chunk
+from tarloom.read.pieces import Array
 from tarloom.read.view import ERROR, View
 
 
@@ -22,11 +23,11 @@ def to_samples(chunk: Chunk, view: View, url: str) -> Iterator[dict[str, Any]]:
     return _without_nulls(samples, missed) if missed else samples
 
 
-def _values(values: Sequence[Any], decoded: bool) -> Sequence[Any]:
+def _values(values: Sequence[Any] | Array, decoded: bool) -> Sequence[Any]:
     if isinstance(values, Binary):
         found: list[Any] = values.array.to_pylist()
         return found
-    return values if decoded else [None if value is None else bytes(value) for value in values]
+    return list(values) if decoded else [None if value is None else bytes(value) for value in values]
 
 
 def _without_nulls(samples: Iterator[dict[str, Any]], members: Sequence[str]) -> Iterator[dict[str, Any]]:
