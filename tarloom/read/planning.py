@@ -73,8 +73,8 @@ def by_shard(sizes: np.ndarray, rows: Iterable[int]) -> Iterator[tuple[int, np.n
     """
     ends, ordered = np.cumsum(sizes), np.unique(np.fromiter(rows, np.int64))
     shards, firsts = np.unique(np.searchsorted(ends, ordered, side="right"), return_index=True)
-    for shard, part in zip(shards.tolist(), np.split(ordered, firsts[1:]), strict=True):
-        yield shard, part - (ends[shard] - sizes[shard])
+    for shard, (first, last) in zip(shards.tolist(), pairwise([*firsts.tolist(), len(ordered)]), strict=True):
+        yield shard, ordered[first:last] - (ends[shard] - sizes[shard])
 
 
 def viewed_bytes(facts: Facts, view: View) -> np.ndarray:
