@@ -93,5 +93,5 @@ def test_a_value_that_does_not_fit_and_an_answer_that_is_too_large_are_said(pack
     with pytest.raises(UsageError, match="Could not convert string"):
         ask(packed, "SELECT CAST(url AS INTEGER) FROM samples")
     monkeypatch.setattr(query, "MEMORY", "20MB")
-    with pytest.raises(EngineError, match="Out of Memory.*select fewer rows"):
+    with pytest.raises(EngineError, match=r"Out of Memory.*select fewer rows"):
         ask(packed, "SELECT list(a.url || b.url || c.url) FROM samples a, samples b, samples c")
