@@ -74,12 +74,11 @@ def cache_storage(storage: Storage) -> LocalStorage:
 
 
 def tar_reader(storage: Storage, tar: Entry) -> ReadAt:
-    """How to read a tar forwards: memory-mapped where it is local, else by windows of some MiB."""
+    """How to read a tar forwards: as it is asked for where it is local, else by windows of some MiB."""
     if compression_of(tar.name):
         return Unpacked(storage, tar)
     if isinstance(storage, LocalStorage):
-        view = storage.map(tar.name)
-        return lambda offset, size: view[offset : offset + size]
+        return storage.reader(tar.name)
     return _Window(storage, tar)
 
 

@@ -96,6 +96,11 @@ class LocalStorage(Storage):
                 return memoryview(b"")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
+    def reader(self, name: str) -> "LocalReader":
+        """Gives bytes from any place of a file."""
+        with _translated(self.describe(name)):
+            return LocalReader(self._path(name))
+
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
         return cut_from_pack(self, name, offsets, sizes)
 
@@ -169,6 +174,24 @@ def _nothing_there(error: OSError, answer: Answer) -> Answer:
     if error.errno in (errno.ENOENT, errno.ELOOP):
         return answer
     raise error
+
+
+class LocalReader:
+    """Gives bytes of a file from an offset, fewer only where it ends. The file stays open while this lives."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __call__(self, offset: int, size: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise StorageError(f"{self._path}: {error.strerror}; check the disk") from error
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it could not be opened
+            os.close(self._descriptor)
 
 
 @dataclass(frozen=True, kw_only=True)
