@@ -1,9 +1,11 @@
 """Datasets that all tests of reading share, written by tarfile and pyarrow alone. No test changes them."""
 
+import gzip
 import shutil
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.format.raw import packed_dataset, some_samples, write_stats, write_tar
 from tests.read.samples import FAILED, ROWS, write_as_img2dataset, write_nasty_tars, write_pictured
@@ -27,6 +29,16 @@ def foreign(packed, tmp_path_factory) -> Path:
     for number, place in enumerate(("b/part one#1.tar", "train/deep/x.y.tar", "a.tar")):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(packed / f"{number:05d}.tar", folder / place)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compressed(packed, tmp_path_factory) -> Path:
+    """The same tars again, compressed."""
+    folder = tmp_path_factory.mktemp("compressed")
+    first, second = ((packed / name).read_bytes() for name in ("00000.tar", "00001.tar"))
+    (folder / "a.tar.gz").write_bytes(gzip.compress(first[:5000]) + gzip.compress(first[5000:]))
+    (folder / "b.tar.zst").write_bytes(zstandard.compress(second))
     return folder
 
 

@@ -28,6 +28,8 @@ class ReaderContract:
     reader: ClassVar[str]
     joins: ClassVar[bool] = True
     """Whether it can read columns of metadata and sidecars."""
+    decompresses: ClassVar[bool] = True
+    """Whether it can read compressed tars."""
     names_damage: ClassVar[str] = r"cut\.tar"
     """What the error says that comes while it reads."""
 
@@ -71,6 +73,13 @@ class ReaderContract:
         summary = self.read(nasty, num_workers=2)
         assert summary.rows == len(nasty_samples())
         assert summary.digest == digest_of(nasty_samples())
+
+    def test_compressed_tars_give_the_same_digest_or_are_refused(self, compressed):
+        if not self.decompresses:
+            with pytest.raises(UsageError, match=r"not a\.tar\.gz"):
+                self.read(compressed)
+            return
+        assert self.read(compressed, num_workers=2).digest == digest_of(packed_samples(2))
 
     def test_img2datasets_columns_come_to_their_keys_whatever_their_order(self, img2datasets):
         kept = [(key, members, values) for key, members, values in completed_samples() if members]

@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 import tarloom
 from tarloom.errors import UsageError
 from tarloom.format.repair.job import RepairJob, RepairReport
+from tarloom.format.storage import open_storage
 from tests.format import raw
 from tests.format.damage import drop_last, edit, findings, flip, repeat_first
 
@@ -259,6 +262,32 @@ def test_a_second_run_skips_what_is_done_and_makes_anew_what_has_changed(dataset
     assert (copy / "00000.tar").stat().st_mtime_ns == before
     (dataset / "00000.tar").write_bytes((dataset / "00000.tar").read_bytes()[:4096])
     assert [report.skipped for report in repaired(dataset)] == [False, True]
+
+
+def test_a_dataset_in_an_object_store_is_repaired_into_another(dataset, tmp_path, s3_folder):
+    (dataset / "00001.tar").write_bytes((dataset / "00001.tar").read_bytes() * 2)
+    remote = open_storage(f"{s3_folder}/source")
+    for path in dataset.rglob("*.*"):
+        remote.write(str(path.relative_to(dataset)), path.read_bytes())
+    here, there = repaired(dataset), list(RepairJob(f"{s3_folder}/source", f"{s3_folder}/copy"))
+    assert [(r.samples, r.bytes, r.done) for r in here] == [(r.samples, r.bytes, r.done) for r in there]
+    assert any("further archives" in line for line in there[1].done)
+    copy = open_storage(f"{s3_folder}/copy")
+    for name in ("00000.tar", "00001.tar", "00000.clip.parquet"):
+        assert copy.read(name) == (tmp_path / "copy" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("entries", "code"), [([("a.jpg", b"1"), ("b.jpg", b"2"), ("a.txt", b"3")], 0), ([], 3)])
+def test_the_command_says_what_was_done_and_whether_something_was_lost(source, tmp_path, entries, code):
+    (source / "a.tar").write_bytes(packed(entries) if entries else b"no tar")
+    words = [sys.executable, "-m", "tarloom.cli", "repair", "--path", str(source), "--output", str(tmp_path / "copy")]
+    ended = subprocess.run([*words, "--json"], capture_output=True, text=True)
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert (ended.returncode, said["exit_code"], said["shards"]) == (code, code, 1 if entries else 0)
+    assert said["done" if entries else "lost"][0].startswith("a: ")
+    again = subprocess.run([*words[:-1], str(source)], capture_output=True, text=True)
+    assert again.returncode == 2
+    assert "lies in the source" in again.stderr
 
 
 def test_one_tar_alone_is_repaired(dataset, tmp_path):
