@@ -30,7 +30,7 @@ else:
     ChunkedArray = pa.ChunkedArray
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
     """Rows `first` to `last` (exclusive) of a shard, and what to read of them."""
 

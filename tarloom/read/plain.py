@@ -25,7 +25,7 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
             yield tallier.of_batch(batch)
         return
     opener = partial(_open_worker, tallier, config.batch_size)
-    for outcome in LocalEngine(config.num_workers).map(opener, dataset.pieces()):
+    for outcome in LocalEngine(config.num_workers).map(opener, dataset.plan()):
         if outcome.result is None:
             raise ShardError(outcome.error or f"{outcome.item.url}: could not be read")
         yield outcome.result

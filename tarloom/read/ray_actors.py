@@ -39,7 +39,7 @@ def stream_batches(
     Actors that die are restarted, and their piece read again. Raises ShardError as read_piece does, EngineError where
     actors cannot go on.
     """
-    pieces = iter(dataset.pieces())
+    pieces = iter(dataset.plan())
     options = {"num_cpus": cpus_per_worker, "max_restarts": RETRIES, "max_task_retries": RETRIES}
     actors = [ray.remote(_BatchActor).options(**options).remote() for _ in range(workers)]
     streams = {_start(actor, piece, batch_rows): actor for actor, piece in zip(actors, pieces, strict=False)}
