@@ -88,6 +88,17 @@ def test_a_tar_that_is_cut_while_it_is_read_is_named(wild, tmp_path, monkeypatch
         list(reading)
 
 
+def test_reading_holds_a_few_batches_whatever_the_size_of_the_tar(tmp_path, s3_folder, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_BYTES", 1 << 20)
+    write_tar(tmp_path / "00000.tar", ((f"{row:04d}", {"bin": bytes(50_000)}) for row in range(1000)))
+    open_storage(s3_folder).write("00000.tar", (tmp_path / "00000.tar").read_bytes())
+    for place in (tmp_path, s3_folder):
+        before, rows, held = pa.total_allocated_bytes(), 0, 0
+        for batch in tarloom.open(place).batches():
+            rows, held = rows + batch.num_rows, max(held, pa.total_allocated_bytes() - before)
+        assert (rows, held < 5 << 20) == (1000, True), f"{place}: {held} bytes of {rows * 50_000}"
+
+
 @pytest.mark.slow
 def test_a_member_of_more_than_two_gigabytes_comes_alone_and_whole(tmp_path):
     size = (2 << 30) + 5
