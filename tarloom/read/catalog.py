@@ -1,7 +1,6 @@
 """What lies in a dataset's folder, from one listing; and what its indexes say, from its catalogue or a look at each."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,8 @@ from tarloom.format.layout import (
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, Storage, open_dataset_storage
-from tarloom.read.facts import THREADS, Facts, ShardFacts, load_facts
+from tarloom.read.ahead import ahead, threads_for
+from tarloom.read.facts import Facts, ShardFacts, load_facts
 from tarloom.read.view import Column
 
 __all__ = ["Catalog", "Facts", "ShardFacts", "ShardFiles", "cached_index", "open_catalog"]
@@ -110,14 +110,13 @@ class Catalog:
         they are in no order.
         """
         wanted, numbers = pa.scalar(key, pa.string()), self.facts(tolerant=True).may_hold(key)
-        with ThreadPoolExecutor(THREADS) as pool:
-            for first in range(0, len(numbers), THREADS):
-                group = numbers[first : first + THREADS]
-                rows = pool.map(lambda number: self.index(number).keys.index(wanted).as_py(), group)
-                for number, row in zip(group, rows, strict=True):
-                    if row >= 0:
-                        return number, row
-        return None
+
+        def row_in(number: int) -> int:
+            row: int = self.index(number).keys.index(wanted).as_py()
+            return row
+
+        rows = ahead(row_in, numbers, threads=threads_for(self.storage))
+        return next(((number, row) for number, row in zip(numbers, rows, strict=True) if row >= 0), None)
 
     def _find_columns(self) -> Iterator[Column]:
         schema = self._first_schema(metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)

@@ -4,7 +4,6 @@ Most of it comes from the catalogue (format/catalog_file.py); only shards that h
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,13 +18,12 @@ from tarloom.format.catalog_file import SCHEMA, catalog_row, current_rows, read_
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import shard_of
 from tarloom.format.storage import Entry, Storage
+from tarloom.read.ahead import THREADS, ahead, threads_for
 
-THREADS = 16
-"""Indexes loaded at a time: mostly waiting for storage."""
 HANDFUL = THREADS
 """As many shards are looked at as fast as a catalogue is read: fewer need none."""
 _GROUP = 1024
-"""Shards looked at between two looks at how that goes."""
+"""Rows that are made from or into Python's values at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +126,12 @@ def _look_at(
 
 def _looks(storage: Storage, tars: Sequence[Entry]) -> Iterator[dict[str, Any] | ShardError | StorageError]:
     """What is found of every tar, in order. Raises StorageError where storage gives nothing any more."""
-    pool, refused = ThreadPoolExecutor(max(1, min(THREADS, len(tars)))), 0
-    try:
-        for first in range(0, len(tars), _GROUP):
-            for found in pool.map(partial(_look, storage), tars[first : first + _GROUP]):
-                refused = refused + 1 if isinstance(found, StorageError) else 0
-                if isinstance(found, StorageError) and refused >= THREADS:
-                    raise found
-                yield found
-    finally:
-        pool.shutdown(cancel_futures=True)
+    refused = 0
+    for found in ahead(partial(_look, storage), tars, threads=threads_for(storage)):
+        refused = refused + 1 if isinstance(found, StorageError) else 0
+        if isinstance(found, StorageError) and refused >= HANDFUL:
+            raise found
+        yield found
 
 
 def _look(storage: Storage, tar: Entry) -> dict[str, Any] | ShardError | StorageError:
