@@ -80,24 +80,27 @@ def _calls(
 
 
 def _make(descriptor: int, call: _Call) -> None:
+    """A call may end early: then the rest is asked for."""
     position, places = call.position, call.places
-    while len(places):
+    end = position + int(places[:, 1].sum())
+    while position < end:
         count = _libc.preadv(descriptor, places.ctypes.data, len(places), position)
+        if count < 0 and ctypes.get_errno() == errno.EINTR:
+            continue
+        if count < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         if count == 0:
             raise EndsBefore
-        if count < 0 and ctypes.get_errno() != errno.EINTR:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        position += max(count, 0)
-        places = _unfilled(places, max(count, 0))
+        position += count
+        places = _unfilled(places, count) if position < end else places
 
 
 def _unfilled(places: np.ndarray, count: int) -> np.ndarray:
-    """The places that are left when so many bytes have come: a call may end early."""
+    """The places that are left when so many bytes have come, fewer than all."""
     reached = np.cumsum(places[:, 1])
     done = int(np.searchsorted(reached, np.uint64(count), side="right"))
+    within = np.uint64(count) - (reached[done - 1] if done else np.uint64(0))
     left: np.ndarray = places[done:].copy()
-    if len(left):
-        within = np.uint64(count) - (reached[done - 1] if done else np.uint64(0))
-        left[0, 0] += within
-        left[0, 1] -= within
+    left[0, 0] += within
+    left[0, 1] -= within
     return left
