@@ -44,13 +44,19 @@ def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
     Raises EndsBefore, OSError.
     """
     requests = coalesce(ranges, LOCAL)
-    for start, end in zip(requests.starts.tolist(), requests.ends.tolist(), strict=True):
-        os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
+    _announce(descriptor, requests)
     gaps = _gaps(requests, ranges)
     nowhere = np.empty(int(gaps.max(initial=0)), np.uint8)
     calls = _calls(requests, ranges.take(requests.order), addresses[requests.order], gaps, nowhere.ctypes.data)
     for call in calls:
         _make(descriptor, call)
+
+
+def _announce(descriptor: int, requests: Requests) -> None:
+    """Let the system fetch from the disk side by side what is about to be read."""
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        for start, end in zip(requests.starts.tolist(), requests.ends.tolist(), strict=True):
+            os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
 
 
 def _gaps(requests: Requests, ranges: Ranges) -> np.ndarray:
