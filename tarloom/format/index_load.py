@@ -87,14 +87,13 @@ def versioned(storage: Storage, tar: Entry) -> Entry:
 
     Raises StaleIndex where the tar is of another size by now.
     """
-    path = storage.local_path(tar.name)
-    if path is None or not path.exists():
+    found = storage.head(tar.name) if isinstance(storage, LocalStorage) else None
+    if found is None:
         return tar
-    found = path.stat()
-    if found.st_size != tar.size:
-        now = f"is {found.st_size} bytes long now, was {tar.size} when it was listed"
+    if found.size != tar.size:
+        now = f"is {found.size} bytes long now, was {tar.size} when it was listed"
         raise StaleIndex(f"{storage.describe(tar.name)}: {now}; open the dataset again")
-    return tar if tar.etag is not None else dataclasses.replace(tar, etag=f"mtime:{found.st_mtime_ns}")
+    return tar if tar.etag is not None else dataclasses.replace(tar, etag=found.version)
 
 
 class _Window:
