@@ -7,6 +7,7 @@ ahead by one chunk. What is held at a time is bounded by BATCH_BYTES, whatever t
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ def read_samples(
 
     Members are bytes or what they are decoded to. Where failed samples are rows, all have `__error__`.
     """
-    for chunk in read_chunks(piece, "sample", batch_rows=batch_rows, ledger=ledger):
-        yield from to_samples(chunk, piece.view, piece.url)
+    chunks = read_chunks(piece, "sample", batch_rows=batch_rows, ledger=ledger)
+    return chain.from_iterable(to_samples(chunk, piece.view, piece.url) for chunk in chunks)
 
 
 def read_chunks(

@@ -1,7 +1,7 @@
 """A chunk as samples: dicts, as webdataset gives them."""
 
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 from tarloom.read.binary import Binary
@@ -9,9 +9,20 @@ from tarloom.read.chunk import Chunk
 from tarloom.read.pieces import Array
 from tarloom.read.view import ERROR, View
 
+AT_ONCE = 64
+"""Samples made at a time: few enough that the memory of the last ones, which are gone by then, is still in the
+processor's cache. (Pictures of 30 KB: 2 us of CPU a sample; 7 us if 1024 are made at a time.)"""
+
 
 def to_samples(chunk: Chunk, view: View, url: str) -> Iterator[dict[str, Any]]:
     """The samples: `__key__`, `__url__`, the members that each has, columns; `__error__` where failed ones are rows."""
+    starts = range(0, len(chunk), AT_ONCE)
+    return chain.from_iterable(
+        _made(chunk.slice(first, min(first + AT_ONCE, len(chunk))), view, url) for first in starts
+    )
+
+
+def _made(chunk: Chunk, view: View, url: str) -> Iterator[dict[str, Any]]:
     forms, rows = view.decoded, len(chunk)
     columns: dict[str, Sequence[Any]] = {"__key__": chunk.keys.to_pylist(), "__url__": [url] * rows}
     columns |= {name: _values(values, name in forms) for name, values in chunk.members.items()}
