@@ -1,8 +1,8 @@
 """Ray Data reads pieces: row counts and schema come from the plan, and read tasks split inside tars.
 
 What Ray projects and filters becomes the dataset's own selection and condition, so that only what is wanted is read.
-Ray's default of some two hundred tasks costs more than the reading does; here a task is about 64 MiB, less only where
-there would be fewer tasks than CPUs.
+Ray's default of some two hundred tasks costs more than the reading does. Here a task is up to 256 MiB, less where there
+would be fewer than two a CPU; its blocks go out as they are read, while the next is read already.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from tarloom.errors import EngineError, TarloomError, UsageError, missing_extra
 from tarloom.format.index import KEY
+from tarloom.read.ahead import LARGE_PIECES, begun
 from tarloom.read.batches import BATCH_ROWS, read_piece
-from tarloom.read.dataset import PIECE_BYTES, Dataset
+from tarloom.read.dataset import Dataset
 from tarloom.read.pieces import MIB, Piece, pack
 from tarloom.read.ray_filters import as_condition
 from tarloom.read.ray_session import session
@@ -39,8 +40,13 @@ __all__ = ["PieceSource", "scan", "session", "tallies", "to_ray"]
 
 URL = "__url__"
 """The address of a sample's tar."""
+TASK_BYTES = 256 * MIB
 LEAST_TASK_BYTES = 4 * MIB
 """A task costs 15 to 20 ms whatever it reads."""
+BLOCK_BYTES = 32 * MIB
+"""Ray hands on no block before it is full: its own 128 MiB would wait for a whole task."""
+GROWS = 8
+"""So many times as large are pictures about when they are decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +66,9 @@ class Blocks:
 
     def read(self, pieces: Sequence[Piece], columns: Sequence[str]) -> Iterator[pa.Table]:
         """The columns named of all samples."""
-        for piece in pieces:
-            for batch in read_piece(piece, batch_rows=self.batch_rows):
+        read = partial(read_piece, batch_rows=self.batch_rows)
+        for piece, batches in zip(pieces, begun(read, pieces, threads=LARGE_PIECES), strict=True):
+            for batch in batches:
                 table = with_tensors(batch) if self.tensors else pa.Table.from_batches([batch])
                 if self.url:
                     table = table.append_column(URL, pa.array([piece.url] * len(batch), pa.string()))
@@ -123,7 +130,8 @@ class PieceSource(Datasource):  # type: ignore[misc]
     def tasks(self) -> list[tuple[Piece, ...]]:
         """The pieces that are read together, with what is projected and nothing else."""
         dataset = self._dataset.select(*(name for name in self._columns() if name not in (KEY, ERROR, URL)))
-        return list(pack(dataset.plan(self._task_bytes), target_bytes=self._task_bytes))
+        piece_bytes = min(self._task_bytes, BLOCK_BYTES // (GROWS if dataset.view.decode else 1))
+        return list(pack(dataset.plan(piece_bytes), target_bytes=self._task_bytes))
 
     def _columns(self) -> list[str]:
         """In Ray's order. Rows without any column would be none: where only their number is wanted, they have keys."""
@@ -137,7 +145,9 @@ def to_ray(dataset: Dataset, blocks: Blocks | None = None, *, task_bytes: int | 
     Ray must be running. Raises UsageError where members are decoded to Pillow images.
     """
     source = PieceSource(dataset, blocks or Blocks(), task_bytes=task_bytes or _task_bytes(dataset))
-    return ray.data.read_datasource(source, override_num_blocks=max(1, len(source.tasks())))
+    rows = ray.data.read_datasource(source, override_num_blocks=max(1, len(source.tasks())))
+    rows.context.target_max_block_size = min(rows.context.target_max_block_size or BLOCK_BYTES, BLOCK_BYTES)
+    return rows
 
 
 def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
@@ -177,7 +187,8 @@ def first_line(error: BaseException) -> str:
 def _task_bytes(dataset: Dataset) -> int:
     """Big tasks, but two a CPU where the dataset allows."""
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return min(PIECE_BYTES, max(LEAST_TASK_BYTES, dataset.nbytes // (2 * cpus)))
+    most = TASK_BYTES // (GROWS if dataset.view.decode else 1)
+    return min(most, max(LEAST_TASK_BYTES, dataset.nbytes // (2 * cpus)))
 
 
 def _metadata(pieces: Sequence[Piece]) -> BlockMetadata:

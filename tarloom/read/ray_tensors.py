@@ -55,7 +55,7 @@ def _plain(column: Any, name: str) -> Any:
 def _tensors(pictures: Any) -> Any:
     """A picture that is missing is null, and in numpy an array of shape (0, 0, 3)."""
     rows, data = len(pictures), pictures.field("data").cast(pa.large_binary())
-    sides = [pictures.field(side).to_numpy() for side in ("height", "width")]
+    sides = [pictures.field(side).fill_null(0).to_numpy() for side in ("height", "width")]
     shapes: Any = pa.array(np.stack([*sides, np.full(rows, CHANNELS)], axis=1).astype(np.int64).ravel())
     ends: Any = pa.array(np.arange(rows + 1, dtype=np.int32) * CHANNELS)
     _, offsets, pixels = data.buffers()

@@ -1,0 +1,79 @@
+"""Ray Data, beside Ray's own read_webdataset as its users call it.
+
+Both sides are iterated in batches of the same size and form. Ray is up before the time begins, its two workers have
+imported ray.data, and its own actors are awake: none of that is anybody's reading.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import ray
+import ray.data
+
+from benchmarks.reading.compare import Comparison
+from benchmarks.reading.data import tars
+from tarloom.read.dataset import open_dataset
+
+BATCH_ROWS = 256
+CPUS = 2
+STORE_BYTES = 2 << 30
+
+
+def raw(folder: str) -> Iterator[int]:
+    with_ray()
+    yield 0
+    yield consumed(open_dataset(folder).to_ray())
+    ray.shutdown()
+
+
+def raw_of_ray(folder: str) -> Iterator[int]:
+    with_ray()
+    yield 0
+    yield consumed(ray.data.read_webdataset(tars(folder), decoder=None))
+    ray.shutdown()
+
+
+def decoded(folder: str) -> Iterator[int]:
+    with_ray()
+    yield 0
+    yield consumed(open_dataset(folder).decoding("rgb", json="json", txt="text").to_ray())
+    ray.shutdown()
+
+
+def decoded_of_ray(folder: str) -> Iterator[int]:
+    with_ray()
+    yield 0
+    yield consumed(ray.data.read_webdataset(tars(folder)))
+    ray.shutdown()
+
+
+def with_ray() -> None:
+    """A session whose workers are as they are after some minutes of work."""
+    ray.init(
+        num_cpus=CPUS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=STORE_BYTES,
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    ray.get([ray.remote(_warmed).remote() for _ in range(CPUS)])
+    ray.data.range(100).map_batches(lambda batch: batch).take_all()
+    time.sleep(2)
+
+
+def consumed(rows: ray.data.Dataset) -> int:
+    return sum(len(batch["__key__"]) for batch in rows.iter_batches(batch_size=BATCH_ROWS))
+
+
+def _warmed() -> str:
+    time.sleep(1)  # so that each worker gets one
+    return ray.data.__name__
+
+
+COMPARISONS = (
+    Comparison(name="Ray Data, raw", wanted=5, ours=raw, theirs=raw_of_ray),
+    Comparison(name="Ray Data, decoded", wanted=1.7, ours=decoded, theirs=decoded_of_ray),
+)
