@@ -18,10 +18,12 @@ from tarloom.format.catalog_file import SCHEMA, catalog_row, current_rows, read_
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import shard_of
 from tarloom.format.storage import Entry, Storage
-from tarloom.read.ahead import THREADS, ahead, threads_for
+from tarloom.read.ahead import LOCAL_THREADS, ahead
 
-HANDFUL = THREADS
+HANDFUL = 16
 """As many shards are looked at as fast as a catalogue is read: fewer need none."""
+REMOTE_LOOKS = 64
+"""Indexes asked of an object store at a time: small requests, in great number the first time."""
 _GROUP = 1024
 """Rows that are made from or into Python's values at a time."""
 
@@ -126,8 +128,8 @@ def _look_at(
 
 def _looks(storage: Storage, tars: Sequence[Entry]) -> Iterator[dict[str, Any] | ShardError | StorageError]:
     """What is found of every tar, in order. Raises StorageError where storage gives nothing any more."""
-    refused = 0
-    for found in ahead(partial(_look, storage), tars, threads=threads_for(storage)):
+    threads, refused = REMOTE_LOOKS if storage.local_path("") is None else LOCAL_THREADS, 0
+    for found in ahead(partial(_look, storage), tars, threads=threads):
         refused = refused + 1 if isinstance(found, StorageError) else 0
         if isinstance(found, StorageError) and refused >= HANDFUL:
             raise found
