@@ -8,27 +8,25 @@ A dataset without a selection yields all members and joins nothing. It is small 
 they are first needed.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
 from tarloom.read.ahead import LARGE_PIECES, begun, threads_for
 from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
-from tarloom.read.catalog import Catalog, Facts, ShardFiles, open_catalog
+from tarloom.read.catalog import Facts, open_catalog
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.picking import Picker, column_batches, numbers_of
 from tarloom.read.pieces import MIB, Piece
 from tarloom.read.planning import Plan, piece_of_rows, viewed_bytes
+from tarloom.read.selection import Selection
 from tarloom.read.to_arrow import check_batches
-from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
 if TYPE_CHECKING:
     import ray.data
@@ -50,67 +48,8 @@ def open_dataset(path: str | Path) -> "Dataset":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """Samples of all shards in order. Views made by `select` share what was loaded."""
-
-    path: str
-    """As it was given, for messages."""
-    catalog: Catalog = dataclasses.field(repr=False)
-    selected: tuple[str, ...] | None = None
-    """Members and columns by name, in the order wanted; None for all members."""
-    condition: Where | None = None
-    join: JoinPolicy = "error"
-    decode: tuple[tuple[str, DecodeAs], ...] = ()
-    errors: OnError = "raise"
-    ledger: Ledger | None = dataclasses.field(default=None, compare=False, repr=False)
-    """Counts what cannot be read, in this process; a pickled copy counts for itself."""
-
-    @property
-    def shards(self) -> tuple[ShardFiles, ...]:
-        """The shards, in the order of their names."""
-        return self.catalog.shards
-
-    @property
-    def url(self) -> str:
-        """What opens this dataset from anywhere: an absolute path or a URL."""
-        storage = self.catalog.storage
-        return storage.describe(self.shards[0].tar.name) if self.path.endswith(TAR_SUFFIXES) else storage.url
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All that can be selected: members, columns of the metadata, and STAGE.COLUMN of the sidecars."""
-        names = (*self.catalog.members(), *self.catalog.columns())
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """The members that are read."""
-        members = self.catalog.members()
-        return members if self.selected is None else tuple(name for name in self.selected if name in members)
-
-    @property
-    def joined(self) -> tuple[Column, ...]:
-        """The columns that are joined to the members."""
-        members = self.catalog.members()
-        names = [name for name in self.selected or () if name not in members]
-        return tuple(self.catalog.columns()[name] for name in names)
-
-    @property
-    def view(self) -> View:
-        """All that is chosen, as it travels in pieces."""
-        return View(
-            members=self.members,
-            columns=self.joined,
-            where=self.condition,
-            join=self.join,
-            decode=tuple((member, form) for member, form in self.decode if member in self.members),
-            on_error=self.errors,
-        )
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the batches: `__key__`, members (binary unless they are decoded), then joined columns."""
-        return self.view.schema
+class Dataset(Selection):
+    """Samples of all shards in order, or of those that are chosen."""
 
     def __len__(self) -> int:
         return self.count()
@@ -121,62 +60,6 @@ class Dataset:
         Samples whose members cannot be read are counted.
         """
         return self._picker.count() if where is None else self.where(where).count()
-
-    def select(self, *names: str) -> "Dataset":
-        """The same samples with only these members and columns; without names, only `__key__`.
-
-        A member hides a metadata column of the same name. Raises UsageError for a name that no shard has, CorruptShard
-        where a damaged table may have it.
-        """
-        members = self.catalog.members()
-        known = members if set(names) <= set(members) else self.columns
-        for name in names:
-            if name not in known:
-                for error in (*self.catalog.broken.values(), *self.catalog.unreadable):  # it may be in there
-                    raise error
-                raise UsageError(f"{self.path}: has no {name!r}; select from {', '.join(known)}")
-        return dataclasses.replace(self, selected=tuple(dict.fromkeys(names)))
-
-    def where(self, sql: str) -> "Dataset":
-        """Of the same samples, those for which this is true: `ds.where("width >= 256 AND clip.score > 0.3")`.
-
-        sql: a condition in duckdb's SQL on columns of metadata and sidecars, and `__key__`. It is evaluated where
-        shards are read, before any member is. Raises UsageError for what cannot work, CorruptShard where a damaged
-        table may have a column that is named.
-        """
-        from tarloom.read.where import both, compile_where, names_of  # loads duckdb
-
-        condition = compile_where(sql, names_of(self.catalog, f"{self.path}: where"))
-        return dataclasses.replace(self, condition=both(self.condition, condition) if self.condition else condition)
-
-    def joining(self, policy: JoinPolicy) -> "Dataset":
-        """The same with another answer to samples that have no row, or several, or a stale one, in a joined table."""
-        return dataclasses.replace(self, join=policy)
-
-    def decoding(self, images: DecodeAs | None = None, /, **members: DecodeAs) -> "Dataset":
-        """The same with members decoded: all pictures to one form, or each member named to its own.
-
-        `ds.decoding("rgb", json="json")`. What was to be decoded before stays so. Raises UsageError for a member that
-        no shard has, and for what is no form.
-        """
-        for form in (images or "rgb", *members.values()):
-            if form not in get_args(DecodeAs):
-                raise UsageError(f"nothing is decoded to {form!r}; use one of {', '.join(get_args(DecodeAs))}")
-        known = self.catalog.members()
-        unknown = next((member for member in members if member not in known), None)
-        if unknown is not None:
-            raise UsageError(f"{self.path}: has no member {unknown!r}; decode {', '.join(known)}")
-        pictures = {member: images for member in known if images is not None and member in IMAGE_MEMBERS}
-        return dataclasses.replace(self, decode=tuple((dict(self.decode) | pictures | members).items()))
-
-    def on_error(self, policy: OnError, *, ledger: Ledger | None = None) -> "Dataset":
-        """The same with another answer to samples that cannot be read: "raise", "skip", or "row".
-
-        ledger: where they are counted, with limits if it has them; by default a new one, `ds.ledger`. Iterating counts
-        there; engines do not, but they deliver "row", and warn of what they "skip".
-        """
-        ledger = ledger if policy == "raise" or ledger is not None else Ledger()
-        return dataclasses.replace(self, errors=policy, ledger=ledger)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
