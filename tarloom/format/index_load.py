@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tarloom.errors import CorruptShard, StaleIndex, StorageError
@@ -48,13 +49,13 @@ def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardI
 def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
     """The stored index if it was made for this tar, else a new one, kept for the next time."""
     tar = versioned(storage, tar)
-    for place in (storage, cache_storage(storage)):
+    for place in _places(storage):
         with contextlib.suppress(CorruptShard):  # a cache that cannot be read is made anew
             index = read_index(place, shard)
             if index is not None and _fits(index, tar):
                 return index
     index = _with_packed_identity(storage, scan_index(storage, shard, tar))
-    for place in (storage, cache_storage(storage)):
+    for place in _places(storage):
         with contextlib.suppress(StorageError):  # nowhere to keep it: the next reader walks the tar again
             write_index(place, index)
             break
@@ -64,6 +65,12 @@ def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
 def _fits(index: ShardIndex, tar: Entry) -> bool:
     """Whether an index was made for a tar of this size and, where both are known, this ETag."""
     return index.size == tar.size and (not index.etag or not tar.etag or index.etag == tar.etag)
+
+
+def _places(storage: Storage) -> Iterator[Storage]:
+    """Where an index can be: mostly in the first."""
+    yield storage
+    yield cache_storage(storage)
 
 
 def cache_storage(storage: Storage) -> LocalStorage:
