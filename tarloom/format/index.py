@@ -23,6 +23,7 @@ KEY = "__key__"
 _RESERVED = {KEY, "__url__", "__bad__"}
 """What webdataset and all readers here keep in a sample beside its members."""
 _REPACK = "; make a copy with the members of a sample side by side with: tarloom repair"
+_LEAVE_OUT = "; pack it anew under another name, or leave it out with: tarloom repair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +105,11 @@ class IndexBuilder:
         self._check_text(extension, offset)
         if extension in _RESERVED:
             what = f"an extension {extension!r} at byte {offset}, a name that readers use themselves"
-            raise CorruptShard(f"{self._where}: {what}; pack the shard anew under another")
+            raise CorruptShard(f"{self._where}: {what}{_LEAVE_OUT}")
 
     def _check_text(self, name: str, offset: int) -> None:
         if not is_text(name):
-            raise CorruptShard(f"{self._where}: the name {name!r} at byte {offset} is not UTF-8; pack the shard anew")
+            raise CorruptShard(f"{self._where}: the name {name!r} at byte {offset} is not UTF-8{_LEAVE_OUT}")
 
 
 class HeadersHash:

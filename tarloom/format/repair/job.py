@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from tarloom.errors import CorruptShard, UsageError
@@ -22,6 +22,8 @@ from tarloom.format.layout import (
     compression_of,
     describe_lack,
     find_tars,
+    index_name,
+    stats_name,
     tar_name,
 )
 from tarloom.format.repair.beside import Beside
@@ -33,6 +35,9 @@ from tarloom.format.tar_writer import TarWriter
 
 _MARK = f"{PRIVATE}/repair.json"
 """Says what an output is a copy of."""
+_REPORTS = f"{PRIVATE}/repair/"
+_INDEXES = index_name("").removesuffix(".parquet")
+_ENDINGS = (tar_name(""), stats_name(""), ".json", ".parquet")
 _BATCH_BYTES = 16 << 20
 _BATCH_MEMBERS = 4096
 """Members are copied in batches of so much, or one by one if they are larger."""
@@ -83,7 +88,9 @@ class RepairJob:
         if here.startswith(there) or there.startswith(here):
             raise UsageError(f"output {self._output.url}: lies in the source or around it; choose another folder")
         mark = json.dumps({"source": self._source.url}).encode()
-        foreign = next((entry.name for entry in self._output.list()), None)
+        names = sorted(entry.name for entry in self._output.list())
+        self._left = _by_shard(names, self._tars)
+        foreign = next(iter(names), None)
         if foreign is not None and (self._output.head(_MARK) is None or self._output.read(_MARK) != mark):
             raise UsageError(f"output {self._output.url}: holds {foreign}, of no such repair; choose an empty folder")
         if foreign is None:
@@ -98,7 +105,13 @@ class RepairJob:
             return None
         return RepairReport(**found["report"] | {"skipped": True})
 
+    def _clear(self, shard: str) -> None:
+        """Remove what an earlier run made of another version of a shard, or did not end with: its tar first."""
+        for name in sorted(self._left.get(shard, ()), key=lambda name: name != tar_name(shard)):
+            self._output.delete(name)
+
     def _repaired(self, shard: str, tar: Entry) -> RepairReport:
+        self._clear(shard)
         with contextlib.ExitStack() as stack:
             storage, plain, unsound = stack.enter_context(_as_plain(self._source, tar))
             inventory = take_inventory(storage, plain, tar_reader(storage, plain))
@@ -188,8 +201,21 @@ def _report(shard: str, inventory: Inventory, *, size: int) -> RepairReport:
     )
 
 
+def _by_shard(names: Iterable[str], shards: Container[str]) -> dict[str, list[str]]:
+    """The files of a copy, by the shards that they belong to."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stem = name.removeprefix(_INDEXES).removeprefix(_REPORTS)
+        ending = next((ending for ending in _ENDINGS if stem.endswith(ending)), "")
+        stem = stem.removesuffix(ending)
+        shard = stem if stem in shards else stem.rpartition(".")[0]
+        if shard in shards:
+            found.setdefault(shard, []).append(name)
+    return found
+
+
 def _report_name(shard: str) -> str:
-    return f"{PRIVATE}/repair/{shard}.json"
+    return f"{_REPORTS}{shard}.json"
 
 
 def _version(tar: Entry) -> list[object]:

@@ -1,5 +1,6 @@
 """Shards as a source: nothing of a sample is lost on its way to another shard; what cannot be kept is refused."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -580,3 +581,10 @@ def test_an_output_is_not_extended_by_a_shard_of_its_own(tmp_path):
     write_tar(tmp_path / "set" / "00000.tar", some_samples(3))
     with pytest.raises(UsageError, match="is a shard of the output"):
         repack(tmp_path / "set" / "00000.tar", tmp_path / "set", incremental_mode="extend")
+
+
+def test_compressed_shards_are_refused_with_what_makes_plain_ones_of_them(tmp_path):
+    write_tar(tmp_path / "source" / "a.tar", some_samples(3))
+    (tmp_path / "source" / "b.tar.gz").write_bytes(gzip.compress((tmp_path / "source" / "a.tar").read_bytes()))
+    with pytest.raises(UsageError, match=r"b\.tar\.gz is compressed; .*tarloom repair"):
+        repack(tmp_path / "source", tmp_path / "out")

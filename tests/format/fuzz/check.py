@@ -10,7 +10,6 @@
 """
 
 import bisect
-import gzip
 import io
 import tarfile
 from dataclasses import dataclass
@@ -167,8 +166,3 @@ def _check_exact(case: Case, members: list[Member], plain: bytes) -> None:
             raise Broken(f"the bytes of {member.name} are not the original's")
     if case.suffix != ".tar" and len(members) != len(original.members):
         raise Broken("members are missing from a stream that was decompressed whole")
-
-
-def decompressed(case: Case) -> bytes:
-    """For looking into a case."""
-    return gzip.decompress(case.data) if case.suffix in (".tar.gz", ".tgz") else case.data

@@ -261,7 +261,13 @@ def test_a_second_run_skips_what_is_done_and_makes_anew_what_has_changed(dataset
     assert [report.samples for report in second] == [report.samples for report in first]
     assert (copy / "00000.tar").stat().st_mtime_ns == before
     (dataset / "00000.tar").write_bytes((dataset / "00000.tar").read_bytes()[:4096])
+    (dataset / "00000.clip.parquet").unlink()
     assert [report.skipped for report in repaired(dataset)] == [False, True]
+    assert not {copy / "00000_stats.json", copy / "00000.clip.parquet"} & set(copy.iterdir())
+    assert findings(copy) == []
+    (dataset / "00000.tar").write_bytes(b"")
+    assert next(iter(repaired(dataset))).bytes == 0
+    assert [path.name for path in copy.glob("00000*")] == []
 
 
 def test_a_dataset_in_an_object_store_is_repaired_into_another(dataset, tmp_path, s3_folder):
