@@ -16,7 +16,7 @@ import tarloom
 from benchmarks.reading.compare import Comparison
 from benchmarks.reading.data import tars
 from benchmarks.reading.on_s3 import CountingRelay, uploaded
-from tarloom.format.storage_object import _store
+from tarloom.format.object_client import object_store
 from tarloom.read.evaluate import passing_rows  # and duckdb
 from tarloom.read.sql import cursor
 from tarloom.read.with_webdataset import pipeline
@@ -50,7 +50,7 @@ def _wanted(sample: dict[str, Any]) -> bool:
 def on_s3(folder: str) -> Iterator[str]:
     """On the server, after the bytes have been counted that one reading takes."""
     with uploaded(folder) as address:
-        _store.cache_clear()  # the next client asks at the relay
+        object_store.cache_clear()  # the next client asks at the relay
         with CountingRelay() as relay:
             needed = sum(len(value) for sample in tarloom.open(address).where(WHERE) for value in _members(sample))
         answered, times = f"{relay.answered:,} bytes in {relay.asked} answers", relay.answered / needed

@@ -13,6 +13,7 @@ from tarloom.errors import StorageError
 
 METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 """Where clouds hand out credentials to their own machines: asked last, when the environment holds none."""
+ENDS_BEFORE = "ends before a range that was asked for"
 
 
 @contextlib.contextmanager
@@ -36,7 +37,7 @@ def _reason(error: BaseException) -> str:
     if code == "NoSuchBucket":
         return "there is no such bucket; create it or correct the address"
     if code == "InvalidRange":
-        return "ends before a range that was asked for; it was cut short or replaced meanwhile"
+        return f"{ENDS_BEFORE}; it was cut short or replaced meanwhile"
     if isinstance(error, FileNotFoundError):
         return "no such object"
     if status and status[:3] in ("401", "403"):

@@ -80,14 +80,10 @@ def open_table(storage: Storage, name: str) -> "ParquetTable":
 
 def find_table(storage: Storage, name: str) -> "ParquetTable | None":
     """A table, its end read and nothing else; None where there is none. Raises CorruptShard."""
-    entry = storage.head(name)
-    if entry is None:
-        return None
     if isinstance(storage, LocalStorage):
-        return ParquetTable(storage, name, storage.map(name))
-    length = min(entry.size, _TAIL_BYTES)
-    end = storage.read_ranges(name, [entry.size - length], [length])[0]
-    return ParquetTable(storage, name, end, entry.size)
+        return None if storage.head(name) is None else ParquetTable(storage, name, storage.map(name))
+    found = storage.read_end(name, _TAIL_BYTES)
+    return None if found is None else ParquetTable(storage, name, *found)
 
 
 class ParquetTable:

@@ -82,6 +82,14 @@ class Storage(RangeSource):
     def read(self, name: str) -> bytes:
         """The whole file."""
 
+    def read_end(self, name: str, size: int) -> tuple[memoryview, int] | None:
+        """A file's last bytes, at most so many, and how many it has in all; None where there is no such file."""
+        entry = self.head(name)
+        if entry is None:
+            return None
+        length = min(size, entry.size)
+        return self.read_ranges(name, [entry.size - length], [length])[0], entry.size
+
     @abstractmethod
     def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Write a file: it appears under its name, whole, when the block ends without an exception, else not at all."""

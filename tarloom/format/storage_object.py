@@ -16,13 +16,15 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from tarloom.errors import StorageError
 from tarloom.format.object_client import object_store
-from tarloom.format.object_errors import translated
+from tarloom.format.object_errors import ENDS_BEFORE, translated
 from tarloom.format.object_listing import survey_in_parts
 from tarloom.format.packing import cut_from_pack, pack
 from tarloom.format.ranges import Ranges
 from tarloom.format.storage_base import Entry, Storage, Survey, cut_short
 
 REMOTE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "memory")
+_COUNTING_FROM_THE_END = ("s3://", "gs://", "memory://")
+"""Stores that can be asked for the last bytes of a file; Azure cannot."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,20 @@ class ObjectStorage(Storage):
     def read(self, name: str) -> bytes:
         with translated(self.describe(name), absent_is_error=True):
             return bytes(obstore.get(object_store(self.url), name).bytes())
+
+    def read_end(self, name: str, size: int) -> tuple[memoryview, int] | None:
+        if not self.url.startswith(_COUNTING_FROM_THE_END):
+            return super().read_end(name, size)
+        try:
+            with translated(self.describe(name)):
+                found = obstore.get(object_store(self.url), name, options={"range": {"suffix": size}})
+                return memoryview(found.bytes()), found.meta["size"]
+        except FileNotFoundError:
+            return None
+        except StorageError as error:
+            if ENDS_BEFORE not in str(error):
+                raise
+            return memoryview(b""), 0  # an empty file has no last bytes
 
     def read_ranges(self, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:
         return cut_from_pack(self, name, offsets, sizes)

@@ -84,6 +84,15 @@ class StorageContract:
         views = storage.read_ranges("ranges", offsets, sizes)
         assert [bytes(view) for view in views] == [body[o : o + s] for o, s in zip(offsets, sizes, strict=True)]
 
+    @pytest.mark.parametrize("size", [1, 7, 1000])
+    @pytest.mark.parametrize("data", [b"", b"0123456789"])
+    def test_the_end_of_a_file_comes_with_its_size(self, storage: Storage, put_raw: PutRaw, data, size):
+        put_raw("folder/file", data)
+        found = storage.read_end("folder/file", size)
+        assert found is not None
+        assert (bytes(found[0]), found[1]) == (data[-size:], len(data))
+        assert storage.read_end("folder/absent", size) is None
+
     @settings(max_examples=30, deadline=None, suppress_health_check=INHERITED)
     @given(data=st.data(), stretch=st.sampled_from([1, 7, 400]))
     def test_ranges_are_packed_one_behind_the_other(self, storage: Storage, put_raw: PutRaw, data, stretch):
