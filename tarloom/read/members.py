@@ -27,10 +27,9 @@ class Members:
     def __init__(self, piece: Piece, index: ShardIndex, rows: Rows) -> None:
         self._piece, self._index, self._rows = piece, index, rows
         self._source = tar_ranges(piece.storage, piece.tar)
-        self._plain = compression_of(piece.tar.name) is None
         self._places = {member: _places(index, member, rows.numbers) for member in piece.view.members}
         end = max((int(places.ends.max(initial=0)) for places in self._places.values()), default=0)
-        if self._plain and end > piece.tar.size:
+        if compression_of(piece.tar.name) is None and end > piece.tar.size:
             raise TruncatedShard(f"{piece.url}: ends before its members do; copy it again or make it anew")
 
     def sizes(self) -> np.ndarray:
@@ -42,7 +41,7 @@ class Members:
         """Of the rows from `first` up to `last`, by name. Raises StaleIndex, StorageError."""
         places = {member: found.take(slice(first, last)) for member, found in self._places.items()}
         present = [found.take(found.sizes >= 0) for found in places.values()]
-        buffers = self._read_proven(first, last, places, present) if self._plain else self._packed(present)
+        buffers = self._read_proven(first, last, places, present)
         return {m: Binary(packed_array(b, p.sizes)) for (m, p), b in zip(places.items(), buffers, strict=True)}
 
     def _packed(self, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
@@ -51,7 +50,7 @@ class Members:
     def _read_proven(
         self, first: int, last: int, places: Mapping[str, Ranges], present: Sequence[Ranges]
     ) -> Sequence[pa.Buffer]:
-        """Members with the headers in front of them. (Decompression has its own proof.)"""
+        """Members with the headers in front of them."""
         wanted = Ranges.joined(present)
         headers = Ranges(offsets=wanted.offsets - BLOCK, sizes=np.full(len(wanted), BLOCK))
         *buffers, blocks = self._packed([*present, headers])
