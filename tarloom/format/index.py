@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tarloom.errors import CorruptShard
 from tarloom.format.layout import index_name
-from tarloom.format.parquet import FORMAT_VERSION, read_table, write_table
+from tarloom.format.parquet import FORMAT_VERSION, find_table, write_table
 from tarloom.format.storage import Storage
 from tarloom.format.tar import Member
 
@@ -145,9 +145,10 @@ def write_index(storage: Storage, index: ShardIndex) -> None:
 def read_index(storage: Storage, shard: str) -> ShardIndex | None:
     """The stored index, None where there is none. Raises CorruptShard if it is no index of this shard."""
     name = index_name(shard)
-    if storage.head(name) is None:
+    found = find_table(storage, name)
+    if found is None:
         return None
-    table = read_table(storage, name)
+    table = found.read()
     try:
         footer = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         index = ShardIndex(
