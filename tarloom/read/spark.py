@@ -33,7 +33,7 @@ from tarloom.errors import (
 )
 from tarloom.read.batches import BATCH_ROWS, read_piece
 from tarloom.read.dataset import Dataset
-from tarloom.read.pieces import MIB, Piece, pack
+from tarloom.read.pieces import MIB, Piece
 from tarloom.read.scan import TALLY_SCHEMA, ScanConfig, Tallier, Tally
 from tarloom.read.spark_types import arrow_schema, in_spark_types, spark_schema
 
@@ -49,7 +49,17 @@ except ImportError as error:
 from tarloom.read.spark_session import session
 from tarloom.read.to_arrow import check_batches
 
-__all__ = ["map_in_spark", "over_tasks", "plan_tasks", "read_for_jvm", "scan", "session", "spark_error", "to_spark"]
+__all__ = [
+    "even_tasks",
+    "map_in_spark",
+    "over_tasks",
+    "plan_tasks",
+    "read_for_jvm",
+    "scan",
+    "session",
+    "spark_error",
+    "to_spark",
+]
 
 PARTITION_BYTES = 512 * MIB
 LEAST_PARTITION_BYTES = 4 * MIB
@@ -69,7 +79,7 @@ _REASON = re.compile(r"(Error|Exception): ")
 def to_spark(dataset: Dataset, spark: SparkSession, *, partition_bytes: int | None = None) -> DataFrame:
     """A data frame of `__key__`, members as binary or as decoded, and joined columns. Vectors are arrays of float.
 
-    partition_bytes: of a task; by default 512 MiB, less where there would be fewer than two tasks a core.
+    partition_bytes: of a task; by default 512 MiB, less where there would be fewer tasks than cores.
     """
     schema = spark_schema(dataset.schema)
     read = partial(_rows, arrow_schema(schema))
@@ -97,9 +107,20 @@ def plan_tasks(dataset: Dataset, spark: SparkSession, partition_bytes: int | Non
     """All pieces of the dataset, neighbours in one task. Raises UsageError for a view that batches cannot hold."""
     check_batches(dataset.view)
     if partition_bytes is None:
-        per_core = dataset.nbytes // (2 * spark.sparkContext.defaultParallelism)
+        per_core = dataset.nbytes // spark.sparkContext.defaultParallelism + 1
         partition_bytes = min(PARTITION_BYTES, max(LEAST_PARTITION_BYTES, per_core))
-    return list(pack(dataset.plan(partition_bytes), target_bytes=partition_bytes))
+    return even_tasks(dataset, partition_bytes)
+
+
+def even_tasks(dataset: Dataset, partition_bytes: int) -> list[Task]:
+    """As many tasks as it takes, of about this many bytes each, equal within one piece."""
+    total = dataset.nbytes
+    tasks: list[list[Piece]] = [[] for _ in range(-(-total // partition_bytes))]
+    reached = 0
+    for piece in dataset.plan(partition_bytes):
+        tasks[min((reached + piece.bytes // 2) * len(tasks) // total, len(tasks) - 1)].append(piece)
+        reached += piece.bytes
+    return [tuple(pieces) for pieces in tasks if pieces]
 
 
 def over_tasks(

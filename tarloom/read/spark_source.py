@@ -20,8 +20,7 @@ import pyarrow as pa
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset, open_dataset
-from tarloom.read.pieces import pack
-from tarloom.read.spark import PARTITION_BYTES, read_for_jvm
+from tarloom.read.spark import PARTITION_BYTES, even_tasks, read_for_jvm
 from tarloom.read.spark_filters import as_condition
 from tarloom.read.spark_types import arrow_schema, in_spark_types, reads_natively, spark_schema
 from tarloom.read.view import ERROR, JoinPolicy, OnError
@@ -84,8 +83,7 @@ class PieceReader(DataSourceReader):  # type: ignore[misc]
         return {name: value for name, value in vars(self).items() if name != "_dataset"}
 
     def partitions(self) -> list[InputPartition]:
-        pieces = self._dataset.plan(self._partition_bytes)
-        return [InputPartition(task) for task in pack(pieces, target_bytes=self._partition_bytes)]
+        return [InputPartition(task) for task in even_tasks(self._dataset, self._partition_bytes)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         schema = arrow_schema(self._schema)

@@ -14,7 +14,7 @@ pytest.importorskip("pyspark")
 from pyspark.sql import functions as sql
 from pyspark.sql.datasource import EqualTo, GreaterThan, In, Not, StringContains
 
-from tarloom.read.spark import map_in_spark
+from tarloom.read.spark import even_tasks, map_in_spark
 from tarloom.read.spark_filters import as_condition
 from tarloom.read.spark_source import TarloomSource
 from tarloom.read.spark_table import fetch
@@ -73,6 +73,15 @@ def test_a_function_runs_where_the_samples_are_read_and_they_do_not_enter_the_jv
     found = map_in_spark(dataset, spark, sizes, "key string, text string, size int", batch_rows=7).collect()
     wanted = [(key, "hello", len(members["jpg"])) for key, members in packed_samples(2)]
     assert sorted(map(tuple, found)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("size", [1, 1_000, 7_000, 1 << 40])
+def test_tasks_hold_every_piece_once_and_are_even_within_one(packed, size):
+    dataset = tarloom.open(packed)
+    tasks, pieces = even_tasks(dataset, size), dataset.pieces(size)
+    assert [piece for task in tasks for piece in task] == pieces
+    largest = max(piece.bytes for piece in pieces)
+    assert all(sum(piece.bytes for piece in task) <= size + largest for task in tasks)
 
 
 def test_a_form_that_no_data_frame_holds_is_refused(spark, pictured):

@@ -67,6 +67,7 @@ def cluster(tmp_path_factory) -> Iterator[Submitted]:
 def submitted(package: Path, door: str, out: Any) -> "subprocess.Popen[bytes]":
     command = [
         *(Path(sys.executable).with_name("spark-submit"), "--master", "local-cluster[2,1,1024]"),
+        *("--conf", "spark.task.maxFailures=2"),
         *("--py-files", package, Path(__file__).with_name("spark_scans.py"), door),
     ]
     environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
@@ -110,6 +111,6 @@ class TestSparkCluster(ReaderContract):
             self.cluster.scan(path=str(tmp_path), cut=tmp_path / "cut.tar")
 
     def test_executors_that_die_at_every_try_end_the_scan_with_one_clear_error(self, packed):
-        with pytest.raises(errors.EngineError, match=r"Spark failed while reading: .*failed 4 times.*"):
+        with pytest.raises(errors.EngineError, match=r"Spark failed while reading: .*failed 2 times.*"):
             self.cluster.scan(kill=True, path=str(packed / "00000.tar"))
         assert self.read(packed / "00000.tar").rows > 0
