@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import tarloom
 from tarloom.format.storage import open_storage
 from tests.s3_server import BUCKET, environment_set, running_s3_server
 
@@ -24,6 +25,7 @@ def uploaded(folder: str) -> Iterator[str]:
         with ThreadPoolExecutor(4) as pool:
             for path in paths:
                 pool.submit(storage.write, str(path.relative_to(folder)), path.read_bytes()).result()
+        len(tarloom.open(address))  # what was indexed were the files on disk: these are indexed once
         yield address
 
 
