@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -35,6 +36,8 @@ INDEXES_KEPT = 32
 INDEX_BYTES_KEPT = 256 << 20
 """Of all indexes that are kept: foreign tars may have millions of samples."""
 REASONS_KEPT = 16
+TABLES_ASKED = 16
+"""For the type of a column that is empty in the first of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,14 +131,25 @@ class Catalog:
             yield from (Column(name=f"{stage}.{f.name}", stage=stage, field=f.name, type=f.type) for f in fields)
 
     def _first_schema(self, names: Iterable[str]) -> pa.Schema:
-        """Of the first of these tables that can be read; without columns where there is none."""
+        """Of the first of these tables that can be read; without columns where there is none.
+
+        Of a column that is empty there, and hence of no type, the type is that of the next tables, if these tell.
+        """
+        schemas = islice(self._schemas(names), TABLES_ASKED)
+        schema = next(schemas, pa.schema([]))
+        while pa.null() in schema.types and (other := next(schemas, None)) is not None:
+            types = {field.name: field.type for field in other}
+            fields = [f.with_type(types.get(f.name, f.type)) if f.type == pa.null() else f for f in schema]
+            schema = pa.schema(fields)
+        return schema
+
+    def _schemas(self, names: Iterable[str]) -> Iterator[pa.Schema]:
         for name in names:
             try:
-                return read_schema(self.storage, name)
+                yield read_schema(self.storage, name)
             except CorruptShard as error:
                 if len(self.unreadable) < REASONS_KEPT:
                     self.unreadable.append(error)
-        return pa.schema([])
 
 
 _kept: dict[tuple[Storage, str, Entry, str], tuple[ShardIndex, int]] = {}

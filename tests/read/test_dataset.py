@@ -110,6 +110,18 @@ def test_metadata_in_another_order_than_the_tar_is_joined_by_key(tmp_path):
     assert all(sample["copy"] == sample["__key__"] for sample in tarloom.open(tmp_path).select("copy"))
 
 
+def test_a_column_that_is_empty_in_the_first_shard_has_the_type_of_the_next(tmp_path):
+    for number, exif in enumerate(([None, None], [None, "{}"], [None, None])):
+        samples = some_samples(2, first=2 * number)
+        write_tar(tmp_path / f"{number}.tar", samples)
+        columns = {"key": [key for key, _ in samples], "status": ["success"] * 2, "exif": exif}
+        write_parquet(tmp_path / f"{number}.parquet", columns)
+    dataset = tarloom.open(tmp_path).select("exif")
+    assert dataset.schema.field("exif").type == pa.string()
+    assert [sample["exif"] for sample in dataset] == [None, None, None, "{}", None, None]
+    assert dataset.count("exif = '{}'") == 1
+
+
 def test_a_parquet_that_is_not_metadata_adds_no_columns(tmp_path):
     write_tar(tmp_path / "00000.tar", some_samples(2))
     write_parquet(tmp_path / "00000.parquet", {"something": [1]})
