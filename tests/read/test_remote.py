@@ -34,6 +34,19 @@ def test_samples_and_columns_are_the_same(packed, remote):
     assert {sample["__url__"] for sample in there} == {f"{remote}/0000{n}.tar" for n in range(2)}
 
 
+def test_conditions_counts_tables_and_samples_by_chance_are_the_same(packed, remote):
+    here, there = (
+        tarloom.open(path).where("__key__ LIKE '%1' AND clip.status = 'success'") for path in (packed, remote)
+    )
+    assert there.count() == here.count() > 0
+    assert there.table("width", "clip.embedding").equals(here.table("width", "clip.embedding"))
+    for ours, theirs in zip(here.sample(3, seed=5), there.sample(3, seed=5), strict=True):
+        assert theirs | {"__url__": ours["__url__"]} == ours
+    names = ("jpg", "caption.text")
+    found = [batch.to_pylist() for batch in there.select(*names).batches(4)]
+    assert found == [batch.to_pylist() for batch in here.select(*names).batches(4)]
+
+
 def test_a_stream_of_a_tar_reads_in_chunks_and_seeks(packed, remote, monkeypatch):
     monkeypatch.setattr(streams, "CHUNK_BYTES", 1000)
     storage, expected = open_storage(remote), (packed / "00000.tar").read_bytes()
