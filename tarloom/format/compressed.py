@@ -81,7 +81,7 @@ class Unpacked(RangeSource):
     def _restart(self) -> None:
         raw = pa.PythonFile(io.BufferedReader(StorageStream(self._storage, self._tar)), mode="r")
         self._stream = pa.CompressedInputStream(raw, compression_of(self._tar.name) or "gzip")
-        self._start, self._data = 0, b""
+        self._start, self._data = 0, bytearray()
 
     @property
     def _end(self) -> int:
@@ -89,8 +89,9 @@ class Unpacked(RangeSource):
 
     def _advance(self) -> bool:
         """Put the next chunk in the place of the last one; False, and nothing changes, where there is none."""
+        chunk = bytearray(self._chunk_bytes)  # pyarrow's read() leaks what it has made where it fails
         try:
-            chunk = bytes(self._stream.read(self._chunk_bytes))
+            del chunk[self._stream.readinto(chunk) :]
         except (OSError, pa.ArrowException) as error:
             raise self._broken(str(error).splitlines()[0]) from error
         if not chunk:
