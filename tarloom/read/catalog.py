@@ -165,8 +165,8 @@ def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> Sha
     held = _kept.pop(wanted, None)
     if held is None:
         index = load_index(storage, shard, tar)
-        if index.identity != identity:  # an index was replaced and its tar was not: the dataset is opened anew
-            forget_catalog(storage)
+        if index.identity != identity and storage.head(tar.name) == tar:
+            forget_catalog(storage)  # An index was replaced, its tar was not: the catalogue cannot have seen that.
         held = (index, index.table.nbytes)
     _kept[wanted] = held
     _forget_old()

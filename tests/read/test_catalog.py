@@ -155,6 +155,16 @@ def test_an_index_that_was_replaced_is_found_at_the_next_opening(many):
     assert len(list(tarloom.open(many))) == (SHARDS - 1) * ROWS + 2
 
 
+def test_a_tar_that_changes_while_it_is_read_costs_no_catalogue(many):
+    dataset = tarloom.open(many)
+    assert len(dataset) == SHARDS * ROWS
+    write_tar(many / name(0), some_samples(ROWS, first=700))
+    with pytest.raises(StaleIndex, match="open the dataset again"):
+        list(dataset)
+    assert (many / CATALOG).exists()
+    assert next(iter(tarloom.open(many)))["__key__"] == f"{700:09d}"
+
+
 changes = st.sampled_from(["add", "remove", "replace", "rewrite", "damage", "forget", "open"])
 
 
