@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tarloom.read.dataset import Dataset
     from tarloom.read.dataset import open_dataset as open
+    from tarloom.read.ray_sidecars import SidecarSink
+    from tarloom.read.ray_sink import TarSink
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "__version__", "open"]
+__all__ = ["Dataset", "SidecarSink", "TarSink", "__version__", "open"]
+_AT = {
+    "Dataset": "read.dataset",
+    "SidecarSink": "read.ray_sidecars",
+    "TarSink": "read.ray_sink",
+    "open": "read.dataset",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("open", "Dataset"):
-        from tarloom.read import dataset
+    if name in _AT:
+        from importlib import import_module
 
-        return dataset.open_dataset if name == "open" else dataset.Dataset
+        return getattr(import_module(f"tarloom.{_AT[name]}"), "open_dataset" if name == "open" else name)
     raise AttributeError(f"module 'tarloom' has no attribute {name!r}")

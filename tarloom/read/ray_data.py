@@ -23,7 +23,7 @@ from tarloom.read.ray_session import session
 from tarloom.read.ray_tensors import tensor_schema, with_tensors
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 from tarloom.read.to_arrow import check_batches
-from tarloom.read.view import ERROR
+from tarloom.read.view import ERROR, View
 
 try:
     import ray
@@ -120,7 +120,7 @@ class PieceSource(Datasource):  # type: ignore[misc]
         return [
             ReadTask(
                 partial(self._blocks.read, pieces, columns),
-                _metadata(pieces),
+                _metadata(pieces, self._dataset.view),
                 schema=schema,
                 per_task_row_limit=per_task_row_limit,
             )
@@ -131,7 +131,8 @@ class PieceSource(Datasource):  # type: ignore[misc]
         """The pieces that are read together, with what is projected and nothing else."""
         dataset = self._dataset.select(*(name for name in self._columns() if name not in (KEY, ERROR, URL)))
         piece_bytes = min(self._task_bytes, BLOCK_BYTES // (GROWS if dataset.view.decode else 1))
-        return list(pack(dataset.plan(piece_bytes), target_bytes=self._task_bytes))
+        planned = pack(dataset.plan(piece_bytes), target_bytes=self._task_bytes)
+        return list(planned) or [()]  # where there are no samples, one task has the schema
 
     def _columns(self) -> list[str]:
         """In Ray's order. Rows without any column would be none: where only their number is wanted, they have keys."""
@@ -145,7 +146,7 @@ def to_ray(dataset: Dataset, blocks: Blocks | None = None, *, task_bytes: int | 
     Ray must be running. Raises UsageError where members are decoded to Pillow images.
     """
     source = PieceSource(dataset, blocks or Blocks(), task_bytes=task_bytes or _task_bytes(dataset))
-    rows = ray.data.read_datasource(source, override_num_blocks=max(1, len(source.tasks())))
+    rows = ray.data.read_datasource(source, override_num_blocks=len(source.tasks()))
     rows.context.target_max_block_size = min(rows.context.target_max_block_size or BLOCK_BYTES, BLOCK_BYTES)
     return rows
 
@@ -191,9 +192,8 @@ def _task_bytes(dataset: Dataset) -> int:
     return min(most, max(LEAST_TASK_BYTES, dataset.nbytes // (2 * cpus)))
 
 
-def _metadata(pieces: Sequence[Piece]) -> BlockMetadata:
+def _metadata(pieces: Sequence[Piece], view: View) -> BlockMetadata:
     """What is known without reading: how many rows, unless some are filtered; how many bytes, unless any is decoded."""
-    view = pieces[0].view
     return BlockMetadata(
         num_rows=None if view.filters else sum(piece.rows for piece in pieces),
         size_bytes=None if view.filters or view.decode else sum(piece.bytes for piece in pieces),

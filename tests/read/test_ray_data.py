@@ -97,6 +97,12 @@ def test_a_filtered_view_is_counted_by_its_tables(packed):
     assert ours.to_ray().count() == ours.count() == sum(key >= "000000040" for key, _ in packed_samples(2))
 
 
+def test_a_dataset_without_samples_still_has_its_schema(tmp_path):
+    write_tar(tmp_path / "none.tar", [])
+    rows = tarloom.open(tmp_path).to_ray()
+    assert (rows.count(), rows.schema().names, rows.take_all()) == (0, ["__key__"], [])
+
+
 def test_limits_stop_reading_early(packed):
     assert [row["__key__"] for row in tarloom.open(packed).to_ray().limit(3).take_all()] == [
         key for key, _ in packed_samples(1)[:3]
