@@ -20,6 +20,8 @@ LOCAL = Medium(gap_bytes=32 << 10, request_bytes=4 << 20, worth=1)
 (python -m benchmarks.requests). Bytes alone cost nothing here, so the quick way is always taken."""
 _MOST_PLACES = 1024
 """That one call takes, on every system."""
+_ANNOUNCED_BYTES = 1 << 20
+"""Requests below this are announced to the system before they are made."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.preadv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
@@ -53,9 +55,10 @@ def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
 
 
 def _announce(descriptor: int, requests: Requests) -> None:
-    """Let the system fetch from the disk side by side what is about to be read."""
+    """Let the system fetch small requests from the disk side by side. Ahead of large ones it reads by itself."""
+    small = requests.ends - requests.starts < _ANNOUNCED_BYTES
     if hasattr(os, "posix_fadvise"):  # not on macOS
-        for start, end in zip(requests.starts.tolist(), requests.ends.tolist(), strict=True):
+        for start, end in zip(requests.starts[small].tolist(), requests.ends[small].tolist(), strict=True):
             os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
 
 
