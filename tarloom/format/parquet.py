@@ -101,7 +101,9 @@ class ParquetTable:
             end = storage.read_ranges(name, [self._size - length], [length])[0]
         self._end = end
         with _sound(self._where):
-            self._found = pq.read_metadata(pa.BufferReader(pa.py_buffer(end)))
+            file = _open(pa.BufferReader(pa.py_buffer(end)))
+            self._file = file if len(end) == self._size else None
+            self._found = file.metadata
             self.schema = self._found.schema.to_arrow_schema().remove_metadata()
         self.rows = self._found.num_rows
 
@@ -114,19 +116,19 @@ class ParquetTable:
     def read(self, columns: Sequence[str] | None = None, *, texts: Collection[str] = ()) -> pa.Table:
         """As read_table."""
         _check_columns(columns or (), self.schema, self._where)
-        source = self._source(self.schema.names if columns is None else columns)
+        wanted = self.schema.names if columns is None else columns
         with _sound(self._where):
-            file = pq.ParquetFile(source, metadata=self._found, pre_buffer=False, page_checksum_verification=True)
+            file = self._file or _open(self._source(wanted), self._found)
             # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
             table = table if columns is None else table.select(list(columns))
-            fields = [field.with_type(pa.string()) if field.name in texts else field for field in table.schema]
-            return table.cast(pa.schema(fields).with_metadata(table.schema.metadata))
+            for place, field in enumerate(table.schema):
+                if field.name in texts and field.type != pa.string():
+                    table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+            return table
 
     def _source(self, columns: Sequence[str]) -> pa.NativeFile:
         """The file as Arrow reads it, in which these columns are there."""
-        if len(self._end) == self._size:
-            return pa.BufferReader(pa.py_buffer(self._end))
         there = self._size - len(self._end)
         places = sorted(place for place in self._places(columns) if place[0] < there)
         starts, sizes = [start for start, _ in places], [size for _, size in places]
@@ -142,6 +144,10 @@ class ParquetTable:
                 if f"{chunk.path_in_schema}.".startswith(wanted):  # a list's numbers: embedding.list.element
                     pages = (chunk.dictionary_page_offset, chunk.data_page_offset)
                     yield min(page for page in pages if page is not None), chunk.total_compressed_size
+
+
+def _open(source: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    return pq.ParquetFile(source, metadata=metadata, pre_buffer=False, page_checksum_verification=True)
 
 
 class _Sparse(io.RawIOBase):

@@ -79,8 +79,9 @@ class LocalStorage(Storage):
                         stack += _below(folder, entry)
 
     def head(self, name: str) -> Entry | None:
-        with _translated(self.describe(name)), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found = self._path(name).stat()
+        where = self.describe(name)
+        with _translated(where), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(where)
             if stat.S_ISREG(found.st_mode):
                 return _entry(name, found)
         return None
@@ -91,7 +92,8 @@ class LocalStorage(Storage):
 
     def map(self, name: str) -> memoryview:
         """The whole file, memory-mapped and read-only; it stays open while views of it live."""
-        with _translated(self.describe(name)), open(self._path(name), "rb") as file:
+        where = self.describe(name)
+        with _translated(where), open(where, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 return memoryview(b"")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -107,11 +109,12 @@ class LocalStorage(Storage):
     def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
         buffers = [pa.allocate_buffer(int(group.sizes.sum())) for group in groups]
         places = [buffer.address + group.places for buffer, group in zip(buffers, groups, strict=True)]
-        with _translated(self.describe(name)), open(self._path(name), "rb", buffering=0) as file:
+        where = self.describe(name)
+        with _translated(where), open(where, "rb", buffering=0) as file:
             try:
                 scatter(file.fileno(), Ranges.joined(groups), np.concatenate([np.zeros(0, np.int64), *places]))
             except EndsBefore:
-                raise cut_short(self.describe(name)) from None
+                raise cut_short(where) from None
         return buffers
 
     def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:

@@ -71,5 +71,5 @@ def _places(index: ShardIndex, member: str, numbers: np.ndarray) -> Ranges:
 
 
 def _as_int64(column: Array, null: int) -> np.ndarray:
-    values: np.ndarray = column.fill_null(null).to_numpy(zero_copy_only=False)
+    values: np.ndarray = (column.fill_null(null) if column.null_count else column).to_numpy(zero_copy_only=False)
     return values
