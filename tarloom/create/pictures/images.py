@@ -1,8 +1,9 @@
 """Pictures in, pictures of the wanted size and format out. Every failure is an ImageError with one of a few names.
 
-decode.py opens a picture and decodes it, scale.py knows sizes, colour.py makes sRGB of what it is shown in, blur.py
-hides boxes, encode.py writes; here is the order in which it happens. Sizes are img2dataset's for each resize mode,
-except that EXIF orientation is applied: they are what one sees. docs/pictures.md says what becomes of every kind.
+decode.py opens a picture and decodes it, scale.py knows sizes, for_jpeg.py what JPEGs keep of colours, colour.py makes
+sRGB of what it is shown in, blur.py hides boxes, encode.py writes; here is the order in which it happens. Sizes are
+img2dataset's for each resize mode, except that EXIF orientation is applied: they are what one sees. docs/pictures.md
+says what becomes of every kind.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 from tarloom.create.config import ImageOptions
 from tarloom.create.pictures.blur import Box, blurred, turned_boxes
 from tarloom.create.pictures.colour import to_srgb
-from tarloom.create.pictures.decode import Facts, opened_picture, stored_exif
+from tarloom.create.pictures.decode import Facts, Source, opened_picture, stored_exif
 from tarloom.create.pictures.encode import encoded
 from tarloom.create.pictures.exif import exif_json
+from tarloom.create.pictures.for_jpeg import crisp, resized_for_jpeg
 from tarloom.create.pictures.scale import Shape, ShapeOf, on_canvas, resized, shape_of
 from tarloom.create.rows import Picture
 from tarloom.errors import ImageError
@@ -36,11 +38,12 @@ def process_picture(
         shape = shape_of(facts.original, options) if shaped is None else shaped(facts.original)
         check_pixels(shape.scaled, options.max_pixels)  # A line of pixels may be scaled to a bomb.
         kept = options.skip_reencode and not boxes and _fits(facts, shape, options)
-        pixels = source.pixels(None if kept else shape)
+        if kept:
+            source.check()
+        else:
+            pixels = _scaled(source, shape, for_jpeg=options.encode_format == "jpg")
     if not kept:
-        crisp = shape.scaled != facts.original  # else its colours are as coarse already as a JPEG's
-        pixels = _finished(pixels, facts, shape, boxes)
-        data = encoded(pixels, options.encode_format, options.encode_quality, crisp=crisp)
+        data = encoded(_finished(pixels, facts, shape, boxes), options.encode_format, options.encode_quality)
     return Picture(
         data=data,
         width=shape.canvas[1],
@@ -56,8 +59,16 @@ def _fits(facts: Facts, shape: Shape, options: ImageOptions) -> bool:
     return facts.plain and facts.format == options.encode_format and not shape.changes(facts.original)
 
 
+def _scaled(source: Source, shape: Shape, *, for_jpeg: bool) -> Pixels:
+    """In sRGB. Where a picture keeps its size, its colours are as coarse already as a JPEG's."""
+    facts = source.facts
+    coarser = for_jpeg and shape.scaled != facts.original
+    pixels = source.scaled(shape, resized_for_jpeg if coarser and not facts.cmyk else resized)
+    pixels = to_srgb(pixels, facts.profile, grey=facts.grey)
+    return crisp(pixels) if coarser and facts.cmyk else pixels
+
+
 def _finished(pixels: Pixels, facts: Facts, shape: Shape, boxes: Sequence[Box] | None) -> Pixels:
-    pixels = to_srgb(resized(pixels, shape.scaled, shape.method), facts.profile, grey=facts.grey)
     if boxes:
         pixels = blurred(pixels, turned_boxes(boxes, facts.orientation))
     return on_canvas(pixels, shape.canvas)

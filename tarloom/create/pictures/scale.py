@@ -31,6 +31,9 @@ METHODS: dict[Interpolation, int] = {
     "lanczos4": cv2.INTER_LANCZOS4,
 }
 
+Covered = tuple[float, float]
+"""Rows and columns that a picture covers of an array: a JPEG that is decoded smaller may end within the last ones."""
+
 cv2.setNumThreads(1)  # Pictures are worked on side by side; threads within one small picture only cost time.
 
 
@@ -64,11 +67,11 @@ def shape_of(original: Size, options: ImageOptions) -> Shape:
     return Shape(scaled=scaled, canvas=(options.image_size,) * 2 if square else scaled, method=method)
 
 
-def resized(pixels: Pixels, size: Size, method: Interpolation) -> Pixels:
+def resized(pixels: Pixels, size: Size, method: Interpolation, covered: Covered) -> Pixels:
     """Pixels of any number of channels at another size; the same array if it has that size."""
     if pixels.shape[:2] == size:
         return pixels
-    return _by_area(pixels, size) if method == "area" else _resize(pixels, size, METHODS[method])
+    return _by_area(pixels, size, covered) if method == "area" else _resize(pixels, size, METHODS[method], covered)
 
 
 def on_canvas(pixels: Pixels, canvas: Size) -> Pixels:
@@ -85,27 +88,35 @@ def on_canvas(pixels: Pixels, canvas: Size) -> Pixels:
     return _pixels(cv2.copyMakeBorder(pixels, *sides, borderType=cv2.BORDER_CONSTANT, value=WHITE))
 
 
-def _by_area(pixels: Pixels, size: Size) -> Pixels:
+def _by_area(pixels: Pixels, size: Size, covered: Covered) -> Pixels:
     """Each pixel becomes the mean of the area it covers.
 
     OpenCV's own way is exact but slow where the factor is no whole number (most of what making a shard would cost). So
     lines are first read, linearly, at a multiple of the wanted size, and then added up two by two.
     """
-    rows, columns = pixels.shape[0] / size[0], pixels.shape[1] / size[1]
+    rows, columns = covered[0] / size[0], covered[1] / size[1]
     times = next((times for times in MULTIPLES if max(rows, columns) <= LINES_APART * times), None)
     uneven = abs(rows - columns) > 0.1 * max(rows, columns)
     large = pixels.shape[0] * pixels.shape[1] > EXACT_ABOVE
     if times is None or min(rows, columns) < EXACT_BELOW or uneven or large:
-        return _resize(pixels, size, cv2.INTER_AREA)
-    pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_LINEAR)
+        return _resize(pixels, size, cv2.INTER_AREA, covered)
+    return read_and_halved(pixels, size, covered, times)
+
+
+def read_and_halved(pixels: Pixels, size: Size, covered: Covered, times: int) -> Pixels:
+    """Read linearly at so many times the size, a power of two, then added up two by two."""
+    pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_LINEAR, covered)
     while times > 1:
         times //= 2
-        pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_AREA)
+        pixels = _resize(pixels, (times * size[0], times * size[1]), cv2.INTER_AREA, pixels.shape[:2])
     return pixels
 
 
-def _resize(pixels: Pixels, size: Size, method: int) -> Pixels:
-    return pixels if pixels.shape[:2] == size else _pixels(cv2.resize(pixels, size[::-1], interpolation=method))
+def _resize(pixels: Pixels, size: Size, method: int, covered: Covered) -> Pixels:
+    if pixels.shape[:2] == covered:
+        return pixels if covered == size else _pixels(cv2.resize(pixels, size[::-1], interpolation=method))
+    scales = {"fx": size[1] / covered[1], "fy": size[0] / covered[0]}
+    return _pixels(cv2.resize(pixels, None, **scales, interpolation=method))[: size[0], : size[1]]
 
 
 def _pixels(array: Any) -> Pixels:

@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tarloom.create.config import ImageOptions
 from tarloom.create.pictures.images import process_picture
@@ -13,6 +13,7 @@ from tarloom.errors import ImageError
 from tests.create.helpers import encoded, photo
 from tests.create.pictures import profiles
 
+BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 PHOTO = encoded(photo(100, 200))
 SWAPPED = profiles.display((profiles.SRGB[1], profiles.SRGB[0], profiles.SRGB[2]))
 
@@ -133,3 +134,24 @@ def test_reducing_by_area_is_the_mean_of_the_area(factor):
     difference = np.asarray(Image.open(io.BytesIO(made.data))) - exact
     assert np.sqrt((difference**2).mean()) < 2
     assert abs(difference.mean()) < 0.5
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("factor", [1.3, 1.9, 2.5, 3.7, 4.1, 7.6, 15.3, 20])
+def test_a_jpeg_becomes_the_mean_of_the_area_at_whichever_scale_it_is_decoded(factor, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photo(1203, 905, detail=round(15 * factor)), quality=95, exif=exif)
+    made = process(data, image_size=round(905 / factor), resize_mode="keep_ratio", encode_quality=100)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    exact = cv2.resize(upright, (made.width, made.height), interpolation=cv2.INTER_AREA).astype(float)
+    difference = np.asarray(Image.open(io.BytesIO(made.data))) - exact
+    assert np.sqrt(((difference @ BRIGHTNESS) ** 2).mean()) < 0.7
+    assert np.sqrt((difference**2).mean()) < 2
+    assert abs(difference.mean()) < 0.2
+
+
+def test_what_is_grey_stays_grey_in_a_smaller_jpeg():
+    grey = photo(300, 400).convert("L")
+    made = process(encoded(grey.convert("RGB"), "PNG"), image_size=100, resize_mode="keep_ratio")
+    assert np.ptp(np.asarray(Image.open(io.BytesIO(made.data))).astype(int), axis=2).max() == 0
