@@ -69,18 +69,22 @@ def read_chunks(
 
 def _chunks(piece: Piece, batch_rows: int, ledger: Ledger | None) -> Iterator[Chunk]:
     """The piece's rows in tar order, members as bytes."""
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
     if piece.rows == 0:
         return
     index = _trusted_index(piece)
     rows = rows_to_read(piece, index)
     report_unmatched(piece, ledger, rows.unmatched)
     members = Members(piece, index, rows)
-    for first, last in _bounds(members.sizes(), batch_rows):
-        yield Chunk(
+    for first, last in _bounds(members.sizes(), max(batch_rows, BATCH_ROWS)):  # small batches are cut from large reads
+        chunk = Chunk(
             keys=rows.keys.slice(first, last - first),
             members=members.read(first, last),
             columns={name: array.slice(first, last - first) for name, array in rows.columns.items()},
         )
+        for start in range(0, len(chunk), batch_rows):
+            yield chunk.slice(start, min(start + batch_rows, len(chunk)))
 
 
 def _trusted_index(piece: Piece) -> ShardIndex:
@@ -90,18 +94,16 @@ def _trusted_index(piece: Piece) -> ShardIndex:
     return index
 
 
-def _bounds(sizes: np.ndarray, batch_rows: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows, each of at most `batch_rows` rows and, if more than one, of at most BATCH_BYTES bytes.
+def _bounds(sizes: np.ndarray, most_rows: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows, each of at most `most_rows` rows and, if more than one, of at most BATCH_BYTES bytes.
 
     sizes: int64 of shape (rows,).
     """
-    if batch_rows < 1:
-        raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
     reached, first = np.cumsum(sizes), 0
     while first < len(sizes):
         before = int(reached[first - 1]) if first else 0
         fits = int(np.searchsorted(reached, before + BATCH_BYTES, side="right"))
-        last = max(first + 1, min(first + batch_rows, fits))
+        last = max(first + 1, min(first + most_rows, fits))
         yield first, last
         first = last
 
