@@ -1,5 +1,6 @@
 """What every reader must do: a suite that each inherits. Its datasets are written by tarfile and pyarrow alone."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import ClassVar
@@ -144,6 +145,25 @@ class ReaderContract:
         with pytest.raises(TarloomError, match=f"{BROKEN:09d}"):
             self.read(pictured, **options)
 
+    def test_shards_that_cannot_be_opened_or_break_later_are_left_out_and_counted(self, packed, tmp_path):
+        if self.refuses(packed, on_error="skip"):
+            return
+        for name in ("gone", "kept", "short"):
+            shutil.copy(packed / "00000.tar", tmp_path / f"{name}.tar")
+        cut(tmp_path / "short.tar")
+        config = ScanConfig(path=str(tmp_path), on_error="skip", digest=True, num_workers=2, ledger=f"{tmp_path}/lost")
+        job = ScanJob(self.reader, config)
+        job.prepare()
+        cut(tmp_path / "gone.tar")
+        assert sum(tally.rows for tally in job) == len(packed_samples(1))
+        assert job.summary().digest == digest_of(packed_samples(1))
+        assert job.summary().errors == {"truncated_shard": 1, "stale_index": len(packed_samples(1))}
+        lost = [json.loads(line) for line in (tmp_path / "lost").read_text().splitlines()]
+        assert {(Path(entry["where"]).name, entry["name"]) for entry in lost} == {
+            ("short.tar", "truncated_shard"),
+            ("gone.tar", "stale_index"),
+        }
+
     def test_a_tar_that_ends_early_is_named_before_or_while_it_is_read(self, packed, tmp_path):
         shutil.copy(packed / "00000.tar", tmp_path / "good.tar")
         (tmp_path / "short.tar").write_bytes((packed / "00001.tar").read_bytes()[:20_000])
@@ -157,3 +177,7 @@ class ReaderContract:
         (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes()[:20_000])
         with pytest.raises((ShardError, StorageError), match=self.names_damage):
             list(job)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:3000])
