@@ -84,7 +84,7 @@ class RepairJob:
 
     def _check_output(self) -> None:
         """Never in place, and never over what is not of a run with this source."""
-        here, there = f"{self._source.url}/", f"{self._output.url}/"
+        here, there = _place(self._source), _place(self._output)
         if here.startswith(there) or there.startswith(here):
             raise UsageError(f"output {self._output.url}: lies in the source or around it; choose another folder")
         mark = json.dumps({"source": self._source.url}).encode()
@@ -212,6 +212,12 @@ def _by_shard(names: Iterable[str], shards: Container[str]) -> dict[str, list[st
         if shard in shards:
             found.setdefault(shard, []).append(name)
     return found
+
+
+def _place(storage: Storage) -> str:
+    """Where a storage's files really lie, whatever links and dots lead there."""
+    local = storage.local_path("")
+    return f"{storage.url if local is None else local.resolve()}/"
 
 
 def _report_name(shard: str) -> str:

@@ -302,8 +302,10 @@ def test_one_tar_alone_is_repaired(dataset, tmp_path):
     assert findings(tmp_path / "copy") == []
 
 
-@pytest.mark.parametrize("output", ["", "inside", "..", "../source/x.tar"])
+@pytest.mark.parametrize("output", ["", "inside", "..", "../source/x.tar", "../else/../source", "../link/inside"])
 def test_it_never_works_in_place(dataset, output):
+    (dataset.parent / "else").mkdir()
+    (dataset.parent / "link").symlink_to(dataset)
     with pytest.raises(UsageError, match=r"output .*: (lies in the source|give a folder)"):
         repaired(dataset, dataset / output)
 
