@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,8 +113,8 @@ def _run_all(options: argparse.Namespace) -> Tally:
     tally = Tally()
     starts = range(0, options.cases, CASES_A_PART)
     jobs = [(start, min(start + CASES_A_PART, options.cases), options) for start in starts]
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        for number, part in enumerate(pool.imap_unordered(_part, jobs)):
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+        for number, part in enumerate(pool.map(_part, jobs)):  # raises where a worker was ended
             tally.add(part)
             print("".join(f"{text}\n" for text in part.broken), end="", file=sys.stderr, flush=True)
             if number % 20 == 19:
