@@ -10,6 +10,7 @@ when the table is made. Where that reader cannot be had (object stores, a `where
 that Spark does not read, tables with rows of no sample), the same columns come through the read path in Python.
 """
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ SHARD = "__shard__"
 TASKS_PER_CORE = 4
 """Of a fetch: enough to be even, few enough that Python's start (40 ms a task) does not matter."""
 _ADDRESS, _SUCCEEDED = "__address__", "__succeeded__"
+_LISTING_JOB = "spark.sql.sources.parallelPartitionDiscovery.threshold"
 _WHOLE = 1 << 62
 """As the size of a piece: one piece a shard."""
 
@@ -166,8 +168,21 @@ def _parquet(spark: SparkSession, pieces: Sequence[Piece], stage: str | None, co
     address = sql.expr(f"substr(_metadata.file_path, 1, length(_metadata.file_path) - {len(suffix)})").alias(_ADDRESS)
     wanted = [sql.col(_quoted(column.field)).alias(column.name) for column in columns]
     success = [(sql.col("status") == SUCCESS).alias(_SUCCEEDED)] if stage is None else []
-    table = reader.parquet(*paths).select(address, sql.col(_keys(stage)[0]).alias(KEY), *wanted, *success)
+    with _listed_here(spark):
+        files = reader.parquet(*paths)
+    table = files.select(address, sql.col(_keys(stage)[0]).alias(KEY), *wanted, *success)
     return table.where(_SUCCEEDED).drop(_SUCCEEDED) if success else table
+
+
+@contextlib.contextmanager
+def _listed_here(spark: SparkSession) -> Iterator[None]:
+    """Spark would start a job to look at more than 32 files, with a task for each; they are known to be there."""
+    before = spark.conf.get(_LISTING_JOB)
+    spark.conf.set(_LISTING_JOB, str(2**31 - 1))
+    try:
+        yield
+    finally:
+        spark.conf.set(_LISTING_JOB, before)
 
 
 def _shard(folder: str) -> "sql.Column":
