@@ -25,14 +25,14 @@ def threads_for(storage: Storage) -> int:
     return THREADS if storage.local_path("") is None else LOCAL_THREADS
 
 
-def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int) -> Iterator[Made]:
-    """What `make` makes of each, in their order; at most `threads` are made or wait to be taken. Errors are raised in
-    their turn; whoever stops taking stops the making."""
+def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int, each: int = 1) -> Iterator[Made]:
+    """What `make` makes of each, in their order; for every thread, `each` are made or wait to be taken. Errors are
+    raised in their turn; whoever stops taking stops the making."""
     pool, coming = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-ahead"), deque[Future[Made]]()
     try:
         for thing in things:
             coming.append(pool.submit(make, thing))
-            if len(coming) == threads:
+            if len(coming) == threads * each:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()

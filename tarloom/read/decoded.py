@@ -1,13 +1,12 @@
 """Members decoded where they were read: in threads, since the decoders release the GIL; in order; in bounded memory."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from tarloom.format.cpus import cpu_share
+from tarloom.read.ahead import ahead
 from tarloom.read.chunk import Chunk
 from tarloom.read.decoders import Form, Result, Row, RowDecoder
 from tarloom.read.ledger import Skipped
@@ -20,10 +19,7 @@ DECODED_BYTES: Final[dict[Form, int]] = {"batch": 16 * MIB, "sample": 4 * MIB}
 its file. From 32 MiB on the C library gives fresh memory to each, which cost a third of the decoding (256 pixels: 550
 us a picture with 64 MiB, 400 with 4 to 16)."""
 AHEAD = 2
-"""Rows decoded for every thread before the caller has taken the one in front of them."""
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+"""Rows under way for every thread: it need not wait for the caller to take what it has made."""
 
 
 def decoded(chunks: Iterable[Chunk], members: Mapping[str, DecodeAs], form: Form, *, url: str) -> Iterator[Chunk]:
@@ -33,34 +29,16 @@ def decoded(chunks: Iterable[Chunk], members: Mapping[str, DecodeAs], form: Form
     """
     decode, threads = RowDecoder(members, form, url), cpu_share()
     threaded = threads > 1 and not {"rgb", "pil"}.isdisjoint(members.values())
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-decode") if threaded else None
-    try:
-        for chunk in chunks:
-            rows = _rows(chunk, decode.members)
-            results = map(decode, rows) if pool is None else _in_order(pool, decode, rows, ahead=AHEAD * threads)
-            yield from _gathered(chunk, members, form, results)
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+    for chunk in chunks:
+        rows = _rows(chunk, decode.members)
+        results = ahead(decode, rows, threads=threads, each=AHEAD) if threaded else map(decode, rows)
+        yield from _gathered(chunk, members, form, results)
 
 
 def _rows(chunk: Chunk, members: Sequence[str]) -> Iterator[Row]:
     keys: list[str] = chunk.keys.to_pylist()  # type: ignore[assignment]
     columns = (chunk.members[member] for member in members)
     return zip(keys, zip(*columns, strict=True), strict=True)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Made], items: Iterable[Item], *, ahead: int
-) -> Iterator[Made]:
-    """What `work` makes of the items, in their order; so many are under way or waiting to be taken."""
-    waiting: deque[Future[Made]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _gathered(chunk: Chunk, members: Mapping[str, DecodeAs], form: Form, results: Iterable[Result]) -> Iterator[Chunk]:

@@ -145,9 +145,9 @@ def test_threads_end_with_the_reading_also_where_it_is_given_up(pictures, monkey
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     samples = iter(tarloom.open(pictures).select("jpg").decoding("rgb"))
     next(samples)
-    assert any(thread.name.startswith("tarloom-decode") for thread in threading.enumerate())
+    assert any(thread.name.startswith("tarloom-ahead") for thread in threading.enumerate())
     del samples
-    assert not any(thread.name.startswith("tarloom-decode") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("tarloom-ahead") for thread in threading.enumerate())
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3))
