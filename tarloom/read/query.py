@@ -5,6 +5,7 @@ the SQL names are read, from parquet alone, each time that it scans the table; i
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,12 +61,16 @@ class Query:
     def batches(self, rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """The answer, little by little; once. Raises as reading columns does, EngineError where it does not fit into
         memory, UsageError where a value is not what the SQL takes it for."""
-        try:
-            yield from self._answer.to_arrow_reader(rows)
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise self._samples.error or self._our_error(error) from error
-        finally:
-            self._database.close()
+        with ThreadPoolExecutor(1, thread_name_prefix="tarloom-query") as pool:  # we can be interrupted meanwhile
+            try:
+                reader = pool.submit(self._answer.to_arrow_reader, rows).result()
+                while (batch := pool.submit(next, reader, None).result()) is not None:
+                    yield batch
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._samples.error or self._our_error(error) from error
+            finally:
+                self._database.interrupt()
+        self._database.close()
 
     def _our_error(self, error: Exception) -> TarloomError:
         reason = first_line(error)

@@ -1,6 +1,8 @@
 """SELECT over a dataset's columns: what names mean, what is read, and that nothing else can be done with it."""
 
+import _thread
 import shutil
+import threading
 
 import pytest
 
@@ -95,3 +97,14 @@ def test_a_value_that_does_not_fit_and_an_answer_that_is_too_large_are_said(pack
     monkeypatch.setattr(query, "MEMORY", "20MB")
     with pytest.raises(EngineError, match=r"Out of Memory.*select fewer rows"):
         ask(packed, "SELECT list(a.url || b.url || c.url) FROM samples a, samples b, samples c")
+
+
+def test_a_long_answer_can_be_interrupted(packed):
+    answer = Query(
+        tarloom.open(packed), "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % 7 = 1"
+    )
+    timer = threading.Timer(0.5, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(answer.batches())
+    timer.join()
