@@ -1,7 +1,10 @@
 """What cannot be read is the end, left out and counted, or a row with an error: a sample, a shard with all of its."""
 
+import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tarloom.read.scan import ScanConfig
 from tests.format.raw import write_tar
 from tests.read.samples import packed_samples
 from tests.read.test_decode import encoded, picture
+from tests.source_tree import ROOT
 
 BAD = {2: "jpg", 3: "json", 17: "jpg"}
 ROWS = 20
@@ -168,6 +172,19 @@ def test_a_scan_counts_writes_and_limits_what_it_skips(flawed, tmp_path, workers
     assert (tmp_path / "ledger").read_text().count("\n") == len(BAD)
     with pytest.raises(TooManyErrors, match="max_skipped is 1"):
         scanned(flawed, on_error="skip", num_workers=workers, max_skipped=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(["--on-error=skip"], 3), (["--on-error=row", "--max-skipped=5"], 0), (["--max-skipped=5"], 2)],
+)
+def test_the_exit_code_says_whether_more_was_lost_than_may_be(flawed, options, code):
+    command = [sys.executable, "-m", "tarloom.cli", "read", "--path", str(flawed), "--decode", "rgb", "json=json"]
+    done = subprocess.run([*command, *options, "--json"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    if code != 2:
+        assert "but not all of it" in done.stdout
+        assert json.loads(done.stdout.splitlines()[-1])["errors"] == {"not_an_image": 2, "bad_json": 1}
 
 
 def test_a_scan_of_rows_counts_them_all(flawed):
