@@ -5,6 +5,7 @@ The table has one row per sample, in tar order: `__key__`, then for every extens
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +21,8 @@ from tarloom.format.storage import Storage
 from tarloom.format.tar import Member
 
 KEY = "__key__"
-_RESERVED = {KEY, "__url__", "__bad__"}
-"""What webdataset and all readers here keep in a sample beside its members."""
+_RESERVED = re.compile("__.*__", re.DOTALL)
+"""What readers keep in a sample beside its members: its key, where it comes from, what went wrong, ..."""
 _REPACK = "; make a copy with the members of a sample side by side with: tarloom repair"
 _LEAVE_OUT = "; pack it anew under another name, or leave it out with: tarloom repair"
 
@@ -103,7 +104,7 @@ class IndexBuilder:
 
     def _check_extension(self, extension: str, offset: int) -> None:
         self._check_text(extension, offset)
-        if extension in _RESERVED:
+        if _RESERVED.fullmatch(extension):
             what = f"an extension {extension!r} at byte {offset}, a name that readers use themselves"
             raise CorruptShard(f"{self._where}: {what}{_LEAVE_OUT}")
 

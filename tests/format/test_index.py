@@ -234,7 +234,7 @@ def test_a_name_that_is_not_utf8_is_corrupt(tmp_path, place):
         scan_index(open_storage(tmp_path), "bad")
 
 
-@pytest.mark.parametrize("extension", ["__key__", "__URL__", "__bad__"])
+@pytest.mark.parametrize("extension", ["__key__", "__URL__", "__bad__", "__error__", "__local_path__"])
 def test_an_extension_that_readers_use_themselves_is_corrupt(tmp_path, extension):
     raw.write_tar(tmp_path / "bad.tar", [("a", {"jpg": b"x", extension: b"y"})])
     with pytest.raises(CorruptShard, match=rf"bad\.tar: an extension '{extension.lower()}' at byte 1536"):
