@@ -1,11 +1,13 @@
 """Members as bytes in one process, beside webdataset as its users call it."""
 
-import pandas  # noqa: F401  pyarrow imports it when it first makes an array of Python values
+import pyarrow as pa
 import webdataset as wds
 
 from benchmarks.reading.compare import Comparison
 from benchmarks.reading.data import tars
 from tarloom.read.dataset import open_dataset
+
+pa.table({"a": ["imports what pyarrow imports at its first conversion: pandas, where it is installed"]})
 
 
 def dicts(folder: str) -> int:

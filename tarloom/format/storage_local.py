@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StorageError
+from tarloom.format.memory import allocate
 from tarloom.format.packing import cut_from_pack
 from tarloom.format.ranges import Ranges
 from tarloom.format.scatter import EndsBefore, scatter
@@ -107,7 +108,7 @@ class LocalStorage(Storage):
         return cut_from_pack(self, name, offsets, sizes)
 
     def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
-        buffers = [pa.allocate_buffer(int(group.sizes.sum())) for group in groups]
+        buffers = [allocate(int(group.sizes.sum())) for group in groups]
         places = [buffer.address + group.places for buffer, group in zip(buffers, groups, strict=True)]
         where = self.describe(name)
         with _translated(where), open(where, "rb", buffering=0) as file:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+from numpy import char
 
 from tarloom.errors import StaleIndex
 from tarloom.format.index import ShardIndex
@@ -36,7 +37,7 @@ def member_names(keys: Array, present: Mapping[str, np.ndarray]) -> np.ndarray:
     present: by extension, which keys have it: bool of shape (keys,).
     """
     stems = np.array(keys.cast(pa.binary()).to_pylist(), np.bytes_)
-    return np.concatenate([[b""][:0], *(np.char.add(stems[has], f".{m}".encode()) for m, has in present.items())])
+    return np.concatenate([[b""][:0], *(char.add(stems[has], f".{m}".encode()) for m, has in present.items())])
 
 
 def _plainly_of(headers: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> np.ndarray:

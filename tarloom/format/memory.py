@@ -1,0 +1,57 @@
+"""Memory for large buffers, used again when they are gone.
+
+What is read has tens of MiB at a time. Fresh pages from the system are zeroed first, which takes longer than to fill
+them from the page cache, and Arrow's allocator takes a gigabyte of them before it comes back to those that are free.
+"""
+
+import mmap
+from collections import deque
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+
+LARGE_BYTES = 4 << 20
+KEPT_BYTES = 96 << 20
+"""Held for the next buffers at most, in a process."""
+_STEP_BYTES = 8 << 20
+
+_free: deque[np.ndarray] = deque()
+_taking = Lock()
+
+
+def allocate(size: int) -> pa.Buffer:
+    """A buffer to be filled by its address. Its memory goes back when nothing refers to it any more."""
+    if size < LARGE_BYTES:
+        return pa.allocate_buffer(size)
+    region = _taken(size)
+    return pa.foreign_buffer(region.ctypes.data, size, _Lease(region))
+
+
+class _Lease:
+    """Lives as long as its buffer."""
+
+    def __init__(self, region: np.ndarray) -> None:
+        self._region = region
+
+    def __del__(self) -> None:
+        if sum(map(len, tuple(_free))) + len(self._region) <= KEPT_BYTES:
+            _free.append(self._region)  # without the lock: this may run at any moment, in any thread
+
+
+def _taken(size: int) -> np.ndarray:
+    """A region of at least this size, and not far more."""
+    with _taking:
+        for _ in range(len(_free)):
+            region = _free.popleft()
+            if size <= len(region) <= 2 * size:
+                return region
+            _free.append(region)
+    return _new(size)
+
+
+def _new(size: int) -> np.ndarray:
+    region = mmap.mmap(-1, -(-size // _STEP_BYTES) * _STEP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        region.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(region, np.uint8)
