@@ -6,6 +6,7 @@ the SQL names are read, from parquet alone, each time that it scans the table; i
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,8 @@ class Query:
     def batches(self, rows: int = 1024) -> Iterator[pa.RecordBatch]:
         """The answer, little by little; once. Raises as reading columns does, EngineError where it does not fit into
         memory, UsageError where a value is not what the SQL takes it for."""
-        with ThreadPoolExecutor(1, thread_name_prefix="tarloom-query") as pool:  # we can be interrupted meanwhile
-            try:
+        with closing(self._database), ThreadPoolExecutor(1, thread_name_prefix="tarloom-query") as pool:
+            try:  # and this thread can be interrupted meanwhile
                 reader = pool.submit(self._answer.to_arrow_reader, rows).result()
                 while (batch := pool.submit(next, reader, None).result()) is not None:
                     yield batch
@@ -70,7 +71,6 @@ class Query:
                 raise self._samples.error or self._our_error(error) from error
             finally:
                 self._database.interrupt()
-        self._database.close()
 
     def _our_error(self, error: Exception) -> TarloomError:
         reason = first_line(error)
