@@ -6,7 +6,6 @@ them from the page cache, and Arrow's allocator takes a gigabyte of them before 
 
 import mmap
 from collections import deque
-from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +16,7 @@ KEPT_BYTES = 96 << 20
 _STEP_BYTES = 8 << 20
 
 _free: deque[np.ndarray] = deque()
-_taking = Lock()
+"""Without a lock: a lease may end at any moment, in any thread, and a forked process must not wait for one."""
 
 
 def allocate(size: int) -> pa.Buffer:
@@ -36,17 +35,19 @@ class _Lease:
 
     def __del__(self) -> None:
         if sum(map(len, tuple(_free))) + len(self._region) <= KEPT_BYTES:
-            _free.append(self._region)  # without the lock: this may run at any moment, in any thread
+            _free.append(self._region)
 
 
 def _taken(size: int) -> np.ndarray:
     """A region of at least this size, and not far more."""
-    with _taking:
-        for _ in range(len(_free)):
+    for _ in range(len(_free)):
+        try:
             region = _free.popleft()
-            if size <= len(region) <= 2 * size:
-                return region
-            _free.append(region)
+        except IndexError:  # another thread was faster
+            break
+        if size <= len(region) <= 2 * size:
+            return region
+        _free.append(region)
     return _new(size)
 
 
