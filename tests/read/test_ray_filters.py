@@ -15,10 +15,11 @@ from ray.data._internal.planner.plan_expression.expression_evaluator import eval
 from ray.data.datatype import DataType
 from ray.data.expressions import col, lit, udf
 
+from tarloom.read.evaluate import passing_rows
 from tarloom.read.ray_filters import as_condition
 from tarloom.read.sql import Names
 from tarloom.read.view import Column
-from tarloom.read.where import compile_where, passing_rows
+from tarloom.read.where import compile_where
 
 NAN = float("nan")
 TABLE = pa.table(
