@@ -26,18 +26,27 @@ MEMBERS = ("jpg", "json", "txt")
 SCHEMA = "key string, jpg binary, json binary, txt binary"
 
 
-def warm(read: Callable[[SparkSession, str], int], folder: str) -> Iterator[int | None]:
-    """What compare.py times: reads a shard a few times, says that it is ready, reads all."""
+def as_it_is(spark: SparkSession, folder: str) -> str:
+    return folder
+
+
+def warm(
+    read: Callable[[SparkSession, Any], int],
+    folder: str,
+    prepare: Callable[[SparkSession, str], Any] = as_it_is,
+) -> Iterator[int | None]:
+    """What compare.py times: reads a shard a few times, prepares, says that it is ready, reads all."""
     spark = start(2, {})
     try:
         with tempfile.TemporaryDirectory(prefix="tarloom-benchmark-") as small:
             for path in Path(folder).rglob("00000*.parquet"):
                 link(path, Path(small, path.relative_to(folder)))
             link(Path(folder, "00000.tar"), Path(small, "00000.tar"))
-            for _ in range(5):
-                read(spark, small)
+            for _ in range(10):
+                read(spark, prepare(spark, small))
+        prepared = prepare(spark, folder)
         yield None
-        yield read(spark, folder)
+        yield read(spark, prepared)
     finally:
         spark.stop()
 
@@ -104,8 +113,12 @@ def read_rdd_frame(spark: SparkSession, folder: str) -> int:
     return summed(spark.createDataFrame(rows, SCHEMA))
 
 
+def table(spark: SparkSession, folder: str) -> DataFrame:
+    return tarloom.open(folder).select("original_width").to_spark_table(spark)
+
+
 def make_and_ask_table(spark: SparkSession, folder: str) -> int:
-    return grouped(tarloom.open(folder).select("original_width").to_spark_table(spark))
+    return grouped(spark, table(spark, folder))
 
 
 def aggregate_rdd(spark: SparkSession, folder: str) -> int:
@@ -113,9 +126,9 @@ def aggregate_rdd(spark: SparkSession, folder: str) -> int:
     return sum(widths.countByValue().values())
 
 
-def grouped(table: DataFrame) -> int:
+def grouped(spark: SparkSession, rows: DataFrame) -> int:
     """Samples, by their pictures' width in steps of 256."""
-    classes = table.groupBy(sql.expr("original_width div 256")).count().collect()
+    classes = rows.groupBy(sql.expr("original_width div 256")).count().collect()
     return sum(row["count"] for row in classes)
 
 
@@ -140,15 +153,7 @@ def first_question(folder: str) -> Iterator[int | None]:
 
 
 def further_question(folder: str) -> Iterator[int | None]:
-    spark = start(2, {})
-    try:
-        table = tarloom.open(folder).select("original_width").to_spark_table(spark)
-        for _ in range(5):
-            grouped(table.where("__key__ < '000001'"))
-        yield None
-        yield grouped(table)
-    finally:
-        spark.stop()
+    yield from warm(grouped, folder, table)
 
 
 def aggregate_of_tars(folder: str) -> Iterator[int | None]:
