@@ -123,7 +123,7 @@ class Dataset(Selection):
         """A Ray dataset: row counts and schema without reading, tasks that split inside tars.
 
         Ray's select_columns and, on columns, filter(expr=...) reach what is read. url: also `__url__`, the address of a
-        sample's tar. task_bytes: of a read task; by default up to 256 MiB, and at least two tasks a CPU.
+        sample's tar. task_bytes: of a read task; by default up to 512 MiB, and at least one task a CPU.
         """
         from tarloom.read.ray_data import Blocks, to_ray
 

@@ -1,8 +1,8 @@
 """Ray Data reads pieces: row counts and schema come from the plan, and read tasks split inside tars.
 
 What Ray projects and filters becomes the dataset's own selection and condition, so that only what is wanted is read.
-Ray's default of some two hundred tasks costs more than the reading does. Here a task is up to 256 MiB, less where there
-would be fewer than two a CPU; its blocks go out as they are read, while the next is read already.
+Ray's default of some two hundred tasks costs more than the reading does. Here a task is up to 512 MiB, less where there
+would be fewer than one a CPU; its blocks go out as they are read, while the next is read already.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,8 @@ __all__ = ["PieceSource", "scan", "session", "tallies", "to_ray"]
 
 URL = "__url__"
 """The address of a sample's tar."""
-TASK_BYTES = 256 * MIB
+TASK_BYTES = 512 * MIB
+"""Large: in its first second Ray runs one task at a time, and one that streams keeps two CPUs busy."""
 LEAST_TASK_BYTES = 4 * MIB
 """A task costs 15 to 20 ms whatever it reads."""
 BLOCK_BYTES = 32 * MIB
@@ -186,10 +187,10 @@ def first_line(error: BaseException) -> str:
 
 
 def _task_bytes(dataset: Dataset) -> int:
-    """Big tasks, but two a CPU where the dataset allows."""
+    """Big tasks, but one a CPU where the dataset allows."""
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
     most = TASK_BYTES // (GROWS if dataset.view.decode else 1)
-    return min(most, max(LEAST_TASK_BYTES, dataset.nbytes // (2 * cpus)))
+    return min(most, max(LEAST_TASK_BYTES, -(-dataset.nbytes // cpus)))
 
 
 def _metadata(pieces: Sequence[Piece], view: View) -> BlockMetadata:
