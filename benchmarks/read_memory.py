@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.memory import watch
-from tarloom.format.tar_writer import TarWriter
+from tarloom.format.tar.writer import TarWriter
 from tarloom.read.dataset import PIECE_BYTES, open_dataset
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tarloom.format.tar_writer import TarWriter
+from tarloom.format.tar.writer import TarWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOP = """

@@ -1,4 +1,4 @@
-"""What a request costs beside reading on, for format/packing.py and scatter.py: python -m benchmarks.requests
+"""What a request costs beside reading on, for format/storage/packing.py and scatter.py: python -m benchmarks.requests
 
 Reads one picture in so many of a few shards, in the frugal way and in the quick one: from the page cache, from the disk
 (the cache is told to forget the files), and over S3 from radosgw on loopback. Then tells how many bytes could have been
@@ -22,10 +22,9 @@ import numpy as np
 
 from benchmarks.reading.data import make_dataset, tars
 from benchmarks.reading.on_s3 import uploaded
-from tarloom.format import packing, scatter
 from tarloom.format.index_load import load_index
-from tarloom.format.ranges import Medium, Ranges, coalesce
-from tarloom.format.storage import Storage, open_storage
+from tarloom.format.storage import Storage, open_storage, packing, scatter
+from tarloom.format.storage.ranges import Medium, Ranges, coalesce
 
 SHARES = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 WAYS = {"frugal": math.inf, "quick": 1.0}

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from tarloom.read.dataset import Dataset
     from tarloom.read.dataset import open_dataset as open
     from tarloom.read.ledger import Ledger
-    from tarloom.read.ray_sidecars import SidecarSink
-    from tarloom.read.ray_sink import TarSink
+    from tarloom.read.ray.sidecars import SidecarSink
+    from tarloom.read.ray.sink import TarSink
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "Ledger", "SidecarSink", "TarSink", "__version__", "open"]
 _AT = {
     "Dataset": "read.dataset",
     "Ledger": "read.ledger",
-    "SidecarSink": "read.ray_sidecars",
-    "TarSink": "read.ray_sink",
+    "SidecarSink": "read.ray.sidecars",
+    "TarSink": "read.ray.sink",
     "open": "read.dataset",
 }
 

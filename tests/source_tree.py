@@ -28,7 +28,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Its place in the project, for messages: tarloom/format/tar.py."""
+        """Its place in the project, for messages: tarloom/format/tar/walk.py."""
         return self.path.relative_to(ROOT).as_posix()
 
     @property

@@ -17,10 +17,10 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 FRAMEWORKS = {
     "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_session.py "
-    "read/ray_actors.py read/ray_data.py read/ray_filters.py read/ray_sidecars.py read/ray_sink.py read/ray_tensors.py "
-    "read/ray_webdataset.py",
+    "read/ray/actors.py read/ray/data.py read/ray/filters.py read/ray/sidecars.py read/ray/sink.py read/ray/tensors.py "
+    "read/ray/webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
-    "read/spark.py read/spark_filters.py read/spark_source.py read/spark_table.py read/spark_types.py",
+    "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
     "torch": "read/torch_feed.py process/with_clip.py process/with_vllm.py",
     "transformers": "process/with_clip.py process/with_vllm.py",
     "vllm": "process/with_vllm.py",
@@ -29,10 +29,15 @@ FRAMEWORKS = {
     "cv2": "create/pictures/encode.py create/pictures/scale.py create/pictures/blur.py create/pictures/for_jpeg.py",
     "img2dataset": "create/img2dataset/downloader.py",
     "simplejpeg": "format/pictures.py",
-    "duckdb": "read/evaluate.py read/query.py read/sql.py read/where.py",
+    "duckdb": "read/columns/evaluate.py read/columns/query.py read/columns/sql.py read/columns/where.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
-ON_ADAPTERS = ("read/decode.py", "create/pictures/images.py", "create/pictures/decode.py", "create/pictures/colour.py")
+ON_ADAPTERS = (
+    "read/samples/decode.py",
+    "create/pictures/images.py",
+    "create/pictures/decode.py",
+    "create/pictures/colour.py",
+)
 """They stand on format/pictures.py, and are imported as late."""
 ADAPTERS = {f"tarloom/{file}" for files in (*FRAMEWORKS.values(), " ".join(ON_ADAPTERS)) for file in files.split()}
 NEVER_LOADED_BY_IMPORTING = {
@@ -88,7 +93,7 @@ def test_a_wrong_way_would_be_seen(tmp_path):
         module = "tarloom.create.job"
         name = "create/job.py"
         imports = (
-            Import("tarloom.read.batches", 1, True),
+            Import("tarloom.read.samples.batches", 1, True),
             Import("tarloom.cli", 2, False),
             Import("tarloom.errors", 3, False),
         )

@@ -23,7 +23,7 @@ from tarloom.format.layout import metadata_name, numbered_shard, tar_name
 from tarloom.format.parquet import write_table
 from tarloom.format.sidecar import SidecarInfo, write_sidecar
 from tarloom.format.storage import Storage, open_storage
-from tarloom.format.tar_writer import TarWriter
+from tarloom.format.tar.writer import TarWriter
 
 SIDE = 256
 PICTURES = 1000

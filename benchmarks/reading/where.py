@@ -18,9 +18,9 @@ import tarloom
 from benchmarks.reading.compare import Comparison
 from benchmarks.reading.data import tars
 from benchmarks.reading.on_s3 import CountingRelay, uploaded
-from tarloom.format.object_client import object_store
-from tarloom.read.evaluate import passing_rows  # and duckdb
-from tarloom.read.sql import cursor
+from tarloom.format.storage.client import object_store
+from tarloom.read.columns.evaluate import passing_rows  # and duckdb
+from tarloom.read.columns.sql import cursor
 
 LIMIT = 294
 WHERE = f"original_width < {LIMIT}"

@@ -20,7 +20,7 @@ import tarloom
 from benchmarks.reading.compare import Comparison
 from benchmarks.reading.data import tars
 from tarloom.engines.spark_session import start
-from tarloom.read.spark import map_in_spark
+from tarloom.read.spark.frames import map_in_spark
 
 MEMBERS = ("jpg", "json", "txt")
 SCHEMA = "key string, jpg binary, json binary, txt binary"

@@ -184,7 +184,7 @@ class Verify:
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        from tarloom.format.verify import verify
+        from tarloom.format.verify.dataset import verify
 
         steps = verify(self.path)
         reports = list(watch(steps, title="verifying", total=None, done=lambda report: report.rows))

@@ -32,7 +32,7 @@ class Query:
 
     def execute(self) -> Finished:
         import tarloom
-        from tarloom.read.query import Query as Answer  # loads duckdb
+        from tarloom.read.columns.query import Query as Answer  # loads duckdb
 
         answer = Answer(tarloom.open(self.path).joining(self.join), self.sql)
         rows = (row for batch in answer.batches() for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))

@@ -18,7 +18,7 @@ from tarloom.errors import CorruptShard
 from tarloom.format.layout import index_name
 from tarloom.format.parquet import FORMAT_VERSION, find_table, write_table
 from tarloom.format.storage import Storage
-from tarloom.format.tar import Member
+from tarloom.format.tar.walk import Member
 
 KEY = "__key__"
 _RESERVED = re.compile("__.*__", re.DOTALL)

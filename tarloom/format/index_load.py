@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tarloom.errors import CorruptShard, StaleIndex, StorageError
-from tarloom.format.compressed import Unpacked
 from tarloom.format.index import HeadersHash, IndexBuilder, ShardIndex, read_index, write_index
 from tarloom.format.layout import compression_of, tar_name
 from tarloom.format.metadata import read_stats
 from tarloom.format.storage import Entry, LocalStorage, Storage
-from tarloom.format.tar import ReadAt, split_name, walk
+from tarloom.format.tar.compressed import Unpacked
+from tarloom.format.tar.walk import ReadAt, split_name, walk
 
 _WINDOW_BYTES = 4 << 20
 

@@ -15,8 +15,8 @@ from tarloom.format.layout import metadata_name, tar_name
 from tarloom.format.metadata import SUCCESS, stats_of, write_stats
 from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage
-from tarloom.format.tar import split_name
-from tarloom.format.tar_writer import TarWriter
+from tarloom.format.tar.walk import split_name
+from tarloom.format.tar.writer import TarWriter
 
 OWN_COLUMNS = ("key", "status")
 """Of the metadata, behind those that are given."""

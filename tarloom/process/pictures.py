@@ -39,7 +39,7 @@ class Decoder:
     """
 
     def __init__(self, *, max_pixels: int | None = None, at_least: int = 0) -> None:
-        from tarloom.read.decode import decode_rgb  # loads the codecs: only where pictures are decoded
+        from tarloom.read.samples.decode import decode_rgb  # loads the codecs: only where pictures are decoded
 
         self._decode_rgb = decode_rgb
         self._max_pixels = max_pixels

@@ -31,9 +31,9 @@ from tarloom.format.sidecar import (
     write_sidecar,
 )
 from tarloom.process.stage import Stage, StageWorker, result_schema
-from tarloom.read.batches import read_piece
 from tarloom.read.dataset import Dataset, open_dataset
-from tarloom.read.pieces import Piece
+from tarloom.read.plan.pieces import Piece
+from tarloom.read.samples.batches import read_piece
 from tarloom.read.view import View
 
 LOOKERS = 16

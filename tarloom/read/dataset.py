@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.read.ahead import LARGE_PIECES, begun, threads_for
-from tarloom.read.batches import BATCH_ROWS, read_piece, read_samples
-from tarloom.read.catalog import Facts, open_catalog
 from tarloom.read.ledger import Ledger, Skipped
-from tarloom.read.picking import Picker, column_batches, numbers_of
-from tarloom.read.pieces import MIB, Piece
-from tarloom.read.planning import Plan, piece_of_rows, viewed_bytes
+from tarloom.read.plan.catalog import Facts, open_catalog
+from tarloom.read.plan.picking import Picker, column_batches, numbers_of
+from tarloom.read.plan.pieces import MIB, Piece
+from tarloom.read.plan.planning import Plan, piece_of_rows, viewed_bytes
+from tarloom.read.samples.ahead import LARGE_PIECES, begun, threads_for
+from tarloom.read.samples.batches import BATCH_ROWS, read_piece, read_samples
+from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.selection import Selection
-from tarloom.read.to_arrow import check_batches
 
 if TYPE_CHECKING:
     import ray.data
@@ -125,7 +125,7 @@ class Dataset(Selection):
         Ray's select_columns and, on columns, filter(expr=...) reach what is read. url: also `__url__`, the address of a
         sample's tar. task_bytes: of a read task; by default up to 512 MiB, and at least one task a CPU.
         """
-        from tarloom.read.ray_data import Blocks, to_ray
+        from tarloom.read.ray.data import Blocks, to_ray
 
         return to_ray(self, Blocks(url=url), task_bytes=task_bytes)
 
@@ -135,8 +135,8 @@ class Dataset(Selection):
         rows: a data frame with the columns `__shard__` and `__key__` of a to_spark_table: only these samples are read,
         and its columns are kept beside theirs.
         """
-        from tarloom.read.spark import to_spark
-        from tarloom.read.spark_table import fetch
+        from tarloom.read.spark.frames import to_spark
+        from tarloom.read.spark.table import fetch
 
         return to_spark(self, spark) if rows is None else fetch(self, rows)
 
@@ -145,7 +145,7 @@ class Dataset(Selection):
 
         Columns as selected; without a selection all that Spark's own parquet reader reads.
         """
-        from tarloom.read.spark_table import to_spark_table
+        from tarloom.read.spark.table import to_spark_table
 
         return to_spark_table(self, spark)
 

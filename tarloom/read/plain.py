@@ -7,9 +7,9 @@ from functools import partial
 from tarloom.engines.base import Worker
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import ShardError
-from tarloom.read.batches import read_piece
 from tarloom.read.dataset import Dataset
-from tarloom.read.pieces import Piece
+from tarloom.read.plan.pieces import Piece
+from tarloom.read.samples.batches import read_piece
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 
 

@@ -14,18 +14,18 @@ from tarloom.errors import ShardError, UsageError
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.digest import Digest
 from tarloom.read.ledger import Ledger, Skipped
+from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.scan import ScanConfig, Tallier, Tally
-from tarloom.read.to_arrow import check_batches
 from tarloom.read.view import View
 
 ReaderName = Literal["plain", "webdataset", "ray_actor", "ray_data", "ray_data_webdataset", "spark", "torch"]
 READERS: Final[dict[ReaderName, str]] = {
     "plain": "tarloom.read.plain",
     "webdataset": "tarloom.read.with_webdataset",
-    "ray_actor": "tarloom.read.ray_actors",
-    "ray_data": "tarloom.read.ray_data",
-    "ray_data_webdataset": "tarloom.read.ray_webdataset",
-    "spark": "tarloom.read.spark",
+    "ray_actor": "tarloom.read.ray.actors",
+    "ray_data": "tarloom.read.ray.data",
+    "ray_data_webdataset": "tarloom.read.ray.webdataset",
+    "spark": "tarloom.read.spark.frames",
     "torch": "tarloom.read.torch_feed",
 }
 """The module of each reader, imported when it is used. It has what `Reader` says."""

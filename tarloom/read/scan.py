@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tarloom.errors import UsageError
 from tarloom.read.digest import Digest
 from tarloom.read.ledger import Ledger, Skipped
-from tarloom.read.pieces import Array, ChunkedArray
+from tarloom.read.plan.pieces import Array, ChunkedArray
 from tarloom.read.view import ERROR, RGB, JoinPolicy, OnError
 
 PREVIEW_CHARACTERS = 80

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
-from tarloom.read.catalog import Catalog, ShardFiles
 from tarloom.read.ledger import Ledger
+from tarloom.read.plan.catalog import Catalog, ShardFiles
 from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
 
 
@@ -98,7 +98,7 @@ class Selection:
         shards are read, before any member is. Raises UsageError for what cannot work, CorruptShard where a damaged
         table may have a column that is named.
         """
-        from tarloom.read.where import both, compile_where, names_of  # loads duckdb
+        from tarloom.read.columns.where import both, compile_where, names_of  # loads duckdb
 
         condition = compile_where(sql, names_of(self.catalog, f"{self.path}: where"))
         return dataclasses.replace(self, condition=both(self.condition, condition) if self.condition else condition)

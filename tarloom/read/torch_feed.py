@@ -17,9 +17,9 @@ from typing import Any
 from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
-from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset
-from tarloom.read.pieces import MIB, Piece, share
+from tarloom.read.plan.pieces import MIB, Piece, share
+from tarloom.read.samples.batches import read_samples
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 
 try:

@@ -14,13 +14,13 @@ from typing import Any
 from tarloom.engines.base import Worker
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import BadSample, CorruptShard, ShardError, UsageError, missing_extra
-from tarloom.format.compressed import open_tar
 from tarloom.format.storage import Storage
-from tarloom.format.tar import is_of_a_sample
-from tarloom.read.catalog import ShardFiles
+from tarloom.format.tar.compressed import open_tar
+from tarloom.format.tar.walk import is_of_a_sample
 from tarloom.read.dataset import Dataset
-from tarloom.read.decoders import RowDecoder
 from tarloom.read.ledger import Skipped
+from tarloom.read.plan.catalog import ShardFiles
+from tarloom.read.samples.decoders import RowDecoder
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 from tarloom.read.view import DecodeAs
 

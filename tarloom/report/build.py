@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.storage import Storage, open_storage
-from tarloom.format.verify import Finding, verify
-from tarloom.read.batches import read_samples
+from tarloom.format.verify.dataset import Finding, verify
 from tarloom.read.dataset import Dataset, open_dataset
+from tarloom.read.samples.batches import read_samples
 from tarloom.report.config import ReportConfig, ReportSummary
 from tarloom.report.facts import CREATION, Facts, gather_facts, read_rates
 from tarloom.report.nearest import Match, nearest, vectors_at

@@ -16,8 +16,8 @@ from tarloom.format.metadata import SUCCESS, read_stats
 from tarloom.format.parquet import read_schema, read_table
 from tarloom.format.sidecar import ERROR, STATUS, read_sidecar, sidecar_info
 from tarloom.format.storage import Storage
-from tarloom.read.catalog import ShardFiles
 from tarloom.read.dataset import Dataset
+from tarloom.read.plan.catalog import ShardFiles
 
 CREATION = "create"
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tarloom.read.batches import read_piece
 from tarloom.read.dataset import Dataset
+from tarloom.read.samples.batches import read_piece
 from tarloom.report.pictures import WHOLE_SHARD, Spot
 
 BATCH_ROWS = 16_384

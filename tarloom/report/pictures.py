@@ -10,9 +10,9 @@ from PIL import Image
 
 from tarloom.errors import ImageError, ShardError
 from tarloom.format.layout import IMAGE_MEMBERS
-from tarloom.read.batches import read_samples
 from tarloom.read.dataset import Dataset
-from tarloom.read.pieces import Piece
+from tarloom.read.plan.pieces import Piece
+from tarloom.read.samples.batches import read_samples
 
 WHOLE_SHARD = 1 << 62
 ORIGINAL_CAPTION = ("caption", "txt")
@@ -88,7 +88,7 @@ def original_column(dataset: Dataset) -> str | None:
 
 def make_thumbnail(data: bytes, size: int) -> Image.Image | None:
     """The picture as one sees it, RGB, its longer side at most `size` pixels; None where it cannot be decoded."""
-    from tarloom.read.decode import decode_rgb  # loads the codecs: only where pictures are decoded
+    from tarloom.read.samples.decode import decode_rgb  # loads the codecs: only where pictures are decoded
 
     try:
         picture = Image.fromarray(decode_rgb(data, at_least=2 * size))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from tarloom.format.verify import Finding
+from tarloom.format.verify.dataset import Finding
 from tarloom.report.facts import CREATION, Facts, Failure, Rate, StageFacts
 from tarloom.report.markup import Html, cut, element, join, text, void
 from tarloom.report.pictures import Shown, data_uri, plain_words

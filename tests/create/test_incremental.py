@@ -5,7 +5,7 @@ import pytest
 import tarloom
 from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.storage import open_storage
-from tarloom.format.verify import verify
+from tarloom.format.verify.dataset import verify
 from tests.create.helpers import contents, create, rows, write_list
 
 

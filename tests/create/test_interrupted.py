@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tarloom.format.verify import verify
+from tarloom.format.verify.dataset import verify
 from tests.create.helpers import contents, create, write_list
 from tests.source_tree import ROOT
 

@@ -15,7 +15,7 @@ from source_data.serve import TROUBLES
 from tarloom.create.job import CreateJob
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, PlanMismatch, UsageError
-from tarloom.format.verify import verify
+from tarloom.format.verify.dataset import verify
 from tests.create.helpers import PICTURES, configuration, contents, create, rows, table, write_list
 
 

@@ -15,7 +15,7 @@ from tarloom.errors import UsageError
 from tarloom.format.index_load import load_index
 from tarloom.format.sidecar import SidecarInfo, write_sidecar
 from tarloom.format.storage import open_storage
-from tarloom.format.verify import verify
+from tarloom.format.verify.dataset import verify
 from tests.create.helpers import contents, create, rows, write_list
 from tests.create.sources.flaky import FlakyServer
 from tests.source_tree import ROOT

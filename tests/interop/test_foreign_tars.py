@@ -15,7 +15,7 @@ import zstandard
 
 import tarloom
 from tarloom.errors import ShardError
-from tests.format.damage import findings
+from tests.format.verify.damage import findings
 from tests.peers import peer_python, run_python
 
 File = tuple[str, bytes | str]

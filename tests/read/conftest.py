@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from tests.format.raw import packed_dataset, some_samples, write_stats, write_tar
-from tests.read.samples import FAILED, ROWS, write_as_img2dataset, write_nasty_tars, write_pictured
+from tests.read.sample_sets import FAILED, ROWS, write_as_img2dataset, write_nasty_tars, write_pictured
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tarloom.errors import ShardError, StorageError, TarloomError, UsageError
 from tarloom.read.readers import ScanJob, ScanSummary
 from tarloom.read.scan import ScanConfig
 from tests.format.raw import write_tar
-from tests.read.samples import (
+from tests.read.sample_sets import (
     BROKEN,
     completed_samples,
     digest_of,

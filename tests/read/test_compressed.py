@@ -8,7 +8,7 @@ import pytest
 import tarloom
 from tarloom.errors import StaleIndex, TruncatedShard, UsageError
 from tests.format.raw import some_samples, write_tar
-from tests.read.samples import packed_samples
+from tests.read.sample_sets import packed_samples
 
 
 def write_gzipped(folder, samples) -> None:
@@ -49,7 +49,7 @@ def test_a_compressed_tar_that_is_cut_after_opening_is_named(tmp_path):
     path = tmp_path / "data" / "a.tar.gz"
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises((StaleIndex, TruncatedShard), match=r"a\.tar\.gz: "):
-        list(tarloom.read.batches.read_piece(pieces[0]))
+        list(tarloom.read.samples.batches.read_piece(pieces[0]))
 
 
 def test_a_tar_beside_its_compressed_self_is_refused(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import tarloom
 from tarloom.errors import CorruptShard, UsageError
 from tests.format.raw import some_samples, write_parquet, write_tar
-from tests.read.samples import FAILED, ROWS, odd_samples, packed_samples
+from tests.read.sample_sets import FAILED, ROWS, odd_samples, packed_samples
 
 
 def test_columns_and_length_come_without_reading_a_tar(packed, tmp_path):

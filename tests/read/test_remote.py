@@ -4,11 +4,10 @@ import pytest
 
 import tarloom
 from tarloom.errors import StorageError, UsageError
-from tarloom.format import streams
-from tarloom.format.storage import open_storage
+from tarloom.format.storage import open_storage, streams
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
-from tests.read.samples import digest_of, packed_samples
+from tests.read.sample_sets import digest_of, packed_samples
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 
 import tarloom
 from tarloom.errors import StorageError
-from tarloom.format import object_client
+from tarloom.format.storage import client as object_client
 from tarloom.format.storage import open_storage
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
 from tests.format.raw import write_tar
-from tests.read.samples import digest_of
+from tests.read.sample_sets import digest_of
 from tests.rude_proxy import SLOW_MANNERS, RudeProxy
 from tests.s3_server import S3Server, environment_set
 from tests.source_tree import ROOT

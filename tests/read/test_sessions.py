@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.read.samples import digest_of, packed_samples
+from tests.read.sample_sets import digest_of, packed_samples
 from tests.source_tree import ROOT
 
 SCAN = """

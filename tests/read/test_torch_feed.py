@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 import tarloom
 from tarloom.errors import UsageError
 from tarloom.read import torch_feed
-from tests.read.samples import packed_samples
+from tests.read.sample_sets import packed_samples
 
 KEYS = [key for key, _ in packed_samples(2)]
 

@@ -9,9 +9,9 @@ import pytest
 import tarloom
 from tarloom.errors import BadSample, UsageError
 from tests.format.raw import write_tar
-from tests.read.samples import packed_samples
-from tests.read.test_decode import encoded, picture
-from tests.read.test_decoded import Trap
+from tests.read.sample_sets import packed_samples
+from tests.read.samples.test_decode import encoded, picture
+from tests.read.samples.test_decoded import Trap
 
 ROWS = 12
 

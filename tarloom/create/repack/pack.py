@@ -26,7 +26,7 @@ from tarloom.format.layout import metadata_name, tar_name
 from tarloom.format.metadata import write_stats
 from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage, open_storage
-from tarloom.format.tar_writer import TarWriter
+from tarloom.format.tar.writer import TarWriter
 
 OPENERS = 8
 """Shards opened at once: mostly waiting for storage."""

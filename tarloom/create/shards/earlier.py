@@ -29,7 +29,7 @@ from tarloom.format.layout import metadata_name, stats_name, tar_name
 from tarloom.format.metadata import FAILED_TO_DOWNLOAD, SUCCESS, ResultColumns, successes
 from tarloom.format.parquet import read_table
 from tarloom.format.storage import Entry, Storage
-from tarloom.format.streams import open_stream
+from tarloom.format.storage.streams import open_stream
 
 Known = Callable[[int, Row], int | RowResult | None]
 """What is known of the row in a place: the number of its sample in the tar, a failure that stands, or nothing."""

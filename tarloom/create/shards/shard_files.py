@@ -26,7 +26,7 @@ from tarloom.format.layout import metadata_name, tar_name
 from tarloom.format.metadata import ResultColumns, write_stats
 from tarloom.format.parquet import ROW_GROUP_ROWS, row_group_writer, write_table
 from tarloom.format.storage import Storage
-from tarloom.format.tar_writer import TarWriter
+from tarloom.format.tar.writer import TarWriter
 
 FILE_THREADS = 16
 """Samples written at once as files: each file is synced, or sent, alone."""

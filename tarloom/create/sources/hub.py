@@ -11,7 +11,7 @@ from typing import Any
 
 from tarloom.create.sources.read_only import ReadOnlyStorage
 from tarloom.errors import StorageError, missing_extra
-from tarloom.format.storage_base import Entry, cut_short
+from tarloom.format.storage.base import Entry, cut_short
 
 try:
     import httpx

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import UsageError
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
-from tarloom.format.streams import open_stream
+from tarloom.format.storage.streams import open_stream
 
 COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".gz": "gzip", ".zst": "zstd"}
 WILDCARDS = "*?["

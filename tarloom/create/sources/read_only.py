@@ -8,9 +8,9 @@ from typing import IO, NoReturn
 import pyarrow as pa
 
 from tarloom.errors import StorageError
-from tarloom.format.packing import cut_from_pack, pack
-from tarloom.format.ranges import Ranges
-from tarloom.format.storage_base import Entry, Storage
+from tarloom.format.storage.base import Entry, Storage
+from tarloom.format.storage.packing import cut_from_pack, pack
+from tarloom.format.storage.ranges import Ranges
 
 
 class ReadOnlyStorage(Storage):

@@ -25,7 +25,7 @@ from tarloom import __version__
 from tarloom.create.sources.read_only import ReadOnlyStorage
 from tarloom.create.web.transient import TRANSIENT_STATUSES
 from tarloom.errors import StorageError, UsageError
-from tarloom.format.storage_base import Entry
+from tarloom.format.storage.base import Entry
 
 TIMEOUT = 60.0
 """Seconds without any byte."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from tarloom.errors import CorruptShard
 from tarloom.format.index import HeadersHash, IndexBuilder
 from tarloom.format.storage import Entry, Storage
-from tarloom.format.tar import Headers, Link, Member, ReadAt, split_name
-from tarloom.format.tar_block import BLOCK, is_header
+from tarloom.format.tar.block import BLOCK, is_header
+from tarloom.format.tar.walk import Headers, Link, Member, ReadAt, split_name
 
 _COMPARED_BYTES = 4 << 20
 _MOST_LINKS = 40

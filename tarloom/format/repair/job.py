@@ -13,7 +13,6 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from tarloom.errors import CorruptShard, UsageError
-from tarloom.format.compressed import CHUNK_BYTES, Unpacked
 from tarloom.format.index import HeadersHash, IndexBuilder, ShardIndex, write_index
 from tarloom.format.index_load import tar_reader, versioned
 from tarloom.format.layout import (
@@ -30,8 +29,9 @@ from tarloom.format.repair.beside import Beside
 from tarloom.format.repair.inventory import Inventory, Place, take_inventory
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, LocalStorage, Storage, open_dataset_storage, open_storage
-from tarloom.format.tar import BLOCK, Member
-from tarloom.format.tar_writer import TarWriter
+from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked
+from tarloom.format.tar.walk import BLOCK, Member
+from tarloom.format.tar.writer import TarWriter
 
 _MARK = f"{PRIVATE}/repair.json"
 """Says what an output is a copy of."""

@@ -15,7 +15,7 @@ from tarloom.create.config import ImageOptions
 from tarloom.create.pictures.images import process_picture
 from tarloom.errors import ImageError
 from tarloom.format.jpeg import MAX_SCANS
-from tarloom.read.decode import decode_rgb
+from tarloom.read.samples.decode import decode_rgb
 from tests.create.helpers import encoded, photo
 from tests.create.pictures import profiles
 

@@ -27,7 +27,7 @@ from tarloom.errors import CorruptShard, PlanMismatch, StaleSidecar, TruncatedSh
 from tarloom.format.index_load import load_index
 from tarloom.format.sidecar import SidecarInfo, sidecar_info, write_sidecar
 from tarloom.format.storage import LocalStorage, open_storage
-from tarloom.format.verify import verify
+from tarloom.format.verify.dataset import verify
 from tests.create.helpers import configuration, contents, create, encoded, photo, rows
 from tests.format.raw import Sample, some_samples, write_parquet, write_tar
 from tests.source_tree import ROOT

@@ -15,7 +15,7 @@ import pytest
 import tarloom
 from tarloom.create.shards import shard_files
 from tarloom.errors import UsageError
-from tarloom.format.verify import verify
+from tarloom.format.verify.dataset import verify
 from tests.create.helpers import PICTURES, contents, create, rows, write_list
 from tests.source_tree import ROOT
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tarloom.create.sources.columns import ERROR, KEY
 from tarloom.create.sources.keys import LONGEST_KEY, ShardKeys, cleaned_key
 from tarloom.errors import UsageError
-from tarloom.format.tar import split_name
+from tarloom.format.tar.walk import split_name
 from tests.create.helpers import create, rows, table
 
 TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(["a", "a.b", "a_b", "a/b", "", "000000201", "x" * 201]))

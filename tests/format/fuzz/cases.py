@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import zstandard
 
-from tarloom.format.tar import BLOCK, Member, walk
+from tarloom.format.tar.walk import BLOCK, Member, walk
 
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8))

@@ -19,11 +19,11 @@ import pyarrow as pa
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from tarloom.errors import ShardError
-from tarloom.format.compressed import open_tar, tar_ranges
 from tarloom.format.index_load import scan_index
 from tarloom.format.storage import LocalStorage
-from tarloom.format.tar import BLOCK, Headers, Member, is_of_a_sample
-from tarloom.format.tar_block import is_header
+from tarloom.format.tar.block import is_header
+from tarloom.format.tar.compressed import open_tar, tar_ranges
+from tarloom.format.tar.walk import BLOCK, Headers, Member, is_of_a_sample
 from tests.format.fuzz.cases import Case
 
 Samples = dict[str, dict[str, tuple[int, int]]]

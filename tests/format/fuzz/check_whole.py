@@ -5,7 +5,7 @@ from pathlib import Path
 import tarloom
 from tarloom.errors import TarloomError
 from tarloom.format.repair.job import RepairJob
-from tarloom.format.verify import verify
+from tarloom.format.verify.dataset import verify
 from tests.format.fuzz.cases import Case
 from tests.format.fuzz.check import Broken, Outcome
 

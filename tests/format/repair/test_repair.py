@@ -16,7 +16,7 @@ from tarloom.errors import UsageError
 from tarloom.format.repair.job import RepairJob, RepairReport
 from tarloom.format.storage import open_storage
 from tests.format import raw
-from tests.format.damage import drop_last, edit, findings, flip, repeat_first
+from tests.format.verify.damage import drop_last, edit, findings, flip, repeat_first
 
 Entry = tuple[str, bytes | str]
 """A file's name and bytes; or a link's name and "hard:TARGET" or "soft:TARGET"."""

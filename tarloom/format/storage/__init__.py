@@ -1,0 +1,55 @@
+"""One door to files, local or in an object store: list, read, byte ranges, commit.
+
+A `Storage` is a folder (or bucket prefix); names in it are relative and use "/". A file appears under its name whole or
+not at all, however its writer ends.
+
+Storages are small and picklable: they travel to workers.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tarloom.errors import UsageError
+from tarloom.format.layout import TAR_SUFFIXES
+from tarloom.format.storage.base import Entry, Storage
+from tarloom.format.storage.local import TEMPORARY, LocalStorage
+from tarloom.format.storage.objects import REMOTE_SCHEMES, ObjectStorage
+
+__all__ = [
+    "TEMPORARY",
+    "Entry",
+    "LocalStorage",
+    "ObjectStorage",
+    "Storage",
+    "open_dataset_storage",
+    "open_storage",
+    "split_location",
+]
+
+
+def open_storage(location: str | Path) -> Storage:
+    """The storage at a local folder (absent ones are made on the first write) or a URL such as s3://bucket/folder.
+
+    Raises UsageError for a scheme that is not known, and for no location at all: a variable may not have been set.
+    """
+    text = os.fspath(location)
+    if not text:
+        raise UsageError("the path is empty; give a folder, '.' for this one")
+    scheme = urlsplit(text).scheme if "://" in text else ""
+    if scheme in ("", "file"):
+        return LocalStorage(str(Path(text.removeprefix("file://")).expanduser().absolute()))
+    if scheme in REMOTE_SCHEMES:
+        return ObjectStorage(text.rstrip("/"))
+    raise UsageError(f"{text}: unknown scheme {scheme!r}; use a local path or one of {', '.join(REMOTE_SCHEMES)}")
+
+
+def open_dataset_storage(location: str | Path) -> tuple[Storage, str | None]:
+    """The storage of a dataset's folder; and the tar's name in it, where the location is that of one tar."""
+    return split_location(location) if os.fspath(location).endswith(TAR_SUFFIXES) else (open_storage(location), None)
+
+
+def split_location(location: str | Path) -> tuple[Storage, str]:
+    """The storage of a file's folder, and the file's name in it."""
+    folder, _, name = os.fspath(location).rpartition("/")
+    return open_storage(folder or ("/" if os.fspath(location).startswith("/") else ".")), name

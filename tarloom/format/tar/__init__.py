@@ -1,0 +1,1 @@
+"""Tars: headers, the walk over them, and writing."""

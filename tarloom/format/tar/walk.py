@@ -1,0 +1,64 @@
+"""Tar shards as they are read: a fast walk over the headers of any sound tar, and how names become samples.
+
+The walk follows PAX and GNU extensions, and it never ends early in silence: what is not sound raises.
+
+Where a tar ends: at its first all-zero block, as every reader has it. A tar without that block which ends exactly
+behind a member is read by tarfile and webdataset alike, so `walk` takes it too unless `strict` is set.
+"""
+
+import re
+from collections.abc import Iterator
+
+from tarloom.format.tar.block import BLOCK, LARGEST_OCTAL, header_checksum, header_is_of
+from tarloom.format.tar.headers import RECORD, Headers, Link, Member, ReadAt
+
+__all__ = [
+    "BLOCK",
+    "LARGEST_OCTAL",
+    "RECORD",
+    "Headers",
+    "Link",
+    "Member",
+    "ReadAt",
+    "header_checksum",
+    "header_is_of",
+    "is_of_a_sample",
+    "split_name",
+    "walk",
+]
+
+_SPLIT = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+_SKIPPED = re.compile(r"__[^/]*__(?:/|\Z)|(?:.*/)?__MACOSX/|(?:.*/)?\.[^/]*\Z", re.DOTALL)
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The sample's key and the member's extension: split at the first dot of the base name, the extension lower-case.
+
+    As webdataset splits, folder included in the key. None for what belongs to no sample: no dot, hidden files, folders
+    named like __this__ at the top, and what macOS adds.
+    """
+    match = _SPLIT.fullmatch(name)
+    if match is None or _SKIPPED.match(name):
+        return None
+    return match[1], match[2].lower()
+
+
+def is_of_a_sample(name: str) -> bool:
+    """Whether a file in a tar belongs to a sample."""
+    return split_name(name) is not None
+
+
+def walk(read_at: ReadAt, size: int | None, where: str, *, strict: bool = False) -> Iterator[Member]:
+    """The regular files of a tar, in order, from its headers alone.
+
+    read_at: bytes from an offset; asked for one block at a time, forwards. size: of the tar in bytes, None where it is
+    compressed (see Headers). where: its address, for messages. strict: also demand the two zero blocks at the end, and
+    nothing but zeros behind them. Raises TruncatedShard where the tar ends too early, CorruptShard for anything else
+    that is not sound.
+    """
+    headers = Headers(read_at, size, where)
+    for found in headers:
+        if isinstance(found, Member):
+            yield found
+    if strict:
+        headers.check_end()

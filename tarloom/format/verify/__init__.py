@@ -1,0 +1,1 @@
+"""The proof that what lies in a folder is whole and agrees."""

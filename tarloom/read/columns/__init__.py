@@ -1,0 +1,1 @@
+"""Columns of metadata and sidecars: joined by key, asked in SQL."""

@@ -1,0 +1,111 @@
+"""Conditions in SQL are asked of Arrow tables; what duckdb takes to begin is spent once for all shards."""
+
+import atexit
+import contextlib
+import os
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from tarloom.errors import UsageError
+from tarloom.format.index import KEY
+from tarloom.read.columns.sql import TABLE, cursor, known
+from tarloom.read.view import Where
+
+_KEPT = 32
+"""Evaluators that wait to be used again, of all conditions together."""
+
+
+def passing_rows(where: Where, table: pa.Table, *, place: str) -> np.ndarray:
+    """Numbers of the rows for which the condition is true, ascending: int64 of shape (rows that pass,).
+
+    table: `__key__` and the condition's columns by name. place: where the rows are from, for messages. Raises
+    UsageError where a value is not as the condition wants it.
+    """
+    evaluator = _idle.take(where) or _Evaluator(where)
+    try:
+        found = evaluator.rows(known(table))
+    except duckdb.Error as error:
+        advice = "TRY_CAST makes NULL of what is no such value"
+        raise UsageError(f"{place}: where {where.sql}: {first_line(error)}; {advice}") from error
+    _idle.keep(where, evaluator)
+    return found
+
+
+def no_rows(where: Where) -> pa.Table:
+    """A table as the condition is asked of: `__key__`, and its columns."""
+    return pa.schema([(KEY, pa.string()), *((column.name, column.type) for column in where.columns)]).empty_table()
+
+
+def first_line(error: Exception) -> str:
+    """Of duckdb's message, which goes on with the SQL and pointers into it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("!")
+
+
+class _Evaluator:
+    """A condition that is ready to be asked, by one thread at a time: to make it so takes ten times as long."""
+
+    def __init__(self, where: Where) -> None:
+        self._source = _Source(known(no_rows(where)))
+        self._database = cursor()
+        self._database.register(TABLE, self._source)
+        answer = f"coalesce(CAST({where.sql} AS BOOLEAN), false) AS found"
+        self._database.execute(f"PREPARE condition AS SELECT {answer} FROM {TABLE}")
+
+    def rows(self, table: pa.Table) -> np.ndarray:
+        """Numbers of the rows for which it is true. Raises duckdb.Error."""
+        nothing, self._source.table = self._source.table, table
+        try:
+            return np.flatnonzero(self._database.execute("EXECUTE condition").fetchnumpy()["found"])
+        finally:
+            self._source.table = nothing
+
+    def close(self) -> None:
+        """It cannot be asked any more."""
+        self._database.close()
+
+
+class _Source:
+    """A table for duckdb that may be another one each time."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        stream: object = self.table.__arrow_c_stream__()  # type: ignore[no-untyped-call]
+        return stream
+
+
+class _Idle:
+    """Evaluators of this process that nobody is using, of the last few conditions."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._evaluators: list[tuple[Where, _Evaluator]] = []
+        atexit.register(self.close)  # duckdb complains about connections that outlive Python
+
+    def take(self, where: Where) -> _Evaluator | None:
+        """One of this condition, if there is one."""
+        if self._process != os.getpid():  # a forked process leaves its parent's alone
+            self._process, self._evaluators = os.getpid(), []
+        for pair in reversed(self._evaluators.copy()):
+            if pair[0] == where:
+                with contextlib.suppress(ValueError):  # another thread was faster
+                    self._evaluators.remove(pair)
+                    return pair[1]
+        return None
+
+    def keep(self, where: Where, evaluator: _Evaluator) -> None:
+        """For the next time; the oldest is let go."""
+        self._evaluators.append((where, evaluator))
+        if len(self._evaluators) > _KEPT:
+            self._evaluators.pop(0)[1].close()
+
+    def close(self) -> None:
+        """Let go of all."""
+        while self._evaluators:
+            self._evaluators.pop()[1].close()
+
+
+_idle = _Idle()

@@ -1,0 +1,106 @@
+"""Conditions on samples: one SQL expression over columns of metadata and sidecars, as in duckdb.
+
+    width >= 256 AND clip.score > 0.3 AND caption.text ILIKE '%dog%'
+
+A condition is compiled once, where the dataset is: names are resolved, types are proven against an empty table, and
+what cannot work is refused. It travels as text, and is evaluated where shards are read, on Arrow tables of exactly the
+columns that it uses. It must say the same of a row whenever it is asked: there is no random() and no now().
+"""
+
+import duckdb
+import pyarrow as pa
+
+from tarloom.errors import UsageError
+from tarloom.format.index import KEY
+from tarloom.read.columns.evaluate import first_line, no_rows
+from tarloom.read.columns.sql import (
+    TABLE,
+    Names,
+    Node,
+    check_cases,
+    column_refs,
+    cursor,
+    known,
+    names_of,
+    nodes,
+    parse,
+    unparse,
+)
+from tarloom.read.view import Where
+
+__all__ = ["UNSTEADY", "both", "compile_where", "names_of"]
+
+_SELECT = f"SELECT 1 FROM {TABLE} WHERE "
+_EXPRESSIONS = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "FUNCTION", "OPERATOR", "CAST", "TYPE"} | {
+    *("CASE", "BETWEEN", "COLLATE", "LAMBDA")
+}
+"""What a condition may be made of. A subquery, window, star or parameter is none of it."""
+UNSTEADY = {
+    *("current_connection_id", "current_database", "current_date", "current_query", "current_query_id"),
+    *("current_schema", "current_schemas", "current_setting", "current_transaction_id", "currval", "error"),
+    *("gen_random_uuid", "get_current_time", "get_current_timestamp", "getvariable", "in_search_path", "nextval"),
+    *("now", "random", "setseed", "setval", "sleep_ms", "stats", "today", "transaction_timestamp", "txid_current"),
+    *("uuid", "uuidv4", "uuidv7", "vector_type", "write_log"),
+}
+"""Functions that do not always say the same, or do something: all that duckdb_functions() calls so."""
+
+
+def compile_where(sql: str, names: Names) -> Where:
+    """Prove a condition and write it with resolved names. Raises UsageError that names what is wrong."""
+    if not sql.strip():
+        raise UsageError(f"{names.what}: the condition is empty; give one, such as: width >= 256")
+    tree = parse(f"{_SELECT}(\n{sql}\n)", what=names.what)
+    condition = _condition(tree, names.what)
+    found = [_named(node, names) for node in column_refs(condition)]
+    used = tuple(dict.fromkeys(name for name in found if name != KEY))
+    check_cases([KEY, *used], what=names.what)
+    where = Where(sql=unparse(tree).removeprefix(_SELECT), columns=tuple(names.columns[name] for name in used))
+    _prove(where, names.what)
+    return where
+
+
+def both(first: Where, second: Where) -> Where:
+    """The condition that both are true."""
+    columns = tuple(dict.fromkeys([*first.columns, *second.columns]))
+    check_cases([KEY, *(column.name for column in columns)], what="where")
+    return Where(sql=f"({first.sql} AND {second.sql})", columns=columns)
+
+
+def _condition(tree: Node, what: str) -> Node:
+    """The WHERE of the tree. Raises UsageError unless that is all there is in it."""
+    node = tree["statements"][0]["node"]
+    more = ("modifiers", "group_expressions", "having", "qualify", "sample")
+    if node["type"] != "SELECT_NODE" or any(node[part] for part in more) or node["cte_map"]["map"]:
+        raise UsageError(f"{what}: give one condition, such as: width >= 256")
+    condition: Node = node["where_clause"]
+    for part in nodes(condition):
+        kind = part.get("class", "CONSTANT")
+        if kind not in _EXPRESSIONS:
+            words = kind.lower().replace("_", " ")
+            raise UsageError(f"{what}: a condition on one row holds no {words}; tarloom query can do more")
+        if part.get("function_name", "").lower() in UNSTEADY:
+            name = part["function_name"]
+            raise UsageError(f"{what}: {name}() does not always say the same; write the value, or use ds.sample")
+    return condition
+
+
+def _named(node: Node, names: Names) -> str:
+    name = names.refer(node)
+    if name is None:
+        raise names.unknown(node)
+    return name
+
+
+def _prove(where: Where, what: str) -> None:
+    """Raises UsageError where types do not fit, a function is not there, or the answer is not true or false."""
+    schema = no_rows(where).schema
+    nulls = known(pa.table([pa.array([None], field.type) for field in schema], schema=schema))
+    try:
+        with cursor() as database:
+            database.register(TABLE, nulls)
+            database.execute(f"{_SELECT}{where.sql}")  # where neither aggregates nor unnest can stand
+            kind = database.execute(f"SELECT {where.sql} FROM {TABLE}").description[0][1]
+    except duckdb.Error as error:
+        raise UsageError(f"{what}: {first_line(error)}") from error
+    if kind != "BOOLEAN":
+        raise UsageError(f"{what}: {where.sql} is neither true nor false, but {kind}; compare it with something")

@@ -1,0 +1,224 @@
+"""What lies in a dataset's folder, from one listing; and what its indexes say, from its catalogue or a look at each."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+
+from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
+from tarloom.format.catalog_file import forget_catalog, known_tars
+from tarloom.format.index import KEY, ShardIndex, is_text
+from tarloom.format.index_load import load_index
+from tarloom.format.layout import (
+    PLAN,
+    describe_lack,
+    find_tars,
+    is_shard_file,
+    metadata_name,
+    sidecar_name,
+    stats_name,
+)
+from tarloom.format.parquet import read_schema
+from tarloom.format.sidecar import find_sidecars
+from tarloom.format.storage import Entry, Storage, open_dataset_storage
+from tarloom.read.plan.facts import Facts, ShardFacts, load_facts
+from tarloom.read.samples.ahead import ahead, threads_for
+from tarloom.read.view import Column
+
+__all__ = ["Catalog", "Facts", "ShardFacts", "ShardFiles", "cached_index", "open_catalog"]
+
+INDEXES_KEPT = 32
+INDEX_BYTES_KEPT = 256 << 20
+"""Of all indexes that are kept: foreign tars may have millions of samples."""
+REASONS_KEPT = 16
+TABLES_ASKED = 16
+"""For the type of a column that is empty in the first of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFiles:
+    """A shard and the files that belong to it."""
+
+    shard: str
+    tar: Entry
+    has_metadata: bool
+    sidecars: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tar."""
+        return self.tar.size
+
+
+class Catalog:
+    """The shards of a folder, and what their indexes and footers say. Shared by all views of a dataset."""
+
+    def __init__(self, storage: Storage, shards: Sequence[ShardFiles]) -> None:
+        self.storage = storage
+        self.shards = tuple(shards)
+        self._lock = Lock()
+        self._facts: Facts | None = None
+        self._columns: dict[str, Column] | None = None
+        self.unreadable: list[CorruptShard] = []
+        """Why tables were passed over in the search for columns: some of the reasons, if there are many."""
+        self.broken: dict[int, ShardError | StorageError] = {}
+        """Why shards cannot be opened, by their numbers; known when the facts are."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
+
+    def facts(self, *, tolerant: bool = False) -> Facts:
+        """One a shard, in their order. Raises ShardError or StorageError for the first shard that cannot be opened.
+
+        tolerant: such shards have no rows instead, and are in `broken`.
+        """
+        with self._lock:
+            if self._facts is None:
+                self._facts, self.broken = load_facts(self.storage, [shard.tar for shard in self.shards])
+            if self.broken and not tolerant:
+                raise next(iter(self.broken.values()))
+            return self._facts
+
+    def members(self) -> tuple[str, ...]:
+        """All extensions of shards that can be opened, sorted."""
+        return self.facts(tolerant=True).members
+
+    def columns(self) -> Mapping[str, Column]:
+        """Columns of metadata and sidecars by name, from the first footer of each that can be read.
+
+        One damaged table hides no others: whoever reads its rows is told.
+        """
+        with self._lock:
+            if self._columns is None:
+                self._columns = {column.name: column for column in self._find_columns()}
+            return self._columns
+
+    def index(self, number: int) -> ShardIndex:
+        """The index of the shard at this place."""
+        shard = self.shards[number]
+        return cached_index(self.storage, shard.shard, shard.tar, self.facts(tolerant=True)[number].identity)
+
+    def find(self, key: str) -> tuple[int, int] | None:
+        """Number of the shard, and row in it, of the first sample of this key.
+
+        Only indexes of shards that may hold it are loaded, several at a time: one where keys are row numbers, all where
+        they are in no order.
+        """
+        wanted, numbers = pa.scalar(key, pa.string()), self.facts(tolerant=True).may_hold(key)
+
+        def row_in(number: int) -> int:
+            row: int = self.index(number).keys.index(wanted).as_py()
+            return row
+
+        rows = ahead(row_in, numbers, threads=threads_for(self.storage))
+        return next(((number, row) for number, row in zip(numbers, rows, strict=True) if row >= 0), None)
+
+    def _find_columns(self) -> Iterator[Column]:
+        schema = self._first_schema(metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)
+        if {"key", "status"} <= set(schema.names):
+            yield from (Column(name=f.name, stage=None, field=f.name, type=f.type) for f in schema)
+        for stage in sorted({stage for shard in self.shards for stage in shard.sidecars}):
+            schema = self._first_schema(sidecar_name(s.shard, stage) for s in self.shards if stage in s.sidecars)
+            fields = [f for f in schema if f.name != KEY] if KEY in schema.names else []
+            yield from (Column(name=f"{stage}.{f.name}", stage=stage, field=f.name, type=f.type) for f in fields)
+
+    def _first_schema(self, names: Iterable[str]) -> pa.Schema:
+        """Of the first of these tables that can be read; without columns where there is none.
+
+        Of a column that is empty there, and hence of no type, the type is that of the next tables, if these tell.
+        """
+        schemas = islice(self._schemas(names), TABLES_ASKED)
+        schema = next(schemas, pa.schema([]))
+        while pa.null() in schema.types and (other := next(schemas, None)) is not None:
+            types = {field.name: field.type for field in other}
+            fields = [f.with_type(types.get(f.name, f.type)) if f.type == pa.null() else f for f in schema]
+            schema = pa.schema(fields)
+        return schema
+
+    def _schemas(self, names: Iterable[str]) -> Iterator[pa.Schema]:
+        for name in names:
+            try:
+                yield read_schema(self.storage, name)
+            except CorruptShard as error:
+                if len(self.unreadable) < REASONS_KEPT:
+                    self.unreadable.append(error)
+
+
+_kept: dict[tuple[Storage, str, Entry, str], tuple[ShardIndex, int]] = {}
+"""Indexes and their bytes; the last that was used comes last."""
+
+
+def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> ShardIndex:
+    """A shard's index, kept for the next piece of the same shard in this process.
+
+    identity: as the dataset that asks knows it; a dataset opened after a shard has changed does not see the old one.
+    """
+    wanted = (storage, shard, tar, identity)
+    held = _kept.pop(wanted, None)
+    if held is None:
+        index = load_index(storage, shard, tar)
+        if index.identity != identity and storage.head(tar.name) == tar:
+            forget_catalog(storage)  # An index was replaced, its tar was not: the catalogue cannot have seen that.
+        held = (index, index.table.nbytes)
+    _kept[wanted] = held
+    _forget_old()
+    return held[0]
+
+
+def _forget_old() -> None:
+    """Without a lock, since a fork may come at any time: every step is one that threads cannot divide."""
+    while len(all_held := list(_kept.items())) > 1:
+        if len(all_held) <= INDEXES_KEPT and sum(size for _, (_, size) in all_held) <= INDEX_BYTES_KEPT:
+            return
+        _kept.pop(all_held[0][0], None)
+
+
+def open_catalog(path: str | Path) -> Catalog:
+    """Find the shards below a folder, or the one tar that `path` names.
+
+    In a folder with a plan, only shards with their commit mark are taken. Raises UsageError where there is no shard.
+    """
+    storage, tar = open_dataset_storage(path)
+    return _nonempty(storage, [shard for shard in _shards(storage) if tar in (None, shard.tar.name)], str(path))
+
+
+def _shards(storage: Storage) -> list[ShardFiles]:
+    """From one listing, in the order of their names.
+
+    Raises UsageError for a name that no table can hold, and for two tars of one shard.
+    """
+    found, names = storage.survey(is_shard_file, known=partial(known_tars, storage))
+    entries = {entry.name: entry for entry in found}
+    tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
+    unnameable = next((shard for shard in tars if not is_text(shard)), None)
+    if unnameable is not None:
+        raise UsageError(f"{storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
+    names.update(entries)
+    sidecars, planned = find_sidecars(names), storage.head(PLAN) is not None
+    return [
+        ShardFiles(
+            shard=shard,
+            tar=tars[shard],
+            has_metadata=metadata_name(shard) in names,
+            sidecars=sidecars.get(shard, ()),
+        )
+        for shard in sorted(tars)
+        if not planned or stats_name(shard) in names
+    ]
+
+
+def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:
+    if shards:
+        return Catalog(storage, shards)
+    local = storage.local_path("")
+    if local is not None and not local.exists():
+        raise UsageError(f"{path}: no such folder; check the path")
+    raise UsageError(f"{path}: {describe_lack(entry.name for entry in storage.list())}")

@@ -1,0 +1,1 @@
+"""Ray's actors and Ray Data read pieces, and write shards and sidecars."""

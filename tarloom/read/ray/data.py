@@ -1,0 +1,207 @@
+"""Ray Data reads pieces: row counts and schema come from the plan, and read tasks split inside tars.
+
+What Ray projects and filters becomes the dataset's own selection and condition, so that only what is wanted is read.
+Ray's default of some two hundred tasks costs more than the reading does. Here a task is up to 512 MiB, less where there
+would be fewer than one a CPU; its blocks go out as they are read, while the next is read already.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from tarloom.errors import EngineError, TarloomError, UsageError, missing_extra
+from tarloom.format.index import KEY
+from tarloom.read.dataset import Dataset
+from tarloom.read.plan.pieces import MIB, Piece, pack
+from tarloom.read.ray.filters import as_condition
+from tarloom.read.ray.session import session
+from tarloom.read.ray.tensors import tensor_schema, with_tensors
+from tarloom.read.samples.ahead import LARGE_PIECES, begun
+from tarloom.read.samples.batches import BATCH_ROWS, read_piece
+from tarloom.read.samples.to_arrow import check_batches
+from tarloom.read.scan import ScanConfig, Tallier, Tally
+from tarloom.read.view import ERROR, View
+
+try:
+    import ray
+    import ray.data
+    from ray.data import Datasource, ExecutionResources
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import ReadTask
+    from ray.data.expressions import Expr
+    from ray.exceptions import RayError
+except ImportError as error:
+    raise missing_extra("ray", error) from error
+
+__all__ = ["PieceSource", "scan", "session", "tallies", "to_ray"]
+
+URL = "__url__"
+"""The address of a sample's tar."""
+TASK_BYTES = 512 * MIB
+"""Large: in its first second Ray runs one task at a time, and one that streams keeps two CPUs busy."""
+LEAST_TASK_BYTES = 4 * MIB
+"""A task costs 15 to 20 ms whatever it reads."""
+BLOCK_BYTES = 32 * MIB
+"""Ray hands on no block before it is full: its own 128 MiB would wait for a whole task."""
+GROWS = 8
+"""So many times as large are pictures about when they are decoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """What Ray's blocks of samples look like. It travels in every read task."""
+
+    batch_rows: int = BATCH_ROWS
+    tensors: bool = True
+    """Whether decoded pictures are Ray's tensors."""
+    url: bool = False
+    """Whether samples have `__url__`."""
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """Of blocks, from that of batches."""
+        schema = tensor_schema(schema) if self.tensors else schema
+        return schema.append(pa.field(URL, pa.string())) if self.url else schema
+
+    def read(self, pieces: Sequence[Piece], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The columns named of all samples."""
+        read = partial(read_piece, batch_rows=self.batch_rows)
+        for piece, batches in zip(pieces, begun(read, pieces, threads=LARGE_PIECES), strict=True):
+            for batch in batches:
+                table = with_tensors(batch) if self.tensors else pa.Table.from_batches([batch])
+                if self.url:
+                    table = table.append_column(URL, pa.array([piece.url] * len(batch), pa.string()))
+                yield table.select(columns)
+
+
+class PieceSource(Datasource):  # type: ignore[misc]
+    """A Ray datasource over a dataset; the parallelism that Ray suggests is not taken."""
+
+    def __init__(self, dataset: Dataset, blocks: Blocks, *, task_bytes: int) -> None:
+        super().__init__()
+        check_batches(dataset.view)
+        self._dataset = dataset
+        self._blocks = blocks
+        self._task_bytes = task_bytes
+        self._projection_map = None
+
+    def get_name(self) -> str:
+        return "Tarloom"
+
+    def supports_projection_pushdown(self) -> bool:
+        return True
+
+    def supports_predicate_pushdown(self) -> bool:
+        return True
+
+    def apply_predicate(self, predicate_expr: Expr) -> "PieceSource":
+        """A source that applies it; this one, where it cannot be applied: then Ray does."""
+        names = [KEY, *(column.name for column in self._dataset.joined)]
+        condition = as_condition(predicate_expr, pa.schema([self._dataset.schema.field(name) for name in names]))
+        if condition is None:
+            return self
+        try:
+            filtered = self._dataset.where(condition)
+        except UsageError:  # such as columns that only the case of their letters tells apart
+            return self
+        clone: PieceSource = super().apply_predicate(predicate_expr)
+        clone._dataset = filtered
+        return clone
+
+    def estimate_inmemory_data_size(self) -> int:
+        return sum(piece.bytes for pieces in self.tasks() for piece in pieces)
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        columns, schema = self._columns(), self._blocks.schema(self._dataset.schema)
+        schema = pa.schema([schema.field(name) for name in columns])
+        return [
+            ReadTask(
+                partial(self._blocks.read, pieces, columns),
+                _metadata(pieces, self._dataset.view),
+                schema=schema,
+                per_task_row_limit=per_task_row_limit,
+            )
+            for pieces in self.tasks()
+        ]
+
+    def tasks(self) -> list[tuple[Piece, ...]]:
+        """The pieces that are read together, with what is projected and nothing else."""
+        dataset = self._dataset.select(*(name for name in self._columns() if name not in (KEY, ERROR, URL)))
+        piece_bytes = min(self._task_bytes, BLOCK_BYTES // (GROWS if dataset.view.decode else 1))
+        planned = pack(dataset.plan(piece_bytes), target_bytes=self._task_bytes)
+        return list(planned) or [()]  # where there are no samples, one task has the schema
+
+    def _columns(self) -> list[str]:
+        """In Ray's order. Rows without any column would be none: where only their number is wanted, they have keys."""
+        every = self._blocks.schema(self._dataset.schema).names
+        return every if self._projection_map is None else list(self._projection_map) or [KEY]
+
+
+def to_ray(dataset: Dataset, blocks: Blocks | None = None, *, task_bytes: int | None = None) -> ray.data.Dataset:
+    """The dataset as Ray's: `__key__`, members as binary or decoded (pictures as tensors), columns.
+
+    Ray must be running. Raises UsageError where members are decoded to Pillow images.
+    """
+    source = PieceSource(dataset, blocks or Blocks(), task_bytes=task_bytes or _task_bytes(dataset))
+    rows = ray.data.read_datasource(source, override_num_blocks=len(source.tasks()))
+    rows.context.target_max_block_size = min(rows.context.target_max_block_size or BLOCK_BYTES, BLOCK_BYTES)
+    return rows
+
+
+def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
+    """Tallies of batches, counted in the tasks that read them."""
+    rows = to_ray(dataset, Blocks(batch_rows=config.batch_size, tensors=False))
+    yield from tallies(rows, partial(_tally_table, tallier), batch_format="pyarrow", workers=config.num_workers)
+
+
+def tallies(
+    rows: ray.data.Dataset, count: Callable[[Any], pa.Table], *, batch_format: str, workers: int
+) -> Iterator[Tally]:
+    """What `count` makes of every block, as it comes. Errors of the tasks are raised as ours."""
+    rows.context.enable_progress_bars = False
+    rows.context.execution_options.resource_limits = ExecutionResources(cpu=workers)
+    counted = rows.map_batches(count, batch_size=None, batch_format=batch_format, zero_copy_batch=True)
+    try:
+        for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from map(Tally.from_row, batch.to_pylist())
+    except RayError as error:
+        cause = root_cause(error)
+        if isinstance(cause, TarloomError):
+            raise cause from error
+        raise EngineError(f"Ray Data failed while reading: {type(cause).__name__}: {first_line(cause)}") from error
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What a task raised, under the layers of Ray's errors."""
+    cause = getattr(error, "cause", None) or error.__cause__
+    return root_cause(cause) if isinstance(cause, BaseException) else error
+
+
+def first_line(error: BaseException) -> str:
+    """Of the message: Ray adds its advice behind it."""
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _task_bytes(dataset: Dataset) -> int:
+    """Big tasks, but one a CPU where the dataset allows."""
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    most = TASK_BYTES // (GROWS if dataset.view.decode else 1)
+    return min(most, max(LEAST_TASK_BYTES, -(-dataset.nbytes // cpus)))
+
+
+def _metadata(pieces: Sequence[Piece], view: View) -> BlockMetadata:
+    """What is known without reading: how many rows, unless some are filtered; how many bytes, unless any is decoded."""
+    return BlockMetadata(
+        num_rows=None if view.filters else sum(piece.rows for piece in pieces),
+        size_bytes=None if view.filters or view.decode else sum(piece.bytes for piece in pieces),
+        exec_stats=None,
+        input_files=tuple(piece.url for piece in pieces),
+    )
+
+
+def _tally_table(tallier: Tallier, table: pa.Table) -> pa.Table:
+    return pa.Table.from_batches([tallier.of_batch(table).to_batch()])

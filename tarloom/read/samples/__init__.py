@@ -1,0 +1,1 @@
+"""A piece becomes samples: the one read path."""

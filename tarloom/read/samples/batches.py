@@ -1,0 +1,117 @@
+"""The one read path: a piece becomes Arrow batches. Every engine maps this over pieces.
+
+The piece's index says where members lie; join.py says which rows are read, and brings their columns; members.py reads
+the bytes and proves whose they are; decoded.py and failures.py see to what is wanted of them. Remote shards are read
+ahead by one chunk. What is held at a time is bounded by BATCH_BYTES, whatever the size of the shard.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tarloom.errors import StaleIndex
+from tarloom.format.index import ShardIndex
+from tarloom.read.columns.join import rows_to_read
+from tarloom.read.ledger import Ledger
+from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.pieces import MIB, Piece
+from tarloom.read.samples.chunk import Chunk
+from tarloom.read.samples.decoded import decoded
+from tarloom.read.samples.decoders import Form
+from tarloom.read.samples.failures import delivered, report_unmatched
+from tarloom.read.samples.members import Members
+from tarloom.read.samples.to_arrow import check_batches, to_batch
+from tarloom.read.samples.to_samples import to_samples
+
+BATCH_ROWS = 1024
+BATCH_BYTES = 64 * MIB
+"""A batch ends where it would grow beyond this, unless it is one row."""
+
+
+def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None) -> Iterator[pa.RecordBatch]:
+    """The piece's rows in tar order, as batches of `piece.view.schema`.
+
+    A member is null where a sample lacks it. A batch has at most `batch_rows` rows and about 64 MiB; a member of 2 GiB
+    or more comes alone, as large_binary. ledger: counts what cannot be read and does not end the reading. Raises
+    ShardError or StorageError that names the shard, UsageError where a member is decoded to what no batch can hold.
+    """
+    check_batches(piece.view)
+    for chunk in read_chunks(piece, "batch", batch_rows=batch_rows, ledger=ledger):
+        yield to_batch(chunk, piece.view)
+
+
+def read_samples(
+    piece: Piece, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None
+) -> Iterator[dict[str, Any]]:
+    """The piece's rows in tar order, as dicts: `__key__`, `__url__`, the members a sample has, columns.
+
+    Members are bytes or what they are decoded to. Where failed samples are rows, all have `__error__`.
+    """
+    chunks = read_chunks(piece, "sample", batch_rows=batch_rows, ledger=ledger)
+    return chain.from_iterable(to_samples(chunk, piece.view, piece.url) for chunk in chunks)
+
+
+def read_chunks(
+    piece: Piece, form: Form, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None
+) -> Iterator[Chunk]:
+    """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does."""
+    chunks = _chunks(piece, batch_rows, ledger)
+    if piece.storage.local_path(piece.tar.name) is None:
+        chunks = _ahead(chunks)
+    if piece.view.decode:
+        chunks = decoded(chunks, piece.view.decoded, form, url=piece.url)
+    return delivered(piece, chunks, ledger, batch_rows=batch_rows)
+
+
+def _chunks(piece: Piece, batch_rows: int, ledger: Ledger | None) -> Iterator[Chunk]:
+    """The piece's rows in tar order, members as bytes."""
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
+    if piece.rows == 0:
+        return
+    index = _trusted_index(piece)
+    rows = rows_to_read(piece, index)
+    report_unmatched(piece, ledger, rows.unmatched)
+    members = Members(piece, index, rows)
+    for first, last in _bounds(members.sizes(), max(batch_rows, BATCH_ROWS)):  # small batches are cut from large reads
+        chunk = Chunk(
+            keys=rows.keys.slice(first, last - first),
+            members=members.read(first, last),
+            columns={name: array.slice(first, last - first) for name, array in rows.columns.items()},
+        )
+        for start in range(0, len(chunk), batch_rows):
+            yield chunk.slice(start, min(start + batch_rows, len(chunk)))
+
+
+def _trusted_index(piece: Piece) -> ShardIndex:
+    index = cached_index(piece.storage, piece.shard, piece.tar, piece.identity)
+    if index.identity != piece.identity or index.rows < piece.last:
+        raise StaleIndex(f"{piece.url}: changed while it was being read; open the dataset again")
+    return index
+
+
+def _bounds(sizes: np.ndarray, most_rows: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows, each of at most `most_rows` rows and, if more than one, of at most BATCH_BYTES bytes.
+
+    sizes: int64 of shape (rows,).
+    """
+    reached, first = np.cumsum(sizes), 0
+    while first < len(sizes):
+        before = int(reached[first - 1]) if first else 0
+        fits = int(np.searchsorted(reached, before + BATCH_BYTES, side="right"))
+        last = max(first + 1, min(first + most_rows, fits))
+        yield first, last
+        first = last
+
+
+def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """The same; the next one is made in a thread while the caller works on this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="tarloom-read-ahead") as pool:
+        coming = pool.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = pool.submit(next, chunks, None)
+            yield chunk

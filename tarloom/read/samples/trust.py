@@ -1,0 +1,55 @@
+"""A look at the tar itself before what its index says is believed: at the header in front of every member read."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from numpy import char
+
+from tarloom.errors import StaleIndex
+from tarloom.format.index import ShardIndex
+from tarloom.format.index_load import scan_index
+from tarloom.format.layout import index_name
+from tarloom.format.tar.walk import BLOCK, header_is_of
+from tarloom.read.plan.pieces import Array, Piece
+
+_DIGITS = 3 * np.arange(10, -1, -1)
+"""Bits to the right of each of the eleven octal digits of a size."""
+
+
+def check_headers(piece: Piece, index: ShardIndex, blocks: pa.Buffer, names: np.ndarray, sizes: np.ndarray) -> None:
+    """Raises StaleIndex where another member lies behind one of these headers.
+
+    blocks: the headers, one behind the other; names: bytes of shape (members,), key and extension; sizes: int64.
+    """
+    headers = np.frombuffer(memoryview(blocks), np.uint8).reshape(-1, BLOCK)
+    for i in np.flatnonzero(~_plainly_of(headers, names, sizes)).tolist():
+        if not header_is_of(headers[i].tobytes(), name=names[i].decode(), size=int(sizes[i])):
+            if _is_current(piece, index):
+                return
+            where = piece.storage.describe(index_name(piece.shard))
+            raise StaleIndex(f"{piece.url}: was changed after its index was made; remove {where} and open it again")
+
+
+def member_names(keys: Array, present: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What the members that are there are called: bytes, those of one extension after the other.
+
+    present: by extension, which keys have it: bool of shape (keys,).
+    """
+    stems = np.array(keys.cast(pa.binary()).to_pylist(), np.bytes_)
+    return np.concatenate([[b""][:0], *(char.add(stems[has], f".{m}".encode()) for m, has in present.items())])
+
+
+def _plainly_of(headers: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Which headers are of these members as nearly all tars have them: the whole name first, the size in octal."""
+    as_named = np.ascontiguousarray(headers[:, :100]).view("S100")[:, 0] == names
+    digits = ((sizes[:, None] >> _DIGITS) & 7) + ord("0")
+    plain: np.ndarray = as_named & (headers[:, 124:135] == digits).all(axis=1)
+    plain &= (headers[:, 345] == 0) & ((headers[:, 156] == ord("0")) | (headers[:, 156] == 0))
+    return plain
+
+
+def _is_current(piece: Piece, index: ShardIndex) -> bool:
+    """The slow proof, for tars whose plain headers carry other names than their PAX headers: walk it all again."""
+    fresh = scan_index(piece.storage, piece.shard, piece.tar)
+    return bool(fresh.table.equals(index.table))

@@ -1,0 +1,1 @@
+"""Spark reads pieces, and tables natively."""

@@ -1,0 +1,118 @@
+"""Storage in a local folder keeps the storages' promises, and some of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tarloom.errors import StorageError, UsageError
+from tarloom.format.storage import TEMPORARY, LocalStorage, open_storage
+from tests.format.storage.storage_contract import StorageContract, assert_clear
+
+WRITER = """
+import sys, time
+from tarloom.format.storage import open_storage
+with open_storage(sys.argv[1]).create("late.tar") as file:
+    file.write(b"x" * 100_000)
+    file.flush()
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+class TestLocalStorage(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path):
+        return open_storage(tmp_path / "dataset")
+
+    @pytest.fixture
+    def put_raw(self, tmp_path):
+        def put(name: str, data: bytes) -> None:
+            path = tmp_path / "dataset" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+        return put
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalStorage(str(tmp_path / "dataset"))
+
+
+def test_what_a_killed_writer_leaves_is_swept_and_a_living_writers_is_not(storage):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, storage.url], stdout=subprocess.PIPE, text=True)
+    with writer:
+        assert writer.stdout.readline() == "written\n"
+        assert storage.sweep() == 0
+        assert list(storage.list()) == []
+        writer.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 10
+    while (swept := storage.sweep()) == 0 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert swept == 1
+    assert not list(storage.local_path("").rglob(f"{TEMPORARY}*"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"in the way")
+    storage = open_storage(tmp_path / "file")
+    with pytest.raises(StorageError) as raised:
+        storage.write("a", b"1")
+    assert_clear(raised.value, storage.describe("a"))
+
+
+def test_a_mapped_file_is_read_only_and_has_all_bytes(storage):
+    storage.write("a", b"12345")
+    view = storage.map("a")
+    assert bytes(view) == b"12345"
+    assert view.readonly
+    storage.write("empty", b"")
+    assert bytes(storage.map("empty")) == b""
+
+
+def test_links_to_nothing_and_links_back_up_are_left_out_of_a_listing(storage, tmp_path):
+    storage.write("deep/a.jpg", b"1")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.jpg").write_bytes(b"22")
+    folder = tmp_path / "dataset"
+    (folder / "broken.jpg").symlink_to("nowhere")
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "deep" / "self").symlink_to(folder / "deep")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    assert {entry.name: entry.size for entry in storage.list()} == {"deep/a.jpg": 1, "linked/b.jpg": 2}
+
+
+def test_links_round_in_circles_are_left_out_of_a_listing(storage, tmp_path):
+    folder = tmp_path / "dataset"
+    storage.write("a/1.jpg", b"1")
+    storage.write("b/2.jpg", b"22")
+    (folder / "a" / "to_b").symlink_to("../b")
+    (folder / "b" / "to_a").symlink_to("../a")
+    (folder / "self.jpg").symlink_to("self.jpg")
+    assert {entry.name for entry in storage.list()} == {"a/1.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg"}
+
+
+def test_sweeping_leaves_what_cannot_be_removed(storage, tmp_path):
+    (tmp_path / "dataset" / ".tmp-folder").mkdir(parents=True)
+    assert storage.sweep() == 0
+
+
+def test_a_name_that_is_too_long_is_one_clear_line(storage):
+    storage.write("a", b"1")
+    with pytest.raises(StorageError, match="File name too long"):
+        storage.head("x" * 300)
+
+
+def test_pipes_are_left_out_of_a_listing_for_to_open_one_may_take_forever(storage, tmp_path):
+    storage.write("a.tar", b"1")
+    os.mkfifo(tmp_path / "dataset" / "b.tar")
+    assert [entry.name for entry in storage.list()] == ["a.tar"]
+
+
+def test_an_empty_path_is_not_taken_for_this_folder():
+    with pytest.raises(UsageError, match="the path is empty"):
+        open_storage("")

@@ -1,0 +1,286 @@
+"""The catalogue spares an opening the look at every index, and is never believed about a tar that has changed."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tarloom
+from tarloom.errors import CorruptShard, StaleIndex
+from tarloom.format.index_load import cache_storage
+from tarloom.format.layout import CATALOG
+from tarloom.format.storage import open_storage
+from tarloom.read.plan import catalog
+from tarloom.read.plan.facts import HANDFUL
+from tests.format.raw import sample_members, some_samples, write_index, write_tar
+
+SHARDS = HANDFUL + 2
+ROWS = 3
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TARLOOM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    """Tars of someone else, more than a handful; number N holds the keys from N * ROWS on."""
+    for number in range(SHARDS):
+        write_tar(tmp_path / "many" / name(number), some_samples(ROWS, first=number * ROWS))
+    return tmp_path / "many"
+
+
+def name(number: int) -> str:
+    return f"{number:05d}.tar"
+
+
+def make_unreadable(folder: Path, *, but: tuple[int, ...] = (), indexes: Path | None = None) -> None:
+    """All indexes go, and all tars but these are no tars, of the same size and time: to look at one is to fail."""
+    shutil.rmtree(indexes or folder / "_tarloom" / "index")
+    for number in set(range(SHARDS)) - set(but):
+        tar = folder / name(number)
+        found = tar.stat()
+        tar.write_bytes(b"\1" * found.st_size)
+        os.utime(tar, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_an_opening_of_many_shards_spares_the_next_one_the_look_at_them(many):
+    first = tarloom.open(many)
+    assert len(first) == SHARDS * ROWS
+    make_unreadable(many)
+    second = tarloom.open(many)
+    assert (len(second), second.members) == (SHARDS * ROWS, ("jpg", "json", "txt"))
+    assert list(second.catalog.facts()) == list(first.catalog.facts())
+    assert second.pieces() == first.pieces()
+
+
+def test_only_shards_that_have_changed_are_looked_at_again(many):
+    len(tarloom.open(many))
+    make_unreadable(many)
+    write_tar(many / name(3), some_samples(20, first=900))
+    assert len(tarloom.open(many)) == (SHARDS - 1) * ROWS + 20
+    os.utime(many / name(4), ns=(0, 0))  # of the same size, and not the tar that it was
+    with pytest.raises(CorruptShard, match=name(4)):
+        len(tarloom.open(many))
+
+
+def test_shards_that_come_and_go_are_seen(many):
+    len(tarloom.open(many))
+    (many / name(0)).rename(many / "elsewhere.tar")
+    (many / name(1)).unlink()
+    assert [sample["__key__"] for sample in tarloom.open(many)][-ROWS:] == [key for key, _ in some_samples(ROWS)]
+    assert len(tarloom.open(many)) == (SHARDS - 1) * ROWS
+
+
+def test_a_few_shards_need_no_catalogue(many):
+    for number in range(HANDFUL, SHARDS):
+        (many / name(number)).unlink()
+    assert len(tarloom.open(many)) == HANDFUL * ROWS
+    assert len(tarloom.open(many / name(2))) == ROWS
+    assert not (many / CATALOG).exists()
+
+
+def damaged(path: Path, damage: str) -> None:
+    table = pq.read_table(path)
+    footer = dict(table.schema.metadata)
+    if damage == "version":
+        table = table.replace_schema_metadata(footer | {b"tarloom.format_version": b"0"})
+    elif damage == "column":
+        table = table.drop_columns(["rows"]).replace_schema_metadata(footer)
+    elif damage == "counts":
+        at = table.schema.get_field_index("rows")
+        table = table.set_column(at, table.schema.field("rows"), pa.array([-1] * len(table), pa.int64()))
+    elif damage == "foreign":
+        table = pa.table({"a": [1]})
+    else:
+        data = path.read_bytes()
+        path.write_bytes({"cut": data[:-50], "empty": b"", "flipped": data[:40] + b"\0" * 9 + data[49:]}[damage])
+        return
+    pq.write_table(table, path)
+
+
+DAMAGES = ("version", "column", "counts", "foreign", "cut", "empty", "flipped")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_catalogue_that_is_none_is_made_anew(many, damage):
+    len(tarloom.open(many))
+    sound = (many / CATALOG).read_bytes()
+    damaged(many / CATALOG, damage)
+    assert len(tarloom.open(many)) == SHARDS * ROWS
+    assert (many / CATALOG).read_bytes() == sound
+
+
+def test_a_catalogue_of_a_dataset_that_cannot_be_written_is_kept_in_the_cache_folder(many, cache):
+    (many / "_tarloom").write_bytes(b"in the way")
+    len(tarloom.open(many))
+    assert cache_storage(open_storage(many)).head(CATALOG) is not None
+    make_unreadable(many, indexes=next(cache.rglob("index")))
+    assert len(tarloom.open(many)) == SHARDS * ROWS
+
+
+def test_a_catalogue_that_can_be_kept_nowhere_is_no_error(many, cache):
+    (many / "_tarloom").write_bytes(b"in the way")
+    cache.write_bytes(b"in the way")
+    assert len(tarloom.open(many)) == SHARDS * ROWS
+
+
+def test_a_shard_that_cannot_be_opened_is_looked_at_each_time(many):
+    sound = (many / name(5)).read_bytes()
+    (many / name(5)).write_bytes(b"\1" * len(sound))
+    for _ in range(2):
+        with pytest.raises(CorruptShard, match=name(5)):
+            len(tarloom.open(many))
+        assert len(tarloom.open(many).on_error("skip")) == (SHARDS - 1) * ROWS
+    (many / name(5)).write_bytes(sound)
+    assert len(tarloom.open(many)) == SHARDS * ROWS
+
+
+def test_an_index_that_was_replaced_is_found_at_the_next_opening(many):
+    samples = some_samples(2)
+    places = write_tar(many / name(0), samples)
+    write_index(many, "00000", places, "sha256:one")
+    len(tarloom.open(many))
+    write_index(many, "00000", places, "sha256:other")
+    with pytest.raises(StaleIndex, match="open the dataset again"):
+        list(tarloom.open(many))
+    assert len(list(tarloom.open(many))) == (SHARDS - 1) * ROWS + 2
+
+
+def test_a_tar_that_changes_while_it_is_read_costs_no_catalogue(many):
+    dataset = tarloom.open(many)
+    assert len(dataset) == SHARDS * ROWS
+    write_tar(many / name(0), some_samples(ROWS, first=700))
+    with pytest.raises(StaleIndex, match="open the dataset again"):
+        list(dataset)
+    assert (many / CATALOG).exists()
+    assert next(iter(tarloom.open(many)))["__key__"] == f"{700:09d}"
+
+
+changes = st.sampled_from(["add", "remove", "replace", "rewrite", "damage", "forget", "open"])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(changes, st.integers(0, SHARDS - 1)), max_size=8))
+def test_whatever_was_done_to_the_shards_the_facts_are_those_of_the_indexes(tmp_path_factory, steps):
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(SHARDS):
+        write_tar(folder / name(number), some_samples(1, first=number))
+    len(tarloom.open(folder))
+    for step, (what, number) in enumerate(steps):
+        change(folder, what, number, step)
+    with_catalogue = tarloom.open(folder).catalog.facts()
+    (folder / CATALOG).unlink(missing_ok=True)
+    assert with_catalogue.table.equals(tarloom.open(folder).catalog.facts().table)
+
+
+def change(folder: Path, what: str, number: int, step: int) -> None:
+    tar, catalogue = folder / name(number), folder / CATALOG
+    if what == "remove" and len(list(folder.glob("*.tar"))) > 1:
+        tar.unlink(missing_ok=True)
+    elif what in ("add", "replace"):
+        write_tar(folder / name(number + (100 if what == "add" else 0)), some_samples(1 + step, first=500))
+    elif what == "rewrite" and tar.exists():
+        tar.write_bytes(tar.read_bytes())
+    elif what == "damage" and catalogue.exists():
+        catalogue.write_bytes(catalogue.read_bytes()[: 100 * number])
+    elif what == "forget":
+        catalogue.unlink(missing_ok=True)
+    elif what == "open":
+        len(tarloom.open(folder))
+
+
+def test_a_key_is_looked_for_only_in_shards_whose_keys_reach_around_it(many):
+    len(tarloom.open(many))
+    make_unreadable(many, but=(7,))
+    dataset = tarloom.open(many)
+    key = f"{7 * ROWS + 1:09d}"
+    assert dataset[key]["txt"] == b"a caption"
+    assert f"{7 * ROWS:09d}x" not in dataset
+    assert "zzz" not in dataset
+    with pytest.raises(CorruptShard):
+        dataset[f"{8 * ROWS + 1:09d}"]
+
+
+def test_a_key_in_no_order_is_found_in_the_first_shard_that_has_it(tmp_path):
+    for number in range(SHARDS * 2):
+        keys = ("ä", f"{number:03d}", "größe" if number in (19, 20) else f"x{number}")
+        write_tar(tmp_path / name(number), [(key, sample_members(key, number)) for key in keys])
+    dataset = tarloom.open(tmp_path)
+    assert dataset["größe"]["__url__"].endswith(name(19))
+    assert dataset["ä"]["__url__"].endswith(name(0))
+    assert "xx" not in dataset
+
+
+def test_pieces_come_one_at_a_time_and_add_up(many):
+    dataset = tarloom.open(many).select("txt")
+    assert list(dataset.plan(700)) == dataset.pieces(700)
+    assert sum(piece.rows for piece in dataset.plan(700)) == len(dataset)
+    assert 0 <= dataset.nbytes - sum(piece.bytes for piece in dataset.plan(700)) < len(dataset.pieces(700))
+
+
+def test_each_piece_of_a_plan_is_made_alone_as_in_its_place(many):
+    write_tar(many / "empty.tar", [])
+    plan = tarloom.open(many).plan(500)
+    assert [plan[number] for number in range(len(plan))] == list(plan)
+    assert len(pickle.loads(pickle.dumps(plan))) == len(plan) > SHARDS
+    with pytest.raises(IndexError):
+        plan[len(plan)]
+    with pytest.raises(ValueError, match="target_bytes must be at least 1"):
+        len(tarloom.open(many).plan(0))
+
+
+def test_a_piece_carries_nothing_of_other_shards(many):
+    dataset = tarloom.open(many)
+    assert max(len(pickle.dumps(piece)) for piece in dataset.plan()) < 1000
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy.pieces() == dataset.pieces()
+
+
+def test_the_columns_are_those_of_the_first_tables_that_can_be_read(many):
+    for number in range(SHARDS):
+        (many / f"{number:05d}.parquet").write_bytes(b"no parquet")
+    dataset = tarloom.open(many)
+    assert dataset.columns == dataset.members
+    assert len(dataset.catalog.unreadable) < SHARDS
+
+
+def test_indexes_are_kept_by_their_bytes(many, monkeypatch):
+    monkeypatch.setattr(catalog, "INDEX_BYTES_KEPT", 2000)
+    catalog._kept.clear()
+    dataset = tarloom.open(many)
+    for number in range(SHARDS):
+        dataset.catalog.index(number)
+    assert 1 <= len(catalog._kept) < SHARDS
+    assert list(catalog._kept)[-1][1] == f"{SHARDS - 1:05d}"
+
+
+def test_a_catalogue_in_an_object_store_goes_by_etags(many, s3_folder):
+    storage = open_storage(s3_folder)
+    for tar in many.glob("*.tar"):
+        storage.write(tar.name, tar.read_bytes())
+    assert len(tarloom.open(s3_folder)) == SHARDS * ROWS
+    for entry in list(storage.list("_tarloom/index")):
+        storage.delete(entry.name)
+    made = tarloom.open(s3_folder)
+    assert len(made) == SHARDS * ROWS
+    assert list(storage.list("_tarloom/index")) == []
+    changed = [(key, {"txt": b"another cap"}) for key, _ in some_samples(ROWS)]
+    write_tar(many / name(0), changed)
+    storage.write(name(0), (many / name(0)).read_bytes())
+    changed_dataset = tarloom.open(s3_folder)
+    assert len(changed_dataset) == SHARDS * ROWS
+    assert [entry.name for entry in storage.list("_tarloom/index")] == ["_tarloom/index/00000.parquet"]
+    assert changed_dataset[changed[0][0]] == {
+        "__key__": changed[0][0],
+        "__url__": f"{s3_folder}/{name(0)}",
+        "txt": b"another cap",
+    }

@@ -1,0 +1,62 @@
+"""Planning pieces: pure functions of counts and sizes."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tarloom.format.storage import Entry, LocalStorage
+from tarloom.read.plan.pieces import Piece, pack, row_ranges, share
+from tarloom.read.view import View
+
+
+def piece(number: int, size: int) -> Piece:
+    entry = Entry(name=f"{number}.tar", size=size)
+    return Piece(
+        storage=LocalStorage("/nowhere"),
+        shard=str(number),
+        tar=entry,
+        identity="",
+        first=0,
+        last=1,
+        view=View(members=("jpg",)),
+        bytes=size,
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(0, 500), st.integers(0, 10_000), st.integers(1, 2_000))
+def test_ranges_cover_every_row_once_in_order(rows, total, target):
+    ranges = row_ranges(rows, total, target_bytes=target)
+    assert [row for first, last in ranges for row in range(first, last)] == list(range(rows))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500), st.integers(0, 10_000), st.integers(1, 2_000))
+def test_ranges_are_equal_within_one_row_and_no_larger_than_asked_for(rows, total, target):
+    sizes = [last - first for first, last in row_ranges(rows, total, target_bytes=target)]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) == 1 or (min(sizes) * total / rows) <= target
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 100), max_size=30), st.integers(1, 200))
+def test_packing_keeps_all_pieces_in_order_and_within_the_target(sizes, target):
+    pieces = [piece(number, size) for number, size in enumerate(sizes)]
+    groups = list(pack(pieces, target_bytes=target))
+    assert [p for group in groups for p in group] == pieces
+    assert all(len(group) == 1 or sum(p.bytes for p in group) <= target for group in groups)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_shares_are_disjoint_together_complete_and_even(things, parts):
+    shares = [share(things, part=part, parts=parts) for part in range(parts)]
+    assert sorted(thing for part in shares for thing in part) == sorted(things)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_impossible_shares_and_sizes_are_refused():
+    with pytest.raises(ValueError, match="part must be at least 0 and less than 2"):
+        share([1], part=2, parts=2)
+    with pytest.raises(ValueError, match="target_bytes must be at least 1"):
+        row_ranges(1, 1, target_bytes=0)

@@ -1,0 +1,125 @@
+"""Ray Data writes sidecars: complete, in the tar's order, and only where every key of a shard has one row."""
+
+import shutil
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import ray.data
+from ray.data.expressions import col
+
+import tarloom
+from tarloom.errors import ShardError, StageMismatch, UsageError
+from tarloom.format.sidecar import SidecarInfo, read_sidecar, sidecar_info
+from tarloom.format.verify.dataset import verify
+from tarloom.read.ray.sidecars import SidecarSink
+from tests.read.sample_sets import packed_samples
+
+pytestmark = [
+    pytest.mark.usefixtures("ray_session"),
+    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context"),
+]
+MADE_WITH = {"model": "lengths"}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+@pytest.fixture
+def folder(packed, tmp_path):
+    """To be written into."""
+    shutil.copytree(packed, tmp_path / "dataset")
+    (tmp_path / "dataset" / "00003.tar").unlink()  # it was never committed
+    return tmp_path / "dataset"
+
+
+def lengths(batch: pa.Table) -> pa.Table:
+    """A stage: how long each picture is, and a vector."""
+    sizes = pc.binary_length(batch["jpg"])
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([0.5] * (2 * len(batch)), pa.float32()), 2)
+    return batch.drop(["jpg"]).append_column("bytes", sizes).append_column("vector", vectors)
+
+
+def measured(path, **options) -> ray.data.Dataset:
+    rows = tarloom.open(path).select("jpg").to_ray(url=True, **options)
+    return rows.map_batches(lengths, batch_format="pyarrow", batch_size=None)
+
+
+def sink(path, **options) -> SidecarSink:
+    return SidecarSink(tarloom.open(path), "size", columns=["bytes", "vector"], fingerprint=MADE_WITH, **options)
+
+
+def left_over(path) -> list[str]:
+    return [str(p.relative_to(path)) for p in path.rglob("*") if "parts" in str(p) or p.name.startswith(".tmp-")]
+
+
+@pytest.mark.parametrize("shuffled", [False, True], ids=["in order", "in another order"])
+def test_rows_of_many_tasks_become_one_sidecar_a_shard_in_the_tars_order(folder, shuffled):
+    rows = measured(folder, task_bytes=1 << 14)
+    rows = rows.random_shuffle(seed=1).repartition(7) if shuffled else rows
+    rows.write_datasink(sink(folder))
+    made = tarloom.open(folder).select("size.bytes", "size.vector")
+    assert [(s["__key__"], s["size.bytes"], s["size.vector"]) for s in made] == [
+        (key, len(members["jpg"]), [0.5, 0.5]) for key, members in packed_samples(2)
+    ]
+    storage = made.catalog.storage
+    assert [sidecar_info(storage, f"0000{n}", "size").rows for n in range(3)] == [38, 38, 0]
+    assert sidecar_info(storage, "00000", "size") == SidecarInfo(
+        stage="size", fingerprint=MADE_WITH, identity=made.catalog.facts()[0].identity, rows=38
+    )
+    assert set(read_sidecar(storage, "00000", "size")["status"].to_pylist()) == {"success"}
+    assert [f for report in verify(folder) for f in report.findings if "size" in f.file] == []
+    assert left_over(folder) == []
+
+
+def test_a_shard_of_which_a_row_is_missing_has_no_sidecar_and_is_named(folder):
+    last = packed_samples(2)[-1][0]
+    with pytest.raises(ShardError, match=r"1 shards have no size now \(00001\): samples of them were not there"):
+        measured(folder).filter(expr=col("__key__") != last).write_datasink(sink(folder))
+    assert sorted(p.name for p in folder.glob("*.size.parquet")) == ["00000.size.parquet"]
+    assert left_over(folder) == []
+
+
+def test_a_row_that_comes_twice_is_no_proof_that_all_are_there(folder):
+    rows = measured(folder)
+    doubled = rows.filter(expr=col("__key__") != "000000000").union(rows.filter(expr=col("__key__") == "000000001"))
+    with pytest.raises(ShardError, match=r"00000\.tar: no row for key 000000000; write one row for every sample"):
+        doubled.write_datasink(sink(folder))
+    assert not (folder / "00000.size.parquet").exists()
+    assert left_over(folder) == []
+
+
+def test_rows_may_say_how_they_ended(folder):
+    def ended(batch: pa.Table) -> pa.Table:
+        status = pc.if_else(pc.greater(batch["bytes"], 0), "failed", "success")
+        return batch.append_column("status", status).append_column("error", pa.array(["too_long"] * len(batch)))
+
+    measured(folder).map_batches(ended, batch_format="pyarrow").write_datasink(sink(folder))
+    table = read_sidecar(tarloom.open(folder).catalog.storage, "00000", "size")
+    assert set(table["status"].to_pylist()) == {"failed"}
+    assert set(table["error"].to_pylist()) == {"too_long"}
+
+
+def test_rows_of_another_dataset_are_refused(folder, packed):
+    with pytest.raises(UsageError, match=r"00000\.tar: no shard of .*dataset; write rows that were read from there"):
+        measured(packed).write_datasink(sink(folder))
+
+
+def test_rows_without_their_address_are_refused(folder):
+    rows = tarloom.open(folder).select("jpg").to_ray()
+    with pytest.raises(UsageError, match="rows have no column __url__, bytes, vector; they have __key__, jpg"):
+        rows.write_datasink(sink(folder))
+
+
+def test_a_sidecar_that_was_made_otherwise_is_replaced_only_when_told_so(folder):
+    measured(folder).write_datasink(sink(folder))
+    ours = tarloom.open(folder)
+    options = {"columns": ["bytes"], "fingerprint": {"model": "other"}}
+    with pytest.raises(StageMismatch, match=r"size was made with model 'lengths' \(now 'other'\); choose another name"):
+        SidecarSink(ours, "size", **options)
+    measured(folder).write_datasink(SidecarSink(ours, "size", overwrite=True, **options))
+    assert sidecar_info(ours.catalog.storage, "00001", "size").fingerprint == {"model": "other"}
+    with pytest.raises(UsageError, match=r"stage name 'a\.b'"):
+        SidecarSink(ours, "a.b", **options)

@@ -1,0 +1,128 @@
+"""Members come from where the index says, in any selection and any cut, and no sample gets another's bytes."""
+
+import dataclasses
+import os
+import random
+import shutil
+import tarfile
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tarloom
+from tarloom.errors import StaleIndex, StorageError
+from tarloom.format.storage import open_storage
+from tarloom.read.samples import batches
+from tarloom.read.samples.batches import read_piece, read_samples
+from tests.format.raw import write_tar
+
+ROWS = 60
+MEMBERS = ("jpg", "json", "txt")
+
+
+def wild_samples(seed: int = 0):
+    """Samples that lack members at random, of which some are empty and some large."""
+    dice = random.Random(seed)
+    sizes = (0, 1, 511, 512, 513, 3000, 40_000, 200_000)
+    for row in range(ROWS):
+        present = [member for member in MEMBERS if dice.random() < 0.8] or ["txt"]
+        yield f"{row:03d}", {member: dice.randbytes(dice.choice(sizes)) for member in present}
+
+
+@pytest.fixture(scope="module")
+def wild(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wild")
+    write_tar(folder / "00000.tar", wild_samples())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def places(wild, s3):
+    """The dataset on the disk, and the same in an object store."""
+    url = s3.folder("wild")
+    open_storage(url).write("00000.tar", (wild / "00000.tar").read_bytes())
+    return [tarloom.open(wild), tarloom.open(url)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sets(st.integers(0, ROWS - 1), min_size=1),
+    st.lists(st.sampled_from(MEMBERS), min_size=1, max_size=3, unique=True),
+    st.integers(1, ROWS),
+)
+def test_any_rows_and_members_in_any_cut_are_those_of_the_tar(places, rows, members, batch_rows):
+    expected = [sample for row, sample in enumerate(wild_samples()) if row in rows]
+    for dataset in places:
+        (whole,) = dataset.select(*members).pieces()
+        numbers = tuple(sorted(rows))
+        piece = dataclasses.replace(whole, first=numbers[0], last=numbers[-1] + 1, only=numbers)
+        table = pa.Table.from_batches(read_piece(piece, batch_rows=batch_rows), piece.view.schema)
+        assert table["__key__"].to_pylist() == [key for key, _ in expected]
+        for member in members:
+            assert table[member].to_pylist() == [found.get(member) for _, found in expected]
+        samples = list(read_samples(piece, batch_rows=batch_rows))
+        wanted = [{name: data for name, data in found.items() if name in members} for _, found in expected]
+        assert [{name: sample[name] for name in members if name in sample} for sample in samples] == wanted
+
+
+def test_a_header_that_was_changed_between_others_is_noticed(wild, tmp_path):
+    path = shutil.copytree(wild, tmp_path / "copy") / "00000.tar"
+    pieces = tarloom.open(path.parent).pieces()
+    times = path.stat()
+    write_tar(path, [(("999" if key == f"{ROWS // 2:03d}" else key), members) for key, members in wild_samples()])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
+        [batch for piece in pieces for batch in read_piece(piece)]
+
+
+def test_a_tar_that_is_cut_while_it_is_read_is_named(wild, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_BYTES", 1000)
+    path = shutil.copytree(wild, tmp_path / "copy") / "00000.tar"
+    (piece,) = tarloom.open(path.parent).pieces()
+    reading = read_piece(piece)
+    assert next(reading).num_rows >= 1
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(StorageError, match=r"00000\.tar: ends before a range that was asked for"):
+        list(reading)
+
+
+def test_reading_holds_a_few_batches_whatever_the_size_of_the_tar(tmp_path, s3_folder, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_BYTES", 1 << 20)
+    write_tar(tmp_path / "00000.tar", ((f"{row:04d}", {"bin": bytes(50_000)}) for row in range(1000)))
+    open_storage(s3_folder).write("00000.tar", (tmp_path / "00000.tar").read_bytes())
+    for place in (tmp_path, s3_folder):
+        before, rows, held = pa.total_allocated_bytes(), 0, 0
+        for batch in tarloom.open(place).batches():
+            rows, held = rows + batch.num_rows, max(held, pa.total_allocated_bytes() - before)
+        assert (rows, held < 5 << 20) == (1000, True), f"{place}: {held} bytes of {rows * 50_000}"
+
+
+@pytest.mark.slow
+def test_a_member_of_more_than_two_gigabytes_comes_alone_and_whole(tmp_path):
+    size = (2 << 30) + 5
+    path = tmp_path / "00000.tar"
+    write_tar(path, [("a", {"txt": b"before"}), ("b", {"bin": b"", "txt": b"x"}), ("c", {"txt": b"behind"})])
+    _grow(path, "b.bin", size)
+    reading = tarloom.open(tmp_path).select("bin").batches()
+    assert [(batch.num_rows, batch.schema.field("bin").type) for batch in [next(reading)]] == [(1, pa.binary())]
+    batch = next(reading)
+    assert batch.schema.field("bin").type == pa.large_binary()
+    value = batch["bin"][0].as_buffer()
+    assert (value.size, value[-5:].to_pybytes(), value[:5].to_pybytes()) == (size, b"ends!", bytes(5))
+
+
+def _grow(path, name: str, size: int) -> None:
+    """Put so many bytes, a hole but for the last ones, into an empty member."""
+    with tarfile.open(path) as tar:
+        member = tar.getmember(name)
+        start, rest = member.offset_data, path.read_bytes()[member.offset_data :]
+    member.size = size
+    header = member.tobuf(tarfile.USTAR_FORMAT)
+    with open(path, "r+b") as file:
+        file.seek(start - len(header))
+        file.write(header)
+        file.truncate(start)
+        file.seek(start + size - 5)
+        file.write(b"ends!" + bytes(-size % 512) + rest)
