@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tarloom.errors import UsageError
+from tarloom.format.cpus import cpu_share
 from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.process.models import check_model, model_identity
-from tarloom.process.pictures import cpus_given
 from tarloom.process.stage import StageWorker
 
 VERSION = "1"
@@ -93,8 +93,8 @@ def _prepare_environment() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
-    if cpus_given() < (os.cpu_count() or 1):
+    if cpu_share() < (os.cpu_count() or 1):
         # vLLM would bind its threads to all CPUs, and several workers would share the first few of them.
-        wanted |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(cpus_given())}
+        wanted |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(cpu_share())}
     for name, value in wanted.items():
         os.environ.setdefault(name, value)

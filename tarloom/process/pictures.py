@@ -1,7 +1,6 @@
 """From a batch's bytes to pictures in memory, in threads: the decoders release the GIL."""
 
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from tarloom.errors import ImageError
+from tarloom.format.cpus import cpu_share
 from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 
@@ -44,7 +44,7 @@ class Decoder:
         self._decode_rgb = decode_rgb
         self._max_pixels = max_pixels
         self._at_least = at_least if max_pixels is None else math.ceil(math.sqrt(max_pixels))
-        self._threads = ThreadPoolExecutor(cpus_given(), thread_name_prefix="tarloom-decode")
+        self._threads = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-decode")
 
     def __call__(self, batch: pa.RecordBatch) -> list[Picture]:
         """One a row, in order."""
@@ -81,9 +81,3 @@ def shrink(rgb: np.ndarray, max_pixels: int) -> np.ndarray:
     scale = math.sqrt(max_pixels / (height * width))
     size = max(1, int(width * scale)), max(1, int(height * scale))
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
-
-
-def cpus_given() -> int:
-    """CPUs this process should use: what its engine (or the user) set in OMP_NUM_THREADS, else all it may run on."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return int(limit) if limit.isdigit() and int(limit) > 0 else len(os.sched_getaffinity(0))

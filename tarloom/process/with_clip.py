@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import UsageError, missing_extra
+from tarloom.format.cpus import cpu_share
 from tarloom.process.embed import EmbedStage
 from tarloom.process.models import cannot_load, is_folder, model_location
-from tarloom.process.pictures import Decoder, cpus_given
+from tarloom.process.pictures import Decoder
 from tarloom.process.stage import result_table
 
 try:
@@ -42,7 +43,7 @@ class Embedder:
         self._processor = _load(AutoImageProcessor, stage)
         # Twice the model's own size: no detail is lost that it could see, and a batch of large photos fits in memory.
         self._decoder = Decoder(at_least=2 * self._model.config.vision_config.image_size)
-        self._passes = ThreadPoolExecutor(cpus_given(), thread_name_prefix="tarloom-embed")
+        self._passes = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-embed")
         self.columns = pa.schema([("embedding", pa.list_(pa.float16(), self._width()))])
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Table:
