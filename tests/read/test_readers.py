@@ -61,7 +61,7 @@ class DyingTallier(Tallier):
 
 @pytest.mark.usefixtures("spark_session")
 def test_a_spark_worker_that_dies_ends_the_scan_with_one_clear_error(packed):
-    from tarloom.read.spark.frames import frames as spark
+    from tarloom.read.spark import frames as spark
 
     tallies = spark.scan(
         open_dataset(packed), ScanConfig(path=str(packed)), DyingTallier(members=(), digest=False, show=0)

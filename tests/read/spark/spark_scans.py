@@ -15,7 +15,7 @@ from tarloom.engines.spark_session import start
 from tarloom.errors import TarloomError
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig, Tallier, Tally
-from tarloom.read.spark.frames import frames as spark
+from tarloom.read.spark import frames as spark
 
 
 def scan(config: dict[str, Any], cut: str | None, kill: bool) -> dict[str, Any]:
