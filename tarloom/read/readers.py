@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from tarloom.errors import ShardError, UsageError
 from tarloom.read.dataset import Dataset, open_dataset
@@ -141,15 +141,13 @@ class ScanJob:
 
 def _chosen(dataset: Dataset, config: ScanConfig) -> Dataset:
     """What the options choose of a dataset. Failed samples come as rows from every engine, to be counted here."""
-    forms: dict[str, Any] = {member: form for member, _, form in (word.rpartition("=") for word in config.decode)}
-    pictures = forms.pop("", None)
     if config.on_error != "raise":
         dataset = dataset.on_error("row")
     if config.select:
         dataset = dataset.select(*config.select)
     if config.where:
         dataset = dataset.where(config.where)
-    return dataset.joining(config.join).decoding(pictures, **forms)
+    return dataset.joining(config.join).decoding_as(config.decode)
 
 
 def _unopened(dataset: Dataset) -> Tally:

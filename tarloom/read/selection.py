@@ -1,8 +1,9 @@
 """What is chosen of a dataset: members and columns, samples by a condition, in which form, and what failures are."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import pyarrow as pa
 
@@ -122,6 +123,11 @@ class Selection:
             raise UsageError(f"{self.path}: has no member {unknown!r}; decode {', '.join(known)}")
         pictures = {member: images for member in known if images is not None and member in IMAGE_MEMBERS}
         return dataclasses.replace(self, decode=tuple((dict(self.decode) | pictures | members).items()))
+
+    def decoding_as(self, words: Iterable[str]) -> Self:
+        """The same with members decoded as these words say: rgb (all pictures), json=json. Raises as `decoding`."""
+        forms: dict[str, Any] = {member: form for member, _, form in (word.rpartition("=") for word in words)}
+        return self.decoding(forms.pop("", None), **forms)
 
     def on_error(self, policy: OnError, *, ledger: Ledger | None = None) -> Self:
         """The same with another answer to samples that cannot be read: "raise", "skip", or "row".

@@ -1,5 +1,6 @@
 """What to read of each row: members, joined columns, which rows, in which form. It travels inside every piece."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -33,6 +34,14 @@ class Column:
     stage: str | None
     field: str
     type: pa.DataType
+
+
+def by_stage(columns: Iterable[Column]) -> dict[str | None, list[Column]]:
+    """The columns of each table: of the metadata (None), and of each sidecar."""
+    found: dict[str | None, list[Column]] = {}
+    for column in columns:
+        found.setdefault(column.stage, []).append(column)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

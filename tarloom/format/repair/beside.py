@@ -12,7 +12,7 @@ from tarloom.format.index import KEY, ShardIndex, read_index
 from tarloom.format.layout import metadata_name, sidecar_name, stats_name
 from tarloom.format.metadata import SUCCESS, Stats, read_stats, write_stats
 from tarloom.format.parquet import read_table, write_table
-from tarloom.format.repair.inventory import Inventory
+from tarloom.format.repair.inventory import Inventory, reason_of
 from tarloom.format.sidecar import UNCHANGED, SidecarInfo, read_sidecar, sidecar_info, write_sidecar
 from tarloom.format.storage import Storage
 
@@ -64,8 +64,7 @@ class Beside:
         try:
             return make()
         except (_DoesNotJoin, CorruptShard) as error:
-            reason = str(error).removeprefix(f"{self.source.describe(name)}: ").partition(";")[0]
-            inventory.note(f"{name} left out", reason, lost=True)
+            inventory.note(f"{name} left out", reason_of(error, self.source.describe(name)), lost=True)
             return None
 
     def _metadata(self, keys: Sequence[str], inventory: Inventory) -> pa.Table:

@@ -58,6 +58,11 @@ class Inventory:
             yield f"{what}: {self.first[what]}" if count == 1 else f"{what}: {count}, first {self.first[what]}"
 
 
+def reason_of(error: Exception, where: str) -> str:
+    """What an error's message says, without the file that it begins with and the advice at its end."""
+    return str(error).removeprefix(f"{where}: ").partition(";")[0]
+
+
 def take_inventory(storage: Storage, tar: Entry, read_at: ReadAt) -> Inventory:
     """Look at all headers of a file; nothing that is damaged raises.
 
@@ -163,7 +168,7 @@ class _Taking:
         )
 
     def _leave_out_damaged(self, headers: Headers, error: CorruptShard) -> None:
-        reason = str(error).removeprefix(f"{self._storage.describe(self._tar.name)}: ").partition(";")[0]
+        reason = reason_of(error, self._storage.describe(self._tar.name))
         behind = self._tar.size - headers.offset
         if behind or not headers.offset:
             what = f"bytes left out behind damage ({reason})"

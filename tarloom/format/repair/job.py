@@ -26,7 +26,7 @@ from tarloom.format.layout import (
     tar_name,
 )
 from tarloom.format.repair.beside import Beside
-from tarloom.format.repair.inventory import Inventory, Place, take_inventory
+from tarloom.format.repair.inventory import Inventory, Place, reason_of, take_inventory
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Entry, LocalStorage, Storage, open_dataset_storage, open_storage
 from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked
@@ -157,7 +157,7 @@ def _as_plain(storage: Storage, tar: Entry) -> Iterator[tuple[Storage, Entry, st
                         size += file.write(chunk)
                     break
                 except CorruptShard as error:
-                    unsound = str(error).removeprefix(f"{storage.describe(tar.name)}: ").partition(";")[0]
+                    unsound = reason_of(error, storage.describe(tar.name))
         yield temporary, Entry(name=name, size=size), unsound
 
 

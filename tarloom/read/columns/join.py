@@ -15,7 +15,7 @@ from tarloom.format.index import KEY, ShardIndex
 from tarloom.read.columns.tables import ABSENT, JoinedTable
 from tarloom.read.ledger import Skipped
 from tarloom.read.plan.pieces import Array, Piece
-from tarloom.read.view import Column
+from tarloom.read.view import Column, by_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +81,9 @@ class _Join:
 
         read: the columns themselves will be wanted too. Raises what the view wants raised.
         """
-        by_stage: dict[str | None, list[str]] = {}
-        for column in columns:
-            by_stage.setdefault(column.stage, []).append(column.field)
-        for stage, fields in by_stage.items():
-            numbers = self._matched(self._table(stage, fields if read else ()), numbers)
+        for stage, joined in by_stage(columns).items():
+            fields = [column.field for column in joined] if read else []
+            numbers = self._matched(self._table(stage, fields), numbers)
         return numbers
 
     def columns(self, columns: Sequence[Column], numbers: np.ndarray) -> dict[str, Array]:

@@ -58,8 +58,7 @@ class TarloomSource(DataSource):  # type: ignore[misc]
         dataset = open_dataset(self.options["path"]).joining(self._choice("join", get_args(JoinPolicy)))
         dataset = dataset.on_error(self._choice("on_error", get_args(OnError)))
         words = [word.strip() for word in self.options.get("decode", "").split(",") if word.strip()]
-        forms: dict[str, Any] = {member: form for member, _, form in (word.rpartition("=") for word in words)}
-        dataset = dataset.decoding(forms.pop("", None), **forms)
+        dataset = dataset.decoding_as(words)
         return dataset.where(self.options["where"]) if "where" in self.options else dataset
 
     def _choice(self, name: str, known: Sequence[Any]) -> Any:

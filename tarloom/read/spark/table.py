@@ -32,7 +32,7 @@ from tarloom.read.plan.pieces import Piece, share
 from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.spark.frames import Batches, Task, over_tasks, read_for_jvm, spark_error
 from tarloom.read.spark.types import arrow_schema, in_spark_types, reads_natively, spark_schema
-from tarloom.read.view import Column
+from tarloom.read.view import Column, by_stage
 
 try:
     from py4j.protocol import Py4JJavaError
@@ -138,7 +138,7 @@ def _is_exact(piece: Piece) -> bool:
     index = cached_index(piece.storage, piece.shard, piece.tar, piece.identity)
     numbers = np.arange(index.rows)
     exact = True
-    for stage, columns in _by_stage(piece.view.columns).items():
+    for stage, columns in by_stage(piece.view.columns).items():
         table = JoinedTable(piece, index, stage, ())
         absent = table.rows(numbers) == ABSENT
         if absent.any():
@@ -149,8 +149,8 @@ def _is_exact(piece: Piece) -> bool:
 
 
 def _native(dataset: Dataset, pieces: Sequence[Piece], spark: SparkSession) -> DataFrame:
-    by_stage = _by_stage(dataset.view.columns)
-    tables = [_parquet(spark, pieces, stage, columns) for stage, columns in by_stage.items()]
+    stages = by_stage(dataset.view.columns)
+    tables = [_parquet(spark, pieces, stage, columns) for stage, columns in stages.items()]
     whole = reduce(lambda left, right: left.join(right, [_ADDRESS, KEY]), tables)
     shard = _shard(str(pieces[0].storage.url)).alias(SHARD)
     return whole.select(shard, KEY, *(_quoted(column.name) for column in dataset.view.columns))
@@ -189,13 +189,6 @@ def _shard(folder: str) -> "sql.Column":
     """From its tables' address, which Spark gives as file:/folder/00000 with odd letters as %20."""
     plain = f"url_decode(replace({_ADDRESS}, '+', '%2B'))"
     return sql.expr(f"substr({plain}, {len('file:' + folder) + 2})")
-
-
-def _by_stage(columns: Sequence[Column]) -> dict[str | None, list[Column]]:
-    found: dict[str | None, list[Column]] = {}
-    for column in columns:
-        found.setdefault(column.stage, []).append(column)
-    return found
 
 
 def _keys(stage: str | None) -> list[str]:
