@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import webdataset
     from pyspark.sql import DataFrame, SparkSession
 
-    from tarloom.read.torch_feed import TorchFeed
+    from tarloom.read.feed.feed import Feed
+    from tarloom.read.feed.torch import TorchFeed
 
 PIECE_BYTES = 64 * MIB
 Read = TypeVar("Read")
@@ -149,19 +150,33 @@ class Dataset(Selection):
 
         return to_spark_table(self, spark)
 
+    def to_numpy(self, batch_size: int, *, rank: int = 0, world_size: int = 1, **options: Any) -> "Feed":
+        """A feed of batches for training, resumable and divided among ranks: dicts of numpy arrays and of lists.
+
+        options: those of FeedOptions, such as seed, columns, decode. Raises UsageError.
+        """
+        from tarloom.read.feed.options import FeedOptions, new_feed
+
+        return new_feed(self, batch_size, FeedOptions(**options), rank=rank, world_size=world_size)
+
     def to_torch(
         self,
         batch_size: int,
         *,
-        seed: int | None = None,
         transform: Callable[[dict[str, Any]], Any] | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        **options: Any,
     ) -> "TorchFeed":
-        """An iterable of batches for training, alone or in a DataLoader with batch_size=None: see TorchFeed."""
-        from tarloom.read.torch_feed import TorchFeed
+        """The same with tensors for arrays, alone or in a DataLoader with batch_size=None: see TorchFeed.
 
-        return TorchFeed(self, batch_size, seed=seed, transform=transform, rank=rank, world_size=world_size)
+        rank, world_size: from torch.distributed where it is initialised, else one rank.
+        """
+        from tarloom.read.feed.torch import TorchFeed, place
+
+        rank, world_size = place(rank, world_size)
+        feed = self.to_numpy(batch_size, rank=rank, world_size=world_size, **options)
+        return TorchFeed(feed, transform=transform)
 
     @property
     def _facts(self) -> Facts:

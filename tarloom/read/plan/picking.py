@@ -33,7 +33,12 @@ class Picker:
 
     def count(self) -> int:
         """How many there are."""
-        return int((self._counts if self.view.chooses else self.facts.rows).sum())
+        return int(self.rows.sum())
+
+    @property
+    def rows(self) -> np.ndarray:
+        """How many of each shard: int64 of shape (shards,)."""
+        return self._counts if self.view.chooses else self.facts.rows
 
     def pick(self, count: int, seed: int) -> Iterator[Piece]:
         """So many, each as likely as any other, in the dataset's order; all, where there are no more.

@@ -5,15 +5,10 @@ from torch.utils.data import DataLoader
 
 import tarloom
 from tarloom.errors import UsageError
-from tarloom.read import torch_feed
+
 from tests.read.sample_sets import packed_samples
 
 KEYS = [key for key, _ in packed_samples(2)]
-
-
-@pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch):
-    monkeypatch.setattr(torch_feed, "FEED_PIECE_BYTES", 2000)
 
 
 def keys_of(batches) -> list[str]:
@@ -25,7 +20,7 @@ def lengths(batch) -> list[int]:
 
 
 def test_batches_have_the_size_asked_for_and_come_in_order(packed):
-    batches = list(tarloom.open(packed).select("txt", "caption.text").to_torch(10))
+    batches = list(tarloom.open(packed).select("txt", "caption.text").to_torch(10, shuffle=False))
     assert [len(batch["__key__"]) for batch in batches] == [10] * 7 + [6]
     assert keys_of(batches) == KEYS
     assert batches[0]["txt"] == [b"a caption"] * 10
@@ -47,7 +42,9 @@ def test_workers_of_a_loader_share_all_samples_and_transform_in_their_process(pa
 
 def test_a_seed_orders_each_epoch_in_its_own_repeatable_way(packed):
     feed = tarloom.open(packed).to_torch(10, seed=1)
-    first, again = keys_of(feed), keys_of(feed)
+    first = keys_of(feed)
+    feed.set_epoch(0)
+    again = keys_of(feed)
     feed.set_epoch(1)
     second = keys_of(feed)
     assert first == again != second
