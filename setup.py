@@ -23,6 +23,7 @@ EXTRAS = {
         "pytest",
         "pytest-timeout",
         "ruff",
+        "torchdata",
         "zstandard",
     ],
 }

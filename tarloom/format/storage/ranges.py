@@ -114,6 +114,8 @@ def coalesce(ranges: Ranges, medium: Medium) -> Requests:
 def _bridged(gaps: np.ndarray, wanted: int, medium: Medium) -> np.ndarray:
     """Which gaps between neighbours are read along. Ranges that overlap are read apart."""
     quick: np.ndarray = (gaps >= 0) & (gaps <= medium.gap_bytes)
+    if gaps[quick].sum() <= MOST_EXTRA * wanted:
+        return quick
     smallest = np.argsort(gaps, kind="stable")
     affordable = np.empty(len(gaps), np.bool_)
     affordable[smallest] = np.cumsum(np.maximum(gaps[smallest], 0)) <= MOST_EXTRA * wanted

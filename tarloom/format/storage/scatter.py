@@ -7,8 +7,6 @@ nobody looks at. Nothing is memory-mapped: a file that is cut while it is read i
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -18,8 +16,8 @@ from tarloom.format.storage.ranges import Medium, Ranges, Requests, coalesce
 LOCAL = Medium(gap_bytes=32 << 10, request_bytes=4 << 20, worth=1)
 """A call cost as much as 12 KB more of another where the file was in the page cache, 110 KB where it was on the disk
 (python -m benchmarks.requests). Bytes alone cost nothing here, so the quick way is always taken."""
-_MOST_PLACES = 1024
-"""That one call takes, on every system."""
+_MOST_RANGES = 512
+"""In one call, each behind its gap: it takes 1024 places on every system."""
 _ANNOUNCED_BYTES = 1 << 20
 """Requests below this are announced to the system before they are made."""
 
@@ -32,14 +30,6 @@ class EndsBefore(Exception):
     """The file ends before a range does."""
 
 
-@dataclass(frozen=True)
-class _Call:
-    """Fill places, uint64 of shape (places, 2): addresses and lengths, with the bytes from `position` on."""
-
-    position: int
-    places: np.ndarray
-
-
 def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
     """Copy every range to its address, where there must be room for it. addresses: uint64 of shape (ranges,).
 
@@ -47,11 +37,17 @@ def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
     """
     requests = coalesce(ranges, LOCAL)
     _announce(descriptor, requests)
+    ranges = ranges.take(requests.order)
     gaps = _gaps(requests, ranges)
     nowhere = np.empty(int(gaps.max(initial=0)), np.uint8)
-    calls = _calls(requests, ranges.take(requests.order), addresses[requests.order], gaps, nowhere.ctypes.data)
-    for call in calls:
-        _make(descriptor, call)
+    places = np.empty((len(ranges), 2, 2), np.uint64)
+    places[:, 0, 0], places[:, 0, 1] = nowhere.ctypes.data, gaps
+    places[:, 1, 0], places[:, 1, 1] = addresses[requests.order], ranges.sizes
+    starts, ends = ranges.offsets - gaps, ranges.ends
+    for first, last in pairwise(requests.first.tolist()):
+        for i in range(first, last, _MOST_RANGES):
+            j = min(i + _MOST_RANGES, last)
+            _fill(descriptor, places[i:j].reshape(-1, 2), int(starts[i]), int(ends[j - 1]))
 
 
 def _announce(descriptor: int, requests: Requests) -> None:
@@ -63,35 +59,18 @@ def _announce(descriptor: int, requests: Requests) -> None:
 
 
 def _gaps(requests: Requests, ranges: Ranges) -> np.ndarray:
-    """Bytes between a range and the one before it in the same request, in the order of their places; else 0."""
-    sorted_ranges = ranges.take(requests.order)
-    gaps = np.zeros(len(sorted_ranges), np.int64)
-    gaps[1:] = sorted_ranges.offsets[1:] - sorted_ranges.ends[:-1]
+    """Bytes between a range and the one before it in the same request; else 0. ranges: by place in the file."""
+    gaps = np.zeros(len(ranges), np.int64)
+    gaps[1:] = ranges.offsets[1:] - ranges.ends[:-1]
     gaps[requests.first[:-1]] = 0
     return gaps
 
 
-def _calls(
-    requests: Requests, ranges: Ranges, addresses: np.ndarray, gaps: np.ndarray, nowhere: int
-) -> Iterator[_Call]:
-    """The system calls. ranges, addresses, gaps: by place in the file; nowhere: the address for what lies in gaps."""
-    places = np.empty((len(ranges), 2, 2), np.uint64)
-    places[:, 0, 0], places[:, 0, 1] = nowhere, gaps
-    places[:, 1, 0], places[:, 1, 1] = addresses, ranges.sizes
-    positions = np.stack([ranges.offsets - gaps, ranges.offsets], axis=1)
-    filled = places[:, :, 1] > 0
-    before = np.append(0, np.cumsum(filled.sum(axis=1)))
-    bounds = before[requests.first].tolist()
-    places, positions = places[filled], positions[filled]
-    for begin, end in pairwise(bounds):
-        for i in range(begin, end, _MOST_PLACES):
-            yield _Call(int(positions[i]), places[i : min(i + _MOST_PLACES, end)])
+def _fill(descriptor: int, places: np.ndarray, position: int, end: int) -> None:
+    """Fill places, uint64 of shape (places, 2): addresses and lengths, with the file's bytes from `position` to `end`.
 
-
-def _make(descriptor: int, call: _Call) -> None:
-    """A call may end early: then the rest is asked for."""
-    position, places = call.position, call.places
-    end = position + int(places[:, 1].sum())
+    A system call may end early: then the rest is asked for.
+    """
     while position < end:
         count = _libc.preadv(descriptor, places.ctypes.data, len(places), position)
         if count < 0 and ctypes.get_errno() == errno.EINTR:

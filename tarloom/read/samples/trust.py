@@ -13,6 +13,14 @@ from tarloom.format.layout import index_name
 from tarloom.format.tar.walk import BLOCK, header_is_of
 from tarloom.read.plan.pieces import Array, Piece
 
+_HEADER = np.dtype(
+    {
+        "names": ["name", "size", "type", "prefix"],
+        "formats": ["S100", "S11", "S1", "S1"],
+        "offsets": [0, 124, 156, 345],
+        "itemsize": BLOCK,
+    }
+)
 _DIGITS = 3 * np.arange(10, -1, -1)
 """Bits to the right of each of the eleven octal digits of a size."""
 
@@ -22,7 +30,7 @@ def check_headers(piece: Piece, index: ShardIndex, blocks: pa.Buffer, names: np.
 
     blocks: the headers, one behind the other; names: bytes of shape (members,), key and extension; sizes: int64.
     """
-    headers = np.frombuffer(memoryview(blocks), np.uint8).reshape(-1, BLOCK)
+    headers = np.frombuffer(memoryview(blocks), _HEADER)
     for i in np.flatnonzero(~_plainly_of(headers, names, sizes)).tolist():
         if not header_is_of(headers[i].tobytes(), name=names[i].decode(), size=int(sizes[i])):
             if _is_current(piece, index):
@@ -42,10 +50,9 @@ def member_names(keys: Array, present: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _plainly_of(headers: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Which headers are of these members as nearly all tars have them: the whole name first, the size in octal."""
-    as_named = np.ascontiguousarray(headers[:, :100]).view("S100")[:, 0] == names
-    digits = ((sizes[:, None] >> _DIGITS) & 7) + ord("0")
-    plain: np.ndarray = as_named & (headers[:, 124:135] == digits).all(axis=1)
-    plain &= (headers[:, 345] == 0) & ((headers[:, 156] == ord("0")) | (headers[:, 156] == 0))
+    digits = (((sizes[:, None] >> _DIGITS) & 7) + ord("0")).astype(np.uint8).view("S11")[:, 0]
+    plain: np.ndarray = (headers["name"] == names) & (headers["size"] == digits) & (headers["prefix"] == b"")
+    plain &= (headers["type"] == b"0") | (headers["type"] == b"")
     return plain
 
 
