@@ -4,42 +4,41 @@
     for batch in feed: ...                  # {"__key__": [...], "jpg": uint8 (256, 224, 224, 3), ...}
     state = feed.state_dict()               # small; feed.load_state_dict(state) goes on there, with any number of ranks
 
-sequence.places says which samples; Share, which are ours; fetch reads them, a span of steps at a time and one span
-ahead; Assembly makes batches of them.
+Here is only where the feed stands. sequence.places says which samples come, Share which of them are ours, and Reading
+makes batches of them.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from tarloom.errors import UsageError
-from tarloom.format.cpus import cpu_share
 from tarloom.read.feed.assemble import Assembly, Batch
-from tarloom.read.feed.fetch import Fetched, fetch
 from tarloom.read.feed.mixing import Sequence as SampleSequence
-from tarloom.read.feed.order import Numbers, Places
+from tarloom.read.feed.reading import Reading
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
 from tarloom.read.feed.state import State
-from tarloom.read.samples.ahead import ahead
 
+Taken = TypeVar("Taken")
 GIB = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Worker:
-    """One of several processes of a rank that read steps in turn, as a torch DataLoader's do."""
+class Turn:
+    """Which steps are ours, where several processes of a rank read them in turn, as a torch DataLoader's do."""
 
-    number: int = 0
-    workers: int = 1
+    first: int = 0
+    """Step, counted from where the iteration begins."""
+    every: int = 1
 
 
 class Feed:
-    """An endless number of epochs, each an iteration of batches; every sample of an epoch once, over all ranks."""
+    """An endless number of epochs, each an iteration of batches; every sample of an epoch once, over all ranks.
+
+    An iteration that is broken off begins its epoch anew the next time, unless a state is loaded.
+    """
 
     def __init__(
         self,
@@ -51,74 +50,87 @@ class Feed:
         drop_last: bool = False,
         memory_bytes: int = GIB,
     ) -> None:
-        self.sources, self.sequence, self.assembly, self.share = tuple(sources), sequence, assembly, share
-        self.drop_last, self.memory_bytes = drop_last, memory_bytes
-        self.epoch = 0
-        self._begin = self._position = 0
+        self._reading = Reading(
+            sources=tuple(sources), sequence=sequence, assembly=assembly, share=share, memory_bytes=memory_bytes
+        )
+        self._drop_last = drop_last
+        self._epoch = self._begin = self._position = 0
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
-        return self.share.steps(self.sequence.samples, drop_last=self.drop_last)
+        """Steps of an epoch, the same for every rank."""
+        return len(self._steps(0, Turn()))
+
+    @property
+    def epoch(self) -> int:
+        """The one that the next iteration is of, or goes on with."""
+        return self._epoch
+
+    @property
+    def step_samples(self) -> int:
+        """Samples of a step, of all ranks together."""
+        return self._reading.share.step_samples
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch; where a loaded state stands in it, stay there."""
-        if epoch != self.epoch:
-            self.epoch, self._begin, self._position = epoch, 0, 0
+        if epoch != self._epoch:
+            self.go(epoch, 0)
+
+    def go(self, epoch: int, samples: int) -> None:
+        """The next iteration begins behind so many samples of an epoch."""
+        self._epoch, self._begin, self._position = epoch, samples, samples
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the feed stands: behind the batch that was taken last."""
-        return State(fingerprint=self.fingerprint, epoch=self.epoch, samples=self._position).to_json()
+        """Where the feed stands: behind the batch that was taken last. The same for every rank."""
+        return State(fingerprint=self.fingerprint, epoch=self._epoch, samples=self._position).to_json()
 
     def load_state_dict(self, facts: Mapping[str, Any]) -> None:
         """Go on there. Raises UsageError for a state of other data, or of another order."""
         state = State.from_json(facts)
         if state.fingerprint != self.fingerprint:
             raise UsageError("the feed's state is of other data or another order; open what it was saved from")
-        self.epoch, self._begin, self._position = state.epoch, state.samples, state.samples
+        self.go(state.epoch, state.samples)
 
     @property
     def fingerprint(self) -> str:
         """Of all that decides which sample comes when."""
-        facts = [source.fingerprint for source in self.sources]
-        return hashlib.sha256(repr((facts, self.sequence, self.assembly.seed)).encode()).hexdigest()[:16]
+        facts = [source.fingerprint for source in self._reading.sources]
+        parts = (facts, self._reading.sequence, self._reading.assembly.seed)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.batches(Worker())
+        """The rest of the epoch; behind it the feed stands at the beginning of the next one."""
+        steps = self.steps()
+        return self.counting(steps, self.batches(steps))
 
-    def batches(self, worker: Worker) -> Iterator[Batch]:
-        """The rest of the epoch, as this worker reads it. The next iteration is the next epoch."""
-        begin, self._begin = self._begin, 0
-        step_samples = self.share.step_samples
-        steps = self.share.steps(self.sequence.samples - begin, drop_last=self.drop_last)
-        mine = range(worker.number, steps, worker.workers)
-        for step, batch in zip(mine, self._read(begin, mine), strict=True):
-            self._position = min(begin + (step + 1) * step_samples, self.sequence.samples)
+    def steps(self, turn: Turn = Turn()) -> range:
+        """Positions in the epoch at which the steps of the next iteration begin, those whose turn it is."""
+        return self._steps(self._begin, turn)
+
+    def batches(self, steps: range) -> Iterator[Batch]:
+        """One for each step, wherever the feed stands in the epoch."""
+        return self._reading.batches(self._epoch, steps)
+
+    def counting(self, steps: range, batches: Iterator[Taken], *, all_steps: bool = True) -> Iterator[Taken]:
+        """Batches of these steps, however they were read and changed; the feed stands behind the one taken last.
+
+        all_steps: behind the last one, the feed stands at the beginning of the next epoch.
+        """
+        self._position = min(steps.start, self._samples)
+        return self._counting(steps, batches, all_steps=all_steps)
+
+    def _counting(self, steps: range, batches: Iterator[Taken], *, all_steps: bool) -> Iterator[Taken]:
+        epoch, self._begin = self._epoch, 0
+        for first, batch in zip(steps, batches, strict=True):
+            self._position = min(first + steps.step, self._samples)
             yield batch
-        self.epoch, self._position = self.epoch + 1, 0
+        if all_steps:
+            self.go(epoch + 1, 0)
 
-    def _read(self, begin: int, steps: range) -> Iterator[Batch]:
-        with ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-feed") as pool:
-            for fetched in ahead(lambda span: self._fetched(begin, span), self._spans(steps), threads=1, each=2):
-                for samples in fetched:
-                    yield self.assembly.batch(samples, pool)[0]
+    def _steps(self, begin: int, turn: Turn) -> range:
+        size = self.step_samples
+        end = self._samples - size + 1 if self._drop_last else self._samples
+        return range(begin + turn.first * size, end, turn.every * size)
 
-    def _spans(self, steps: range) -> Iterator[range]:
-        """Steps that are read together: few at first, then as many as memory may hold twice."""
-        sample_bytes = max(source.sample_bytes for source in self.sources)
-        most = max(1, self.memory_bytes // (3 * sample_bytes * self.share.batch_size))
-        first, size = 0, 1
-        while first < len(steps):
-            yield steps[first : first + size]
-            first, size = first + size, min(2 * size, most)
-
-    def _fetched(self, begin: int, span: range) -> list[Fetched]:
-        parts = [self._mine(begin, step) for step in span]
-        read = fetch(self.sources, Places.joined(parts))
-        ends = np.cumsum([len(part) for part in parts])
-        return [read.take(np.arange(end - len(part), end)) for part, end in zip(parts, ends, strict=True)]
-
-    def _mine(self, begin: int, step: int) -> Places:
-        first = begin + step * self.share.step_samples
-        positions: Numbers = np.arange(first, min(first + self.share.step_samples, self.sequence.samples))
-        places = self.sequence.places(self.epoch, positions)
-        return places.take(self.share.mine(places))
+    @property
+    def _samples(self) -> int:
+        return self._reading.sequence.samples

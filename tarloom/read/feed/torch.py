@@ -16,7 +16,7 @@ from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.assemble import Batch
-from tarloom.read.feed.feed import Feed, Worker
+from tarloom.read.feed.feed import Feed, Turn
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 
 try:
@@ -54,10 +54,12 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         info = get_worker_info()
         if info is not None:  # this process is one of several: so many threads for it to decode in
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_share() // info.num_workers)))
-        worker = Worker() if info is None else Worker(number=info.id, workers=info.num_workers)
-        for batch in self.feed.batches(worker):
-            tensors = {name: _tensor(value) for name, value in batch.items()}
-            yield tensors if self._transform is None else self._transform(tensors)
+        steps = self.feed.steps(Turn() if info is None else Turn(first=info.id, every=info.num_workers))
+        return self.feed.counting(steps, map(self._made, self.feed.batches(steps)), all_steps=info is None)
+
+    def _made(self, batch: Batch) -> Any:
+        tensors = {name: _tensor(value) for name, value in batch.items()}
+        return tensors if self._transform is None else self._transform(tensors)
 
 
 def session(config: ScanConfig) -> AbstractContextManager[None]:
