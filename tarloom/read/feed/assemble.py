@@ -36,7 +36,7 @@ class Assembly:
 
     def batch(self, samples: Fetched, pool: Executor) -> tuple[Batch, dict[int, Skipped]]:
         """The batch, and which of its samples could not be decoded."""
-        errors: dict[int, Skipped] = dict(samples.errors)
+        errors: dict[int, Skipped] = {}
         batch: Batch = {"__key__": list(samples.keys)}
         for name, values in samples.members.items():
             batch[name] = self._member(name, values, samples, pool, errors)
@@ -57,18 +57,14 @@ class Assembly:
             return [None if value is None else bytes(value) for value in values]
         shape = None if isinstance(decode, str) else (len(values), *decode.shape, 3)
         out: Any = [None] * len(values) if shape is None else np.zeros(shape, np.uint8)
-        draws = _draws(self.seed, samples.places)
+        draws, keys = _draws(self.seed, samples.places), samples.keys
 
         def run(first: int) -> None:
             for row in range(first, min(first + _TASK, len(values))):
-                if row in samples.errors:
-                    continue
                 try:
                     _decode_into(decode, values[row], out, row, draws[row])
                 except RowError as error:
-                    errors[row] = Skipped(
-                        where="", key=samples.keys[row], name=error.name, reason=f"{name}: {error.reason}"
-                    )
+                    errors[row] = Skipped(where="", key=keys[row], name=error.name, reason=f"{name}: {error.reason}")
 
         for done in [pool.submit(run, first) for first in range(0, len(values), _TASK)]:
             done.result()

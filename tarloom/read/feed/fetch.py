@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StaleIndex
 from tarloom.read.feed.order import Numbers, Places
+from tarloom.read.feed.scattered import Scattered
 from tarloom.read.feed.sources import Source
-from tarloom.read.ledger import Skipped
-from tarloom.read.plan.pieces import ChunkedArray, Piece
-from tarloom.read.samples.ahead import LOCAL_THREADS, ahead
+from tarloom.read.plan.pieces import Array, ChunkedArray, Piece
+from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.samples.batches import read_chunks
+from tarloom.read.samples.binary import Binary
 from tarloom.read.samples.chunk import Chunk
 
 
@@ -23,68 +24,122 @@ class Fetched:
     """Samples, members as bytes, in the order in which they were asked for."""
 
     places: Places
-    keys: Sequence[str]
-    members: Mapping[str, Sequence[memoryview | None]]
+    names: Array
+    """Their keys, as Arrow strings."""
+    members: Mapping[str, Scattered]
     columns: Mapping[str, ChunkedArray]
-    errors: Mapping[int, Skipped]
-    """What happened to those that could not be read, by their numbers here."""
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.names)
+
+    @property
+    def keys(self) -> list[str]:
+        """One of each."""
+        keys: list[str] = self.names.to_pylist()  # type: ignore[assignment]
+        return keys
 
     def take(self, numbers: Numbers) -> "Fetched":
         """These alone."""
-        wanted = numbers.tolist()
         return Fetched(
             places=self.places.take(numbers),
-            keys=[self.keys[number] for number in wanted],
-            members={name: [values[number] for number in wanted] for name, values in self.members.items()},
+            names=self.names.take(numbers),
+            members={name: values.take(numbers) for name, values in self.members.items()},
             columns={name: values.take(numbers) for name, values in self.columns.items()},
-            errors={row: self.errors[number] for row, number in enumerate(wanted) if number in self.errors},
+        )
+
+    @staticmethod
+    def joined(parts: "Sequence[Fetched]") -> "Fetched":
+        """All of them, in their order; at least one part, all of the same members and columns."""
+        return Fetched(
+            places=Places.joined([part.places for part in parts]),
+            names=pa.concat_arrays([part.names for part in parts]),
+            members={name: Scattered.joined([part.members[name] for part in parts]) for name in parts[0].members},
+            columns={
+                name: pa.chunked_array([chunk for part in parts for chunk in part.columns[name].chunks])
+                for name in parts[0].columns
+            },
         )
 
 
+class Fetcher:
+    """Reads samples of these sources."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = tuple(sources)
+        self._threads = max(threads_for(source.storage) for source in sources)
+        self._closed = Event()
+        self.under_way: dict[str, int] = {}
+        """Addresses of the shards that are being read at this moment, by when that began."""
+
+    def close(self) -> None:
+        """Begin nothing more: fetch ends with Closed, in whatever thread."""
+        self._closed.set()
+
+    def fetch(self, places: Places) -> Fetched:
+        """The samples at these places, at least one. Raises ShardError or StorageError where they cannot be had."""
+        order = np.lexsort((places.rows, places.shards, places.sources))
+        ordered = places.take(order)
+        changes = (np.diff(ordered.sources) != 0) | (np.diff(ordered.shards) != 0) | (np.diff(ordered.rows) != 0)
+        first = np.append(True, changes)  # the same sample may be wanted twice: of a small dataset that is mixed in
+        unique = ordered.take(np.flatnonzero(first))
+        chunks = [
+            chunk for found in ahead(self._chunks, self._pieces(unique), threads=self._threads) for chunk in found
+        ]
+        back = np.empty(len(places), np.int64)
+        back[order] = np.cumsum(first) - 1
+        return _joined(chunks, unique).take(back)
+
+    def _pieces(self, places: Places) -> Iterator[Piece]:
+        """One for each shard. places: in their order, each once."""
+        changes = (np.diff(places.sources) != 0) | (np.diff(places.shards) != 0)
+        bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(places)]
+        for first, last in pairwise(bounds):
+            source = self._sources[int(places.sources[first])]
+            yield source.piece(int(places.shards[first]), places.rows[first:last])
+
+    def _chunks(self, piece: Piece) -> list[Chunk]:
+        if self._closed.is_set():
+            raise Closed
+        self.under_way[piece.url] = len(self.under_way)
+        try:
+            found = list(read_chunks(piece, "sample"))
+        finally:
+            del self.under_way[piece.url]
+        if sum(map(len, found)) != (piece.rows if piece.only is None else len(piece.only)):
+            raise StaleIndex(f"{piece.url}: its tables have changed since the feed was made; open the dataset again")
+        return found
+
+
+class Closed(Exception):
+    """Nobody wants what is fetched any more."""
+
+
 def fetch(sources: Sequence[Source], places: Places) -> Fetched:
-    """Read the samples at these places, at least one. Raises ShardError or StorageError for more than bad samples."""
-    order = np.lexsort((places.rows, places.shards, places.sources))
-    ordered = places.take(order)
-    changes = (np.diff(ordered.sources) != 0) | (np.diff(ordered.shards) != 0) | (np.diff(ordered.rows) != 0)
-    first = np.append(True, changes)  # the same sample may be wanted twice: of a small dataset that is mixed in
-    chunks = list(ahead(_chunks, _pieces(sources, ordered.take(np.flatnonzero(first))), threads=LOCAL_THREADS))
-    read = _joined([chunk for found in chunks for chunk in found], ordered.take(np.flatnonzero(first)))
-    back = np.empty(len(places), np.int64)
-    back[order] = np.cumsum(first) - 1
-    return read.take(back)
-
-
-def _pieces(sources: Sequence[Source], places: Places) -> Iterator[Piece]:
-    """One for each shard. places: in their order, each once."""
-    changes = (np.diff(places.sources) != 0) | (np.diff(places.shards) != 0)
-    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(places)]
-    for first, last in pairwise(bounds):
-        source = sources[int(places.sources[first])]
-        yield source.piece(int(places.shards[first]), places.rows[first:last])
-
-
-def _chunks(piece: Piece) -> list[Chunk]:
-    found = list(read_chunks(piece, "sample"))
-    if sum(map(len, found)) != (piece.rows if piece.only is None else len(piece.only)):
-        raise StaleIndex(f"{piece.url}: its tables have changed while it was read; open the dataset again")
-    return found
+    """See Fetcher."""
+    return Fetcher(sources).fetch(places)
 
 
 def _joined(chunks: Sequence[Chunk], places: Places) -> Fetched:
-    names, columns = list(chunks[0].members), list(chunks[0].columns)
-    errors: dict[int, Skipped] = {}
-    reached = 0
-    for chunk in chunks:
-        errors.update({reached + row: error for row, error in chunk.errors.items()})
-        reached += len(chunk)
-    members: dict[str, Any] = {name: [value for chunk in chunks for value in chunk.members[name]] for name in names}
+    members = dict.fromkeys(name for chunk in chunks for name in chunk.members)
+    types = {name: array.type for chunk in chunks for name, array in chunk.columns.items()}
     return Fetched(
         places=places,
-        keys=[str(key) for chunk in chunks for key in chunk.keys.to_pylist()],
-        members=members,
-        columns={name: pa.chunked_array([chunk.columns[name] for chunk in chunks]) for name in columns},
-        errors=errors,
+        names=pa.concat_arrays([chunk.keys for chunk in chunks]),
+        members={name: Scattered.joined([_member(chunk, name) for chunk in chunks]) for name in members},
+        columns={name: _column(chunks, name, kind) for name, kind in types.items()},
     )
+
+
+def _member(chunk: Chunk, name: str) -> Scattered:
+    values = chunk.members.get(name)  # a dataset that is mixed in may have no such member
+    if values is None:
+        return Scattered.nothing(len(chunk))
+    assert isinstance(values, Binary)
+    return Scattered.of(values.array)
+
+
+def _column(chunks: Sequence[Chunk], name: str, kind: pa.DataType) -> ChunkedArray:
+    arrays = [chunk.columns.get(name) for chunk in chunks]
+    filled = [pa.array([None] * len(c), kind) if a is None else a for c, a in zip(chunks, arrays, strict=True)]
+    column: ChunkedArray = pa.chunked_array(filled)
+    return column
