@@ -10,7 +10,7 @@ from tarloom.format.cpus import cpu_share
 from tarloom.read.feed.assemble import Assembly, Batch
 from tarloom.read.feed.fetch import Fetched, fetch
 from tarloom.read.feed.mixing import Sequence
-from tarloom.read.feed.order import Numbers, Places
+from tarloom.read.feed.order import Places
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
 from tarloom.read.samples.ahead import ahead
@@ -49,6 +49,4 @@ class Reading:
         return [read.take(np.arange(end - len(part), end)) for part, end in zip(parts, ends, strict=True)]
 
     def _mine(self, epoch: int, first: int) -> Places:
-        positions: Numbers = np.arange(first, min(first + self.share.step_samples, self.sequence.samples))
-        places = self.sequence.places(epoch, positions)
-        return places.take(self.share.mine(places))
+        return self.share.places(self.sequence, epoch, first)

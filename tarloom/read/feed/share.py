@@ -1,11 +1,16 @@
 """Who reads what: steps of a global batch each, divided among ranks; pure functions of positions."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
+from tarloom.read.feed.mixing import Sequence
 from tarloom.read.feed.order import Numbers, Places
 from tarloom.read.plan.pieces import part_of
+
+TEAM: Final = 16
+"""Ranks that divide their samples by blocks: so that a rank need not know those of thousands of others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +31,25 @@ class Share:
         """Of all ranks together."""
         return self.batch_size * self.world_size
 
-    def steps(self, samples: int, *, drop_last: bool) -> int:
-        """In so many samples. The last one may be smaller, unless it is dropped."""
-        return samples // self.step_samples if drop_last else -(-samples // self.step_samples)
+    def places(self, sequence: Sequence, epoch: int, begin: int) -> Places:
+        """Where the rank's samples of the step lie that begins at this position of the epoch, in their order.
 
-    def mine(self, step: Places) -> Numbers:
-        """The rank's samples of a step, by their numbers in it, ascending.
-
-        Ranks get equal numbers; of a smaller last step, equal within one.
+        Ranks get equal numbers; of a smaller last step, equal within one. But where samples come in groups, a rank's
+        are of one group: there its last ones may get fewer, or none.
         """
-        by_block = np.lexsort((step.ranks, step.passes, step.sources))
-        first, last = part_of(len(step), self.rank, self.world_size)
-        return np.sort(by_block[first:last])
+        size = min(self.step_samples, sequence.samples - begin)
+        if sequence.group > 1:
+            first, last = (min(rank * self.batch_size, size) for rank in (self.rank, self.rank + 1))
+            return sequence.places(epoch, begin + np.arange(first, last))
+        first, last = part_of(size, self.rank, self.world_size)
+        team = self.rank - self.rank % TEAM
+        start, end = team * size // self.world_size, min(team + TEAM, self.world_size) * size // self.world_size
+        places = sequence.places(epoch, begin + np.arange(start, end))
+        return places.take(_by_block(places, first - start, last - start))
+
+
+def _by_block(places: Places, first: int, last: int) -> Numbers:
+    """Those from the first to the last (exclusive) in the order of their blocks, by their numbers, ascending."""
+    if last - first == len(places):
+        return np.arange(len(places))
+    return np.sort(np.lexsort((places.ranks, places.passes, places.sources))[first:last])
