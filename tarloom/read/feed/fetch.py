@@ -18,6 +18,9 @@ from tarloom.read.samples.batches import read_chunks
 from tarloom.read.samples.binary import Binary
 from tarloom.read.samples.chunk import Chunk
 
+SHOWN = 3
+"""Addresses in a message."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
@@ -47,6 +50,12 @@ class Fetched:
             columns={name: values.take(numbers) for name, values in self.columns.items()},
         )
 
+    def replaced(self, numbers: Sequence[int], spares: "Fetched") -> "Fetched":
+        """The same with these replaced, in their order. spares: of the same members and columns."""
+        order = np.arange(len(self))
+        order[list(numbers)] = len(self) + np.arange(len(numbers))
+        return Fetched.joined([self, spares]).take(order)
+
     @staticmethod
     def joined(parts: "Sequence[Fetched]") -> "Fetched":
         """All of them, in their order; at least one part, all of the same members and columns."""
@@ -61,6 +70,10 @@ class Fetched:
         )
 
 
+class Closed(Exception):
+    """Nobody wants what is fetched any more."""
+
+
 class Fetcher:
     """Reads samples of these sources."""
 
@@ -68,31 +81,38 @@ class Fetcher:
         self._sources = tuple(sources)
         self._threads = max(threads_for(source.storage) for source in sources)
         self._closed = Event()
-        self.under_way: dict[str, int] = {}
-        """Addresses of the shards that are being read at this moment, by when that began."""
+        self._begun: dict[str, None] = {}
+        """Addresses of the tars that are being read at this moment, in the order in which that began."""
 
     def close(self) -> None:
         """Begin nothing more: fetch ends with Closed, in whatever thread."""
         self._closed.set()
 
     def fetch(self, places: Places) -> Fetched:
-        """The samples at these places, at least one. Raises ShardError or StorageError where they cannot be had."""
+        """The samples at these places. Raises ShardError or StorageError where they cannot be had."""
         order = np.lexsort((places.rows, places.shards, places.sources))
         ordered = places.take(order)
         changes = (np.diff(ordered.sources) != 0) | (np.diff(ordered.shards) != 0) | (np.diff(ordered.rows) != 0)
-        first = np.append(True, changes)  # the same sample may be wanted twice: of a small dataset that is mixed in
+        first = np.append(len(places) > 0, changes)[
+            : len(places)
+        ]  # the same sample may be wanted twice: of a small dataset that is mixed in
         unique = ordered.take(np.flatnonzero(first))
         chunks = [
             chunk for found in ahead(self._chunks, self._pieces(unique), threads=self._threads) for chunk in found
         ]
         back = np.empty(len(places), np.int64)
         back[order] = np.cumsum(first) - 1
-        return _joined(chunks, unique).take(back)
+        return self._joined(chunks, unique).take(back)
+
+    def missing(self) -> str:
+        """What is being read at this moment, in words."""
+        begun = list(self._begun)
+        return ", ".join(begun[:SHOWN]) + (f" and {len(begun) - SHOWN} more" if len(begun) > SHOWN else "")
 
     def _pieces(self, places: Places) -> Iterator[Piece]:
         """One for each shard. places: in their order, each once."""
         changes = (np.diff(places.sources) != 0) | (np.diff(places.shards) != 0)
-        bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(places)]
+        bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(places)] if len(places) else []
         for first, last in pairwise(bounds):
             source = self._sources[int(places.sources[first])]
             yield source.piece(int(places.shards[first]), places.rows[first:last])
@@ -100,34 +120,25 @@ class Fetcher:
     def _chunks(self, piece: Piece) -> list[Chunk]:
         if self._closed.is_set():
             raise Closed
-        self.under_way[piece.url] = len(self.under_way)
+        self._begun[piece.url] = None
         try:
             found = list(read_chunks(piece, "sample"))
         finally:
-            del self.under_way[piece.url]
+            self._begun.pop(piece.url, None)
         if sum(map(len, found)) != (piece.rows if piece.only is None else len(piece.only)):
             raise StaleIndex(f"{piece.url}: its tables have changed since the feed was made; open the dataset again")
         return found
 
-
-class Closed(Exception):
-    """Nobody wants what is fetched any more."""
-
-
-def fetch(sources: Sequence[Source], places: Places) -> Fetched:
-    """See Fetcher."""
-    return Fetcher(sources).fetch(places)
-
-
-def _joined(chunks: Sequence[Chunk], places: Places) -> Fetched:
-    members = dict.fromkeys(name for chunk in chunks for name in chunk.members)
-    types = {name: array.type for chunk in chunks for name, array in chunk.columns.items()}
-    return Fetched(
-        places=places,
-        names=pa.concat_arrays([chunk.keys for chunk in chunks]),
-        members={name: Scattered.joined([_member(chunk, name) for chunk in chunks]) for name in members},
-        columns={name: _column(chunks, name, kind) for name, kind in types.items()},
-    )
+    def _joined(self, chunks: Sequence[Chunk], places: Places) -> Fetched:
+        views = [source.view for source in self._sources]
+        members = dict.fromkeys(name for view in views for name in view.members)
+        types = {column.name: column.type for view in views for column in view.columns}
+        return Fetched(
+            places=places,
+            names=pa.concat_arrays([pa.array([], pa.string()), *(chunk.keys for chunk in chunks)]),
+            members={name: Scattered.joined([_member(chunk, name) for chunk in chunks]) for name in members},
+            columns={name: _column(chunks, name, kind) for name, kind in types.items()},
+        )
 
 
 def _member(chunk: Chunk, name: str) -> Scattered:
@@ -141,5 +152,5 @@ def _member(chunk: Chunk, name: str) -> Scattered:
 def _column(chunks: Sequence[Chunk], name: str, kind: pa.DataType) -> ChunkedArray:
     arrays = [chunk.columns.get(name) for chunk in chunks]
     filled = [pa.array([None] * len(c), kind) if a is None else a for c, a in zip(chunks, arrays, strict=True)]
-    column: ChunkedArray = pa.chunked_array(filled)
+    column: ChunkedArray = pa.chunked_array([pa.array([], kind), *filled])
     return column

@@ -1,19 +1,19 @@
 """From places to batches: a span of steps is read at a time, the next span meanwhile, and threads assemble batches."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from tarloom.format.cpus import cpu_share
 from tarloom.read.feed.assemble import Assembly, Batch
-from tarloom.read.feed.fetch import Fetched, fetch
+from tarloom.read.feed.fetch import Fetched, Fetcher
 from tarloom.read.feed.mixing import Sequence
 from tarloom.read.feed.order import Places
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
-from tarloom.read.samples.ahead import ahead
+from tarloom.read.feed.spans import HELD, read_ahead, spans
+from tarloom.read.feed.spares import Spares
+from tarloom.read.ledger import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,28 +25,47 @@ class Reading:
     assembly: Assembly
     share: Share
     memory_bytes: int
+    max_skipped: int | None = None
+    """Samples that may be replaced in an iteration; None for no limit."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """Counts what was replaced in batches that were taken, in this process."""
 
     def batches(self, epoch: int, steps: range) -> Iterator[Batch]:
-        """One for each step. steps: the positions in the epoch at which they begin."""
-        with ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-feed") as pool:
-            for fetched in ahead(lambda span: self._fetched(epoch, span), self._spans(steps), threads=1, each=2):
-                for samples in fetched:
-                    yield self.assembly.batch(samples, pool)[0]
+        """One for each step. steps: the positions in the epoch at which they begin.
 
-    def _spans(self, steps: range) -> Iterator[range]:
-        """Steps that are read together: few at first, then as many as memory may hold twice."""
+        Raises ShardError or StorageError that names what cannot be read, TooManyErrors.
+        """
+        fetcher, limited = Fetcher(self.sources), Ledger(max_skipped=self.max_skipped)
+        spares = Spares(self.sources, fetcher)
+        for work in self.assembly.begun(self._samples(fetcher, epoch, steps), len(steps)):
+            skipped = spares.mend(work)
+            self.ledger.count(len(work.samples), skipped)
+            limited.count(len(work.samples), skipped)
+            yield work.batch()
+
+    def _samples(self, fetcher: Fetcher, epoch: int, steps: range) -> Iterator[Fetched]:
+        """Of each step."""
+
+        def read(span: range) -> Iterator[Fetched]:
+            parts = [self._mine(epoch, step) for step in span]
+            found, ends = fetcher.fetch(Places.joined(parts)), np.cumsum([len(part) for part in parts])
+            numbers = [np.arange(end - len(part), end) for part, end in zip(parts, ends, strict=True)]
+            return map(found.take, numbers)
+
+        divided = spans(steps, most=self._most(), window=self._window)
+        for found in read_ahead(read, divided, close=fetcher.close, missing=fetcher.missing):
+            yield from found
+
+    def _most(self) -> int:
+        """Steps of a span that memory allows."""
         sample_bytes = max(source.sample_bytes for source in self.sources)
-        most = max(1, self.memory_bytes // (3 * sample_bytes * self.share.batch_size))
-        first, size = 0, 1
-        while first < len(steps):
-            yield steps[first : first + size]
-            first, size = first + size, min(2 * size, most)
+        return max(1, self.memory_bytes // (HELD * sample_bytes * self.share.batch_size))
 
-    def _fetched(self, epoch: int, span: range) -> list[Fetched]:
-        parts = [self._mine(epoch, step) for step in span]
-        read = fetch(self.sources, Places.joined(parts))
-        ends = np.cumsum([len(part) for part in parts])
-        return [read.take(np.arange(end - len(part), end)) for part, end in zip(parts, ends, strict=True)]
+    @property
+    def _window(self) -> int | None:
+        """Samples, where all are of one dataset: its windows end where they do in the sequence."""
+        shuffle = self.sequence.orders[0].shuffle
+        return shuffle.window if shuffle is not None and len(self.sequence.orders) == 1 else None
 
     def _mine(self, epoch: int, first: int) -> Places:
         return self.share.places(self.sequence, epoch, first)

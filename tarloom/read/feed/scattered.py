@@ -39,7 +39,7 @@ class Scattered(Sequence[memoryview | None]):
     @classmethod
     def joined(cls, parts: "Sequence[Scattered]") -> "Scattered":
         """All of them, in their order."""
-        where = np.concatenate([part._where for part in parts])
+        where = np.concatenate([np.zeros((0, 3), np.int64), *(part._where for part in parts)])
         before = np.cumsum([0, *(len(part._buffers) for part in parts[:-1])])
         where[:, 0] += np.repeat(before, [len(part) for part in parts])
         return cls([buffer for part in parts for buffer in part._buffers], where)

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
+
 from tarloom.format.storage import Storage
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.order import Numbers
@@ -21,9 +23,9 @@ class Source:
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self._catalog, self._view = dataset.catalog, dataset.on_error("raise").view
+        self._catalog, self.view = dataset.catalog, dataset.on_error("raise").view
         self._facts: Facts = dataset.catalog.facts(tolerant=dataset.errors != "raise")
-        self._passing = Passing(self._catalog, self._facts, self._view)
+        self._passing = Passing(self._catalog, self._facts, self.view)
 
     @property
     def storage(self) -> Storage:
@@ -36,21 +38,37 @@ class Source:
         return self._passing.counts
 
     @cached_property
+    def _filled(self) -> Numbers:
+        """The shards of which rows take part."""
+        return np.flatnonzero(self.rows)
+
+    @cached_property
     def sample_bytes(self) -> int:
         """About how many bytes a sample has."""
-        return int(viewed_bytes(self._facts, self._view).sum() // max(int(self._facts.rows.sum()), 1))
+        return int(viewed_bytes(self._facts, self.view).sum() // max(int(self._facts.rows.sum()), 1))
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the samples that take part, and of their order."""
-        found = hashlib.sha256(f"{self._view.where} {self._passing.digest}".encode())
+        found = hashlib.sha256(f"{self.view.where} {self._passing.digest}".encode())
         for shard, identity in zip(self._catalog.shards, self._facts.identities(), strict=True):
             found.update(f"\n{shard.shard} {identity}".encode())
         found.update(self.rows.tobytes())
         return found.hexdigest()[:16]
 
+    def url(self, shard: int) -> str:
+        """The address of a shard's tar."""
+        return self.storage.describe(self._catalog.shards[shard].tar.name)
+
+    def behind(self, shard: int, row: int) -> tuple[int, int]:
+        """The place of the sample that follows; behind the last one of the dataset lies the first one."""
+        if row + 1 < self.rows[shard]:
+            return shard, row + 1
+        filled = self._filled
+        return int(filled[(np.searchsorted(filled, shard) + 1) % len(filled)]), 0
+
     def piece(self, shard: int, rows: Numbers) -> Piece:
         """These rows, ascending, by their numbers among those of the shard that take part."""
         numbers = self._passing.of(shard, rows)
-        view = replace(self._view, where=None)  # they are known to pass
+        view = replace(self.view, where=None)  # they are known to pass
         return piece_of_rows(self._catalog, self._facts, view, shard=shard, rows=numbers.tolist())

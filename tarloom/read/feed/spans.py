@@ -1,0 +1,63 @@
+"""Spans: steps that are read together, and the next span in the background while the last one is used up.
+
+The more samples of a window are read at a time, the longer the ranges of bytes that they lie in; a whole window of
+samples is whole blocks of shards. So spans end where windows do. The first one is one step, for a first batch soon.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+Span = TypeVar("Span")
+Read = TypeVar("Read")
+
+GROWTH = 4
+"""How many times as large as the last one a span may be."""
+HELD = 3
+"""Spans in memory: one that is used up, one that is read, and of one the last batches."""
+PATIENCE = 30.0
+"""Seconds to wait for a span before it is said what is waited for."""
+
+_log = logging.getLogger(__name__)
+
+
+def spans(steps: range, *, most: int, window: int | None) -> Iterator[range]:
+    """The steps, in their order, in spans of at most `most` steps that end where windows do.
+
+    steps: the positions at which they begin. window: samples of one; None where nothing is gained by keeping to them.
+    """
+    first, size = 0, 1
+    while first < len(steps):
+        size = min(size, most, len(steps) - first)
+        if window is not None:
+            size = min(size, -(-(window - steps[first] % window) // steps.step))
+        yield steps[first : first + size]
+        first, size = first + size, GROWTH * size
+
+
+def read_ahead(
+    read: Callable[[Span], Read], spans: Iterable[Span], *, close: Callable[[], None], missing: Callable[[], str]
+) -> Iterator[Read]:
+    """What is read of each, in their order; the next one is read while the caller is busy with the last.
+
+    close: called when nobody wants more; it makes `read` end soon. missing: what `read` waits for, in words.
+    """
+    pool, coming = ThreadPoolExecutor(1, thread_name_prefix="tarloom-spans"), deque[Future[Read]]()
+    try:
+        for span in spans:
+            coming.append(pool.submit(read, span))
+            if len(coming) == 2:
+                yield _taken(coming.popleft(), missing)
+        while coming:
+            yield _taken(coming.popleft(), missing)
+    finally:
+        close()
+        pool.shutdown(cancel_futures=True)
+
+
+def _taken(coming: Future[Read], missing: Callable[[], str]) -> Read:
+    while not wait([coming], PATIENCE).done:
+        _log.warning("nothing to feed for %.0f seconds, still waiting for %s", PATIENCE, missing())
+    return coming.result()
