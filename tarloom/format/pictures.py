@@ -64,16 +64,24 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
 
 
 def decode_jpeg(
-    data: bytes, *, at_least: Size = (0, 0), colours: Literal["RGB", "CMYK"] = "RGB", coarse_colour: bool = False
+    data: bytes,
+    *,
+    at_least: Size = (0, 0),
+    colours: Literal["RGB", "CMYK"] = "RGB",
+    coarse_colour: bool = False,
+    memory: npt.NDArray[np.uint8] | None = None,
 ) -> Pixels:
     """Decode at the smallest of the format's own scales (1/2 to 1/8) that keeps at least this size; (0, 0): in full.
 
     coarse_colour: do not smooth colour that is stored at half the size; faster, and as good where the picture is made
-    half as large or less anyway. Raises ImageError truncated, unsupported_image or corrupt_image.
+    half as large or less anyway. memory: to decode into; at least the picture's size. Raises ImageError truncated,
+    unsupported_image or corrupt_image.
     """
     # Scales between 1 and 1/2 take longer to decode than the whole: min_factor leaves them out.
     scale: dict[str, int] = {"min_height": at_least[0], "min_width": at_least[1], "min_factor": 2}
-    decode = partial(simplejpeg.decode_jpeg, data, colorspace=colours, fastupsample=coarse_colour, **scale)
+    decode = partial(
+        simplejpeg.decode_jpeg, data, colorspace=colours, fastupsample=coarse_colour, buffer=memory, **scale
+    )
     try:
         return _leniently(decode)
     except ValueError as error:

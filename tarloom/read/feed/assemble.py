@@ -1,28 +1,39 @@
-"""A batch: a dict of numpy arrays where values stack, of lists where they don't; pictures decoded in threads."""
+"""A batch: a dict of numpy arrays where values stack, of lists where they don't; threads decode.
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+    for work in assembly.begun(steps, count):    # some steps ahead: their samples wait for a thread
+        while errors := work.errors():           # waits
+            work.replace(rows, others)
+        batch = work.batch()
+
+Pictures are decoded one by one straight into the batch's array. The decoders release the GIL, and all that Python does
+for a sample is small.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from tarloom.errors import RowError
+from tarloom.format.cpus import cpu_share
 from tarloom.read.feed.chance import uniform
 from tarloom.read.feed.fetch import Fetched
-from tarloom.read.feed.order import Places
+from tarloom.read.feed.order import Numbers, Places
 from tarloom.read.feed.pictures import DRAWS, Fit
+from tarloom.read.feed.room import Room
+from tarloom.read.feed.stacking import stacked, stacked_column
 from tarloom.read.ledger import Skipped
-from tarloom.read.plan.pieces import ChunkedArray
-from tarloom.read.samples.decode import decode_pil, decode_rgb
+from tarloom.read.samples.ahead import ahead
 from tarloom.read.samples.decoders import decode_text, parse_json
 from tarloom.read.view import DecodeAs
 
 Batch = dict[str, Any]
 Decode = DecodeAs | Fit
-_DECODERS: Mapping[str, Any] = {"rgb": decode_rgb, "pil": decode_pil, "json": parse_json, "text": decode_text}
-_TASK = 16
+AHEAD: Final = 2
+"""Steps that are assembled while the one before them is used."""
+_TASK: Final = 16
 """Samples that a thread decodes at a time."""
 
 
@@ -34,75 +45,121 @@ class Assembly:
     """Members, and what they are decoded to; all others stay bytes."""
     seed: int
 
-    def batch(self, samples: Fetched, pool: Executor) -> tuple[Batch, dict[int, Skipped]]:
-        """The batch, and which of its samples could not be decoded."""
-        errors: dict[int, Skipped] = {}
-        batch: Batch = {"__key__": list(samples.keys)}
-        for name, values in samples.members.items():
-            batch[name] = self._member(name, values, samples, pool, errors)
-        for name, column in samples.columns.items():
-            batch[name] = stacked_column(column)
-        return batch, errors
+    def begin(self, samples: Fetched, pool: Executor, room: Room) -> "Assembling":
+        """Have it made by the pool's threads."""
+        return Assembling(self, samples, pool, room)
 
-    def _member(
-        self,
-        name: str,
-        values: Sequence[memoryview | None],
-        samples: Fetched,
-        pool: Executor,
-        errors: dict[int, Skipped],
-    ) -> Any:
-        decode = self.decode.get(name)
-        if decode is None:
-            return [None if value is None else bytes(value) for value in values]
-        shape = None if isinstance(decode, str) else (len(values), *decode.shape, 3)
-        out: Any = [None] * len(values) if shape is None else np.zeros(shape, np.uint8)
-        draws, keys = _draws(self.seed, samples.places), samples.keys
+    def begun(self, steps: Iterator[Fetched], count: int) -> Iterator["Assembling"]:
+        """So many steps, each begun while those before it are made and used."""
+        pool, room = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-decode"), Room(kept=AHEAD + 2)
+        try:
+            yield from ahead(lambda _: self.begin(next(steps), pool, room), range(count), threads=1, each=AHEAD + 1)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-        def run(first: int) -> None:
-            for row in range(first, min(first + _TASK, len(values))):
+
+class Assembling:
+    """A batch that is being made."""
+
+    def __init__(self, assembly: Assembly, samples: Fetched, pool: Executor, room: Room) -> None:
+        self.samples = samples
+        self._assembly, self._pool = assembly, pool
+        self._values = {name: _room_for(assembly.decode.get(name), len(samples), room) for name in samples.members}
+        self._begin(np.arange(len(samples)))
+
+    def errors(self) -> dict[int, Skipped]:
+        """Wait until it is made; what happened to the samples of which it cannot be made, by their numbers."""
+        for task in self._tasks:
+            task.result()
+        return dict(sorted(self._errors.items()))
+
+    def replace(self, rows: Numbers, others: Fetched) -> None:
+        """Take other samples instead of these, in this order."""
+        numbers = np.arange(len(self.samples))
+        numbers[rows] = len(numbers) + np.arange(len(rows))
+        self.samples = Fetched.joined([self.samples, others]).take(numbers)
+        self._begin(rows)
+
+    def batch(self) -> Batch:
+        """When all of its samples are made."""
+        batch: Batch = {"__key__": self.samples.keys}
+        batch |= {
+            name: stacked(values) if isinstance(values, list) else values for name, values in self._values.items()
+        }
+        batch |= {name: stacked_column(column) for name, column in self.samples.columns.items()}
+        return batch
+
+    def _begin(self, rows: Numbers) -> None:
+        self._errors: dict[int, Skipped] = {}
+        decode = _Decoding(self._assembly, self.samples, self._values, self._errors)
+        parts = (rows[first : first + _TASK].tolist() for first in range(0, len(rows), _TASK))
+        self._tasks: list[Future[None]] = [self._pool.submit(decode, part) for part in parts]
+
+
+class _Decoding:
+    """Decodes samples, by their numbers; what happened to those that cannot be decoded is among the errors then."""
+
+    def __init__(
+        self, assembly: Assembly, samples: Fetched, values: Mapping[str, Any], errors: dict[int, Skipped]
+    ) -> None:
+        self._samples, self._errors = samples, errors
+        self._draws: list[list[float]] = _draws(assembly.seed, samples.places).tolist()
+        self._members = [
+            (name, found, _writer(assembly.decode.get(name), values[name])) for name, found in samples.members.items()
+        ]
+
+    def __call__(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            for name, found, write in self._members:
                 try:
-                    _decode_into(decode, values[row], out, row, draws[row])
+                    write(row, found[row], self._draws[row])
                 except RowError as error:
-                    errors[row] = Skipped(where="", key=keys[row], name=error.name, reason=f"{name}: {error.reason}")
-
-        for done in [pool.submit(run, first) for first in range(0, len(values), _TASK)]:
-            done.result()
-        return stacked(out) if shape is None else out
+                    key, reason = self._samples.names[row].as_py(), f"{name}: {error.reason}"
+                    self._errors[row] = Skipped(where="", key=key, name=error.name, reason=reason)
+                    break
 
 
-def stacked(values: list[Any]) -> Any:
-    """One array where all are arrays of one shape, else the list."""
-    shapes = {getattr(value, "shape", None) for value in values}
-    return np.stack(values) if len(shapes) == 1 and None not in shapes else values
+_Writer = Callable[[int, memoryview | None, Sequence[float]], None]
 
 
-def stacked_column(column: ChunkedArray) -> Any:
-    """Numbers and fixed-size vectors as an array, all else as a list of Python values."""
-    kind = column.type
-    if column.null_count:
-        return column.to_pylist()
-    if pa.types.is_fixed_size_list(kind):
-        array: Any = column.combine_chunks()
-        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return column.to_numpy()
-    return column.to_pylist()
+def _writer(decode: Decode | None, values: Any) -> _Writer:
+    """Puts what a member's bytes are decoded to among these values. Raises RowError."""
+    if isinstance(decode, Fit):
+        return _fitting(decode, values)
+    make = _maker(decode)
+
+    def write(row: int, data: memoryview | None, draws: Sequence[float]) -> None:
+        values[row] = None if data is None else make(data)
+
+    return write
+
+
+def _fitting(fit: Fit, pixels: Any) -> _Writer:
+    from tarloom.read.feed.fitting import fit_into  # loads the codecs: only where pictures are decoded
+
+    def write(row: int, data: memoryview | None, draws: Sequence[float]) -> None:
+        if data is None:
+            raise RowError("missing_member", "the sample has none")
+        fit_into(pixels[row], fit, data, draws)
+
+    return write
+
+
+def _maker(decode: DecodeAs | None) -> Callable[[memoryview], Any]:
+    if decode is None:
+        return bytes
+    if decode in ("json", "text"):
+        return parse_json if decode == "json" else decode_text
+    from tarloom.read.samples.decode import decode_pil, decode_rgb
+
+    return decode_rgb if decode == "rgb" else decode_pil
+
+
+def _room_for(decode: Decode | None, rows: int, room: Room) -> Any:
+    return room.array((rows, *decode.shape, 3)) if isinstance(decode, Fit) else [None] * rows
 
 
 def _draws(seed: int, places: Places) -> np.ndarray:
     """Numbers by chance of each sample in its pass, whoever reads it: float64 of shape (samples, DRAWS)."""
-    columns = [
-        uniform(seed, "picture", places.sources, places.passes, places.shards, places.rows, number)
-        for number in range(DRAWS)
-    ]
-    return np.stack(columns, axis=1)
-
-
-def _decode_into(decode: Decode, value: memoryview | None, out: Any, row: int, draws: np.ndarray) -> None:
-    if isinstance(decode, str):
-        out[row] = None if value is None else _DECODERS[decode](value)
-    elif value is not None:
-        decode.fit(decode_rgb(value), out[row], draws)
-    else:
-        raise RowError("missing_member", "the sample has none")
+    parts = (places.sources, places.passes, places.shards, places.rows)
+    return uniform(seed, "picture", *(part[:, None] for part in parts), np.arange(DRAWS))

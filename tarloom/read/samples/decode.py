@@ -3,15 +3,13 @@
 from PIL import Image, ImageOps
 
 from tarloom.format.jpeg import check_scans, jpeg_segments
-from tarloom.format.pictures import FORMATS, Pixels, as_rgb, check_pixels, decode_jpeg, jpeg_size, opened
+from tarloom.format.pictures import FORMATS, Pixels, Size, as_rgb, check_pixels, decode_jpeg, jpeg_size, opened
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded."""
 READ_FORMATS = (*FORMATS, "PPM")
 """Shards made by others may hold PPM; creation never does."""
 _JPEG = b"\xff\xd8\xff"
-_EXIF = b"Exif\0\0"
-_EXIF_WITHIN = 1 << 16
 
 
 def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_least: int = 0) -> Pixels:
@@ -21,14 +19,23 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
     pixels; 0 for full size. Raises ImageError: not_an_image, truncated, corrupt_image or too_many_pixels.
     """
     data = bytes(data)
-    plain = data.startswith(_JPEG) and _EXIF not in data[:_EXIF_WITHIN]
-    size = jpeg_size(data) if plain else None
-    if size is not None:
-        check_pixels(size, max_pixels)
-        check_scans(data, jpeg_segments(data))
+    if plain_jpeg_size(data, max_pixels=max_pixels) is not None:
         return decode_jpeg(data, at_least=(at_least, at_least))
     with opened(data, max_pixels=max_pixels, formats=READ_FORMATS) as image:
         return as_rgb(ImageOps.exif_transpose(image))
+
+
+def plain_jpeg_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Size | None:
+    """The size of a picture that needs nothing but decode_jpeg; None for all others. Raises ImageError too_many_pixels,
+    too_many_scans."""
+    segments = jpeg_segments(data) if data.startswith(_JPEG) else None
+    if segments is None or segments.exif:
+        return None
+    size = jpeg_size(data)
+    if size is not None:
+        check_pixels(size, max_pixels)
+        check_scans(data, segments)
+    return size
 
 
 def decode_pil(data: bytes | memoryview) -> Image.Image:
