@@ -8,18 +8,16 @@ Here is only where the feed stands. sequence.places says which samples come, Sha
 makes batches of them.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tarloom.errors import UsageError
 from tarloom.read.feed.assemble import Assembly, Batch
 from tarloom.read.feed.mixing import Sequence as SampleSequence
 from tarloom.read.feed.reading import Reading
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
-from tarloom.read.feed.state import State
+from tarloom.read.feed.state import Fingerprint, State, fingerprint
 
 Taken = TypeVar("Taken")
 GIB = 1 << 30
@@ -86,16 +84,15 @@ class Feed:
     def load_state_dict(self, facts: Mapping[str, Any]) -> None:
         """Go on there. Raises UsageError for a state of other data, or of another order."""
         state = State.from_json(facts)
-        if state.fingerprint != self.fingerprint:
-            raise UsageError("the feed's state is of other data or another order; open what it was saved from")
+        state.check(self.fingerprint)
+        self._reading.share.check(self._reading.sequence, state.samples)
         self.go(state.epoch, state.samples)
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> Fingerprint:
         """Of all that decides which sample comes when."""
-        facts = [source.fingerprint for source in self._reading.sources]
-        parts = (facts, self._reading.sequence, self._reading.assembly.seed)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        data = [source.fingerprint for source in self._reading.sources]
+        return fingerprint(data, self._reading.sequence, seed=self._reading.assembly.seed)
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the epoch; behind it the feed stands at the beginning of the next one."""

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from tarloom.errors import UsageError
 from tarloom.read.feed.mixing import Sequence
 from tarloom.read.feed.order import Numbers, Places
 from tarloom.read.plan.pieces import part_of
@@ -30,6 +31,14 @@ class Share:
     def step_samples(self) -> int:
         """Of all ranks together."""
         return self.batch_size * self.world_size
+
+    def check(self, sequence: Sequence, samples: int) -> None:
+        """Raises UsageError unless steps can begin behind so many samples of an epoch."""
+        if sequence.group > 1 and samples % self.batch_size and samples != sequence.samples:
+            raise UsageError(
+                f"batch_size {self.batch_size} cannot go on behind {samples} samples: batches would be of two buckets; "
+                f"use one that divides both {sequence.group} and {samples}"
+            )
 
     def places(self, sequence: Sequence, epoch: int, begin: int) -> Places:
         """Where the rank's samples of the step lie that begins at this position of the epoch, in their order.

@@ -1,20 +1,37 @@
 """Where a feed stands: all that is needed to go on with the same samples in the same order."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tarloom.errors import UsageError
+from tarloom.read.feed.mixing import Sequence
 
 VERSION: Final = 1
+"""Of the state, and of how an order is computed."""
+
+Fingerprint = Mapping[str, str | int | None]
+"""All that decides which sample comes when, by name: neither batch size nor ranks nor workers."""
+
+
+def fingerprint(data: Iterable[str], sequence: Sequence, *, seed: int) -> Fingerprint:
+    """The same in every process. data: fingerprints of the datasets."""
+    shuffle = sequence.orders[0].shuffle
+    return {
+        "data": _digest(*data),
+        "seed": seed,
+        "window": None if shuffle is None else shuffle.window,
+        "block": None if shuffle is None else shuffle.block,
+        "mix": _digest(repr(sequence.mix)),  # of numbers alone
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
     """Small, and the same for every rank."""
 
-    fingerprint: str
-    """Of the datasets and of all that decides their order."""
+    fingerprint: Fingerprint
     epoch: int
     samples: int
     """Of this epoch that all ranks together have consumed."""
@@ -29,4 +46,30 @@ class State:
         """Raises UsageError for what is no state."""
         if facts.get("version") != VERSION:
             raise UsageError(f"the feed's state has version {facts.get('version')!r}, not {VERSION}; begin a new epoch")
+        known = {"fingerprint": Mapping, "epoch": int, "samples": int, "version": int}
+        wrong = [name for name, kind in known.items() if not isinstance(facts.get(name), kind)]
+        if wrong or facts["epoch"] < 0 or facts["samples"] < 0 or set(facts) - set(known):
+            raise UsageError(f"this is no feed's state: {str(dict(facts))[:200]}; give what state_dict() returned")
         return cls(**facts)
+
+    def check(self, fingerprint: Fingerprint) -> None:
+        """Raises UsageError unless the state is of a feed with this fingerprint; it says what differs."""
+        differing = [name for name in fingerprint if self.fingerprint.get(name) != fingerprint[name]]
+        if "data" in differing:
+            raise UsageError(
+                "the feed's state is of other data: other shards, another version of them, or other rows of them; "
+                "open what it was saved from, with the same condition, or begin a new epoch without it"
+            )
+        if differing:
+            words = [f"{name} {self.fingerprint.get(name)} there, {fingerprint[name]} here" for name in differing]
+            raise UsageError(
+                f"the feed's state is of another order: {'; '.join(words)}; "
+                "give the same options, or begin a new epoch without it"
+            )
+
+
+def _digest(*texts: str) -> str:
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(f"{len(text)} {text}".encode())
+    return found.hexdigest()[:16]
