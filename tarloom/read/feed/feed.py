@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from tarloom.read.feed.assemble import Assembly, Batch
 from tarloom.read.feed.mixing import Sequence as SampleSequence
+from tarloom.read.feed.quality import shuffle_quality
 from tarloom.read.feed.reading import Reading
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
@@ -67,6 +68,14 @@ class Feed:
     def step_samples(self) -> int:
         """Samples of a step, of all ranks together."""
         return self._reading.share.step_samples
+
+    def shuffle_quality(self, batch: int | None = None) -> float:
+        """How much batches of so many samples, by default of a step's, tell beside batches by chance: see quality.py.
+
+        Of mixed datasets, the least.
+        """
+        orders = self._reading.sequence.orders
+        return min(shuffle_quality(order, batch or self.step_samples) for order in orders)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch; where a loaded state stands in it, stay there."""

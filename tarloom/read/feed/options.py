@@ -1,7 +1,7 @@
 """What users say of a feed, and the feed that is made of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tarloom.errors import UsageError
@@ -10,7 +10,8 @@ from tarloom.read.dataset import Dataset
 from tarloom.read.feed.assemble import Assembly, Decode
 from tarloom.read.feed.feed import GIB, Feed
 from tarloom.read.feed.mixing import One, Sequence
-from tarloom.read.feed.order import BLOCK, WINDOW, Order, Shuffle
+from tarloom.read.feed.order import Order, Shuffle
+from tarloom.read.feed.quality import default_shuffle
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
 
@@ -23,10 +24,10 @@ class FeedOptions:
     """Of the order, and of what pictures are cut out."""
     shuffle: bool = True
     """Without it samples come as they lie."""
-    window: int = WINDOW
-    """Samples that are shuffled among each other."""
-    block: int = BLOCK
-    """Rows of a shard that stay together in a window, at most."""
+    window: int | None = None
+    """Samples that are shuffled among each other; None for as many as mix well (see quality.py)."""
+    block: int | None = None
+    """Rows that follow each other into one window, at most; None for what is read in good ranges."""
     columns: tuple[str, ...] | None = None
     """Members and columns of a batch; None for those the dataset selects."""
     decode: Decode | Mapping[str, Decode] | None = None
@@ -39,8 +40,9 @@ class FeedOptions:
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
         for name in ("window", "block", "memory_bytes"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
 
 
 def new_feed(dataset: Dataset, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:
@@ -52,8 +54,7 @@ def new_feed(dataset: Dataset, batch_size: int, options: FeedOptions, *, rank: i
     source = Source(_undecoded(chosen))
     if not source.rows.sum():
         raise UsageError(f"{dataset.path}: has no samples to feed; look at its condition, or run: tarloom info")
-    shuffle = Shuffle(seed=options.seed, window=options.window, block=options.block) if options.shuffle else None
-    order = Order(source.rows, shuffle)
+    order = Order(source.rows, _shuffle(options, source.tar_bytes))
     return Feed(
         [source],
         Sequence(orders=(order,), mix=One(samples=len(order))),
@@ -62,6 +63,13 @@ def new_feed(dataset: Dataset, batch_size: int, options: FeedOptions, *, rank: i
         drop_last=options.drop_last,
         memory_bytes=options.memory_bytes,
     )
+
+
+def _shuffle(options: FeedOptions, sample_bytes: int) -> Shuffle | None:
+    """What was said, and the defaults for what was not."""
+    found = default_shuffle(options.seed, sample_bytes)
+    given = {name: value for name in ("window", "block") if (value := getattr(options, name)) is not None}
+    return replace(found, **given) if options.shuffle else None
 
 
 def _check_place(batch_size: int, rank: int, world_size: int) -> None:
@@ -80,6 +88,4 @@ def _decode(dataset: Dataset, decode: Decode | Mapping[str, Decode] | None) -> M
 
 
 def _undecoded(dataset: Dataset) -> Dataset:
-    from dataclasses import replace
-
     return replace(dataset, decode=())

@@ -7,26 +7,22 @@ in the order. Any place of it is computed without those before it, and nothing i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from tarloom.read.feed.chance import Numbers, below, permuted
 
-__all__ = ["BLOCK", "WINDOW", "Numbers", "Order", "Places", "Shuffle"]
-
-WINDOW: Final = 8192
-BLOCK: Final = 128
+__all__ = ["Numbers", "Order", "Places", "Shuffle"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffle:
     """How samples are shuffled."""
 
-    seed: int = 0
-    window: int = WINDOW
+    seed: int
+    window: int
     """Samples that are shuffled among each other."""
-    block: int = BLOCK
+    block: int
     """Rows that follow each other into one window, at most."""
 
 
@@ -68,6 +64,7 @@ class Order:
             raise ValueError("an order needs samples")
         self.shuffle = shuffle
         self._ends = np.cumsum(rows)
+        self._starts = self._ends - rows
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -80,14 +77,18 @@ class Order:
         passes, within = np.divmod(positions, len(self))
         ranks, rows = self._shuffled(passes, within, source)
         shards = np.searchsorted(self._ends, rows, side="right")
-        starts = np.concatenate([[0], self._ends[:-1]])
         return Places(
             sources=np.full(len(positions), source, np.int64),
             passes=passes,
             ranks=shards if ranks is None else ranks,
             shards=shards,
-            rows=rows - starts[shards],
+            rows=rows - self._starts[shards],
         )
+
+    def row_numbers(self, places: Places) -> Numbers:
+        """The numbers of these samples' rows among all that take part."""
+        numbers: Numbers = self._starts[places.shards] + places.rows
+        return numbers
 
     def _shuffled(self, passes: Numbers, positions: Numbers, source: int) -> tuple[Numbers | None, Numbers]:
         """Ranks of blocks, and rows by their numbers in the dataset, of samples at these positions of their passes."""

@@ -48,6 +48,11 @@ class Source:
         return int(viewed_bytes(self._facts, self.view).sum() // max(int(self._facts.rows.sum()), 1))
 
     @cached_property
+    def tar_bytes(self) -> int:
+        """About how many bytes of the tars there are for each sample, whatever is read of it."""
+        return sum(shard.size for shard in self._catalog.shards) // max(int(self._facts.rows.sum()), 1)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Of the samples that take part, and of their order."""
         found = hashlib.sha256(f"{self.view.where} {self._passing.digest}".encode())
