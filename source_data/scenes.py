@@ -31,8 +31,12 @@ COLOURS: dict[str, Colour] = {
     "black": (15, 15, 15),
 }
 BACKGROUNDS: dict[str, Colour] = {**COLOURS, "gray": (128, 128, 128)}
+KINDS = (*BACKGROUNDS, *(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES))
+"""All that can be seen at a place of a picture: the ground's colour, or a thing's colour and shape."""
 
 _SUPERSAMPLING = 2
+_GRID = 8
+"""Pixels of a square's side in the drawing of `Scene.kinds`."""
 _COLOUR_SEED = 0x5EED
 
 
@@ -81,6 +85,15 @@ class Scene:
         for thing in self.things:
             _draw_thing(brush, thing, side, _nearly(COLOURS[thing.colour], dice))
         return picture.resize((size, size), Image.Resampling.BOX)
+
+    def kinds(self, side: int) -> list[int]:
+        """What lies at the middle of every square of a grid of side x side, row by row: indices in KINDS."""
+        plan = Image.new("L", (side * _GRID, side * _GRID), KINDS.index(self.background))
+        for thing in self.things:
+            _draw_thing(ImageDraw.Draw(plan), thing, plan.width, KINDS.index(f"{thing.colour} {thing.shape}"))
+        middles = range(_GRID // 2, plan.width, _GRID)
+        values = plan.tobytes()
+        return [values[y * plan.width + x] for y in middles for x in middles]
 
 
 def scene(seed: int, size: int = SIZE) -> tuple[Image.Image, str]:
@@ -136,7 +149,7 @@ def _two_things(dice: random.Random, colours: list[str]) -> tuple[str, tuple[Thi
     )
 
 
-def _draw_thing(brush: ImageDraw.ImageDraw, thing: Thing, side: int, colour: Colour) -> None:
+def _draw_thing(brush: ImageDraw.ImageDraw, thing: Thing, side: int, colour: Colour | int) -> None:
     x, y, radius = thing.x * side, thing.y * side, thing.radius * side
     if thing.shape == "circle":
         brush.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)

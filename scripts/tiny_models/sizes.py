@@ -1,0 +1,29 @@
+"""How much is learned: what the models were made with, and a little that shows that the training works."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Of a whole training."""
+
+    scenes: int
+    scenes_per_shard: int
+    batch_size: int
+    captioner_steps: int
+    clip_steps: int
+    save_every: int
+    die_at: int
+    """A step of the captioner's: between two that are saved, so that some are done again."""
+
+
+FULL = Size(
+    scenes=24_000,
+    scenes_per_shard=2000,
+    batch_size=64,
+    captioner_steps=2100,
+    clip_steps=1500,
+    save_every=100,
+    die_at=1130,
+)
+SHORT = Size(scenes=500, scenes_per_shard=70, batch_size=16, captioner_steps=60, clip_steps=40, save_every=8, die_at=37)

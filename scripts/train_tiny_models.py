@@ -1,0 +1,79 @@
+"""Train the two tiny models of source_data/models/ from tarloom shards through the training feed, killed in between.
+
+    python scripts/train_tiny_models.py --output tiny            # about half an hour on two cores
+    python scripts/train_tiny_models.py --output tiny --short    # less than a minute, to see that it works
+
+Scenes are drawn and packed; the training kills itself (SIGKILL) in the middle of an epoch, and is started again from
+the weights and the feed's state that it saved last. The steps that both processes did must be the same to the last bit:
+that is checked, and the loss drawn in tiny/loss.svg. Each command is shown as one would type it.
+"""
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from quickstart_runner import ROOT, environment, executable
+from tiny_models.logs import Log
+from tiny_models.picture import draw
+from tiny_models.sizes import FULL, SHORT, Size
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder to make, for the models and all the rest")
+    parser.add_argument("--short", action="store_true", help="few scenes, few steps: the loss falls, and no more")
+    options = parser.parse_args()
+    if options.output.exists():
+        parser.error(f"{options.output} is there already; remove it or choose another --output")
+    size, output = SHORT if options.short else FULL, options.output.resolve()
+    if not _pack(size, output) or not _train_and_die_once(size, output):
+        return 1
+    return _sum_up(output)
+
+
+def _pack(size: Size, output: Path) -> bool:
+    scenes, shards = output / "scenes", output / "shards"
+    draw_scenes = ("python", "-m", "source_data.make_training_scenes", "--output", scenes, "--scenes", size.scenes)
+    create = ("python", "create/create_webdataset.py", "--source", scenes, "--output", shards, "--image-size", 64)
+    cut = ("--number-sample-per-shard", size.scenes_per_shard)
+    return _run(draw_scenes) == 0 and _run((*create, *cut)) == 0
+
+
+def _train_and_die_once(size: Size, output: Path) -> bool:
+    steps = ("--captioner-steps", size.captioner_steps, "--clip-steps", size.clip_steps)
+    pace = ("--batch-size", size.batch_size, "--save-every", size.save_every)
+    where = ("--shards", output / "shards", "--output", output, "--logs", output / "logs")
+    train = ("python", "-m", "scripts.tiny_models.train", *where, *steps, *pace)
+    died = _run((*train, "--die-at", size.die_at)) == -signal.SIGKILL
+    return died and _run(train) == 0
+
+
+def _sum_up(output: Path) -> int:
+    """Says what was learned, and whether the kill made a difference; the exit code."""
+    logs = {name: Log.read(output / "logs" / name / "log.jsonl") for name in ("captioner", "clip")}
+    draw(logs, output / "loss.svg")
+    for name, log in logs.items():
+        print(f"{name:10} loss {log.begin:.3f} in the first steps, {log.end:.3f} in the last")
+    repeated, other = logs["captioner"].repeated()
+    print(f"{repeated} steps were done again after the kill, {other} of them with other samples or another loss")
+    print(f"{output / 'loss.svg'}\nHow good they are, on scenes held out (only after the full training, they are):")
+    measure = "python -m benchmarks.caption_accuracy"
+    print(f"  {measure} --captioner {output / 'captioner'} --clip {output / 'clip'}")
+    return 0 if repeated and not other else 1
+
+
+def _run(command: Sequence[object]) -> int:
+    words = [str(word) for word in command]
+    print(f"$ {shlex.join(words)}", flush=True)
+    return subprocess.run(executable(words), cwd=ROOT, env=environment(), check=False).returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
