@@ -1,11 +1,15 @@
 """The feed for torch: tensors where the feed has numpy arrays, alone or in a DataLoader.
 
-feed = ds.to_torch(batch_size=256, seed=1, decode=RandomCrop(224))
-loader = DataLoader(feed, batch_size=None, num_workers=4)        # or iterate over the feed: threads decode then
+    feed = ds.to_torch(256, seed=1, decode=RandomCrop(224))
+    for batch in feed: ...                                   # threads read and decode: usually the fastest
+    for batch in feed.loader(num_workers=2): ...             # for a transform that needs processes; resumes exactly
+    DataLoader(feed, batch_size=None, num_workers=2)         # torch's own, or torchdata's StatefulDataLoader
+
+Workers of a loader take steps in turn, so that a loader hands them on in their order.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -34,32 +38,141 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         super().__init__()
         self.feed = feed
         self._transform = transform
+        # What this process last told its workers, some of which live on from epoch to epoch: the number of the
+        # message, an epoch, samples of it or -1.
+        self._message = torch.zeros(3, dtype=torch.int64).share_memory_()
+        self._heard = 0
 
     def __len__(self) -> int:
+        """Steps of an epoch, the same for every rank."""
         return len(self.feed)
 
+    @property
+    def epoch(self) -> int:
+        """The one that the next iteration is of, or goes on with."""
+        return self.feed.epoch
+
     def set_epoch(self, epoch: int) -> None:
-        """See Feed. DataLoaders with persistent workers do not see it."""
+        """See Feed. Workers of DataLoaders hear it where their next iteration begins."""
         self.feed.set_epoch(epoch)
+        self._tell(epoch, -1)
 
     def state_dict(self) -> dict[str, Any]:
-        """See Feed."""
-        return self.feed.state_dict()
+        """See Feed. A DataLoader's worker has a state of its own: that of the steps whose turn is its."""
+        return self.feed.state_dict() | self._worker()
 
-    def load_state_dict(self, facts: dict[str, Any]) -> None:
-        """See Feed."""
-        self.feed.load_state_dict(facts)
+    def load_state_dict(self, facts: Mapping[str, Any]) -> None:
+        """See Feed. Raises UsageError for a worker's state where there is no such worker."""
+        own, saved = self._worker(), {name: facts[name] for name in facts if name == "worker"}
+        if own != saved:
+            raise UsageError(
+                f"the state is of {_described(saved)}, and this is {_described(own)}: a DataLoader's state goes on "
+                "with as many workers and as large batches; that of feed.loader() with any"
+            )
+        self.feed.load_state_dict({name: facts[name] for name in facts if name != "worker"})
+        if own:  # its own next step begins there; the iteration, so many steps before
+            number, _, size = own["worker"]
+            self.feed.go(self.feed.epoch, self.feed.steps().start - number * size)
+        else:
+            self._tell_place()
+
+    def loader(
+        self,
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        prefetch_factor: int | None = None,
+        multiprocessing_context: str = "spawn",
+    ) -> "Loader":
+        """A DataLoader whose state is exact: see Loader. The options are torch's."""
+        return Loader(
+            self,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            prefetch_factor=prefetch_factor,
+            multiprocessing_context=multiprocessing_context if num_workers else None,
+        )
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
-        if info is not None:  # this process is one of several: so many threads for it to decode in
+        if info is not None:
+            self._hear()
+            # This process is one of several: so many threads for it to decode in.
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_share() // info.num_workers)))
         steps = self.feed.steps(Turn() if info is None else Turn(first=info.id, every=info.num_workers))
+        # Workers stay in their epoch until they are told: the next iteration may begin before they have ended this one.
         return self.feed.counting(steps, map(self._made, self.feed.batches(steps)), all_steps=info is None)
 
     def _made(self, batch: Batch) -> Any:
         tensors = {name: _tensor(value) for name, value in batch.items()}
         return tensors if self._transform is None else self._transform(tensors)
+
+    def _worker(self) -> dict[str, list[int]]:
+        """What a state says beside the feed's: which worker of how many, and the samples of a step."""
+        info = get_worker_info()
+        return {} if info is None else {"worker": [info.id, info.num_workers, self.feed.step_samples]}
+
+    def _tell_place(self) -> None:
+        """Workers begin their next iteration where this feed stands."""
+        self._tell(self.feed.epoch, self.feed.steps().start)
+
+    def _tell(self, epoch: int, samples: int) -> None:
+        self._heard += 1
+        self._message[:] = torch.tensor([self._heard, epoch, samples])
+
+    def _hear(self) -> None:
+        number, epoch, samples = self._message.tolist()
+        if number != self._heard:
+            self._heard = number
+            self.feed.set_epoch(epoch) if samples < 0 else self.feed.go(epoch, samples)
+
+
+class Loader:
+    """A DataLoader over a feed. Its state is that of what was taken from it, not of what workers have prepared.
+
+    So the state is the feed's, and goes on with any number of workers, or with none. Workers live on from epoch to
+    epoch. They are spawned: the program's own lines belong below `if __name__ == "__main__":`.
+    """
+
+    def __init__(self, feed: TorchFeed, *, num_workers: int, **options: Any) -> None:
+        self._feed = feed
+        self._workers = num_workers
+        self._loader = DataLoader(
+            feed,
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            **options,
+        )
+
+    def __len__(self) -> int:
+        return len(self._feed)
+
+    @property
+    def epoch(self) -> int:
+        """See TorchFeed."""
+        return self._feed.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """See Feed."""
+        self._feed.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See Feed."""
+        return self._feed.state_dict()
+
+    def load_state_dict(self, facts: Mapping[str, Any]) -> None:
+        """See Feed."""
+        self._feed.load_state_dict(facts)
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._workers:
+            return iter(self._loader)
+        self._feed._tell_place()
+        with interrupts_end_here():
+            batches = iter(self._loader)
+        return self._feed.feed.counting(self._feed.feed.steps(), batches)
 
 
 def session(config: ScanConfig) -> AbstractContextManager[None]:
@@ -68,17 +181,9 @@ def session(config: ScanConfig) -> AbstractContextManager[None]:
 
 
 def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
-    """Tallies of batches from a DataLoader: in this process with one worker, from worker processes with more."""
+    """Tallies of batches from a loader: in this process with one worker, from worker processes with more."""
     feed = dataset.to_torch(config.batch_size, shuffle=False, rank=0, world_size=1)
-    workers = config.num_workers if config.num_workers > 1 else 0
-    # Spawned: a fork would copy the locks of threads that storage and Arrow run here, but not the threads.
-    context = "spawn" if workers else None
-    with interrupts_end_here():
-        loader = DataLoader(
-            feed, batch_size=None, collate_fn=_unchanged, num_workers=workers, multiprocessing_context=context
-        )
-        batches = iter(loader)
-    for batch in batches:
+    for batch in feed.loader(num_workers=config.num_workers if config.num_workers > 1 else 0):
         samples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         yield from tallier.of_samples(samples, every=config.batch_size)
 
@@ -91,6 +196,13 @@ def place(rank: int | None, world_size: int | None) -> tuple[int, int]:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
     return rank, world_size
+
+
+def _described(worker: Mapping[str, list[int]]) -> str:
+    if not worker:
+        return "no worker of a DataLoader"
+    number, workers, samples = worker["worker"]
+    return f"worker {number} of {workers}, whose steps have {samples} samples"
 
 
 def _tensor(value: Any) -> Any:
