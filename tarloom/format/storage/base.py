@@ -59,6 +59,10 @@ class Storage(RangeSource):
 
     url: str
 
+    def ranges_of(self, entry: Entry) -> RangeSource:
+        """What gives byte ranges of a file that is known to be this version; by default, of what is there."""
+        return self
+
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """All files below the folder `prefix` ("" for all), at any depth, in no particular order, temporaries left out.

@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PreconditionError
 
 from tarloom.errors import StorageError
 
@@ -40,6 +40,8 @@ def _reason(error: BaseException) -> str:
         return f"{ENDS_BEFORE}; it was cut short or replaced meanwhile"
     if isinstance(error, FileNotFoundError):
         return "no such object"
+    if isinstance(error, PreconditionError):
+        return "is another file now than when it was listed; open the dataset again"
     if status and status[:3] in ("401", "403"):
         return f"refused ({code or status.strip()}); check the credentials and what they are allowed to do"
     if "error sending request" in message:

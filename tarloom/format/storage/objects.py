@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import obstore
 import pyarrow as pa
@@ -21,6 +21,9 @@ from tarloom.format.storage.listing import survey_in_parts
 from tarloom.format.storage.object_errors import ENDS_BEFORE, translated
 from tarloom.format.storage.packing import cut_from_pack, pack
 from tarloom.format.storage.ranges import Ranges
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 REMOTE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", "memory")
 _COUNTING_FROM_THE_END = ("s3://", "gs://", "memory://")
@@ -76,6 +79,17 @@ class ObjectStorage(Storage):
 
     def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
         return pack(groups, partial(self._fetch, name))
+
+    def read_part(self, entry: Entry, offset: int, size: int) -> memoryview:
+        """So many bytes of this version of a file. Raises StorageError where there is another one by now."""
+        options: GetOptions = {"range": (offset, offset + size)}
+        if entry.etag is not None:
+            options["if_match"] = entry.etag
+        with translated(self.describe(entry.name), absent_is_error=True):
+            data = memoryview(obstore.get(object_store(self.url), entry.name, options=options).bytes())
+        if len(data) != size:
+            raise cut_short(self.describe(entry.name))
+        return data
 
     def _fetch(self, name: str, starts: Sequence[int], ends: Sequence[int]) -> Sequence[memoryview]:
         """So many requests side by side. (obstore's own coalescing panics where an object has become shorter.)"""

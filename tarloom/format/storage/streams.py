@@ -12,7 +12,7 @@ class StorageStream(io.RawIOBase):
 
     def __init__(self, storage: Storage, entry: Entry) -> None:
         super().__init__()
-        self._storage = storage
+        self._source = storage.ranges_of(entry)
         self._entry = entry
         self._position = 0
         self._chunk = memoryview(b"")
@@ -35,7 +35,7 @@ class StorageStream(io.RawIOBase):
             size = min(CHUNK_BYTES, self._entry.size - self._position)
             if size <= 0:
                 return 0
-            (self._chunk,) = self._storage.read_ranges(self._entry.name, [self._position], [size])
+            (self._chunk,) = self._source.read_ranges(self._entry.name, [self._position], [size])
             self._chunk_start, start = self._position, 0
         data = self._chunk[start : start + len(target)]
         target[: len(data)] = data

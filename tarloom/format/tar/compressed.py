@@ -26,7 +26,7 @@ FREE_BYTES = 64 << 20
 
 def tar_ranges(storage: Storage, tar: Entry) -> RangeSource:
     """What gives byte ranges of a tar: its storage or, where it is compressed, one pass over what it holds."""
-    return storage if compression_of(tar.name) is None else Unpacked(storage, tar)
+    return storage.ranges_of(tar) if compression_of(tar.name) is None else Unpacked(storage, tar)
 
 
 def open_tar(storage: Storage, tar: Entry) -> io.BufferedIOBase:
