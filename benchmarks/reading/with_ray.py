@@ -1,8 +1,9 @@
 """Ray Data, beside Ray's own read_webdataset as its users call it.
 
 Both sides are iterated in batches of the same size and form: bytes as Arrow, or as numpy, Ray's default, which copies
-each of them once more; pictures as numpy. Ray is up before the time begins, its two workers have imported ray.data, and
-its own actors are awake: none of that is anybody's reading.
+each of them once more; pictures as numpy. Ray is up before the time begins, its two workers have imported ray.data, its
+own actors are awake, and numbers of its own have been through all memory of its object store once, as in a session that
+has worked for a while: none of that is anybody's reading.
 """
 
 import logging
@@ -18,8 +19,9 @@ from tarloom.read.dataset import open_dataset
 
 BATCH_ROWS = 256
 CPUS = 2
-STORE_BYTES = 512 << 20
-"""As large as tarloom's own sessions have for each worker. In a larger one a short job touches all memory first."""
+MIB = 1 << 20
+STORE_BYTES = 512 * MIB
+"""As large as tarloom's own sessions have for each worker."""
 
 
 def raw(folder: str) -> Iterator[int]:
@@ -76,8 +78,14 @@ def with_ray() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.get([ray.remote(_warmed).remote() for _ in range(CPUS)])
-    ray.data.range(100).map_batches(lambda batch: batch).take_all()
+    for _ in numbers(2 * STORE_BYTES).iter_batches(batch_size=None):
+        pass
     time.sleep(5)
+
+
+def numbers(size: int) -> ray.data.Dataset:
+    """So many bytes, in blocks that are large enough to fill the store before the first are thrown away."""
+    return ray.data.range_tensor(size // MIB, shape=(MIB // 8,), override_num_blocks=size // (32 * MIB))
 
 
 def consumed(rows: ray.data.Dataset, batch_format: str = "default") -> int:

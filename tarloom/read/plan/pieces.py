@@ -5,7 +5,7 @@ Pieces split INSIDE a tar, so that work divides evenly whatever the shards' numb
 packed into one task where an engine's tasks are costly.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,18 +80,19 @@ def part_of(rows: int, part: int, parts: int) -> tuple[int, int]:
     return part * rows // parts, (part + 1) * rows // parts
 
 
-def pack(pieces: Iterable[Piece], *, target_bytes: int) -> Iterator[tuple[Piece, ...]]:
-    """Group neighbouring pieces into tasks of at most `target_bytes`, one piece where that alone is larger."""
-    group: list[Piece] = []
-    size = 0
+def pack(pieces: Iterable[Piece], *, total_bytes: int, target_bytes: int) -> list[tuple[Piece, ...]]:
+    """Neighbours in one task; as many tasks of about `target_bytes` as it takes, equal within one piece.
+
+    total_bytes: of all pieces.
+    """
+    count = max(1, -(-total_bytes // target_bytes))
+    tasks: list[list[Piece]] = [[] for _ in range(count)]
+    reached = 0
     for piece in pieces:
-        if group and size + piece.bytes > target_bytes:
-            yield tuple(group)
-            group, size = [], 0
-        group.append(piece)
-        size += piece.bytes
-    if group:
-        yield tuple(group)
+        middle = (reached + piece.bytes // 2) * count // max(1, total_bytes)
+        tasks[min(middle, count - 1)].append(piece)
+        reached += piece.bytes
+    return [tuple(task) for task in tasks if task]
 
 
 def share(things: Sequence[Thing], *, part: int, parts: int) -> Sequence[Thing]:

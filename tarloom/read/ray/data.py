@@ -45,7 +45,7 @@ TASK_BYTES = 512 * MIB
 LEAST_TASK_BYTES = 4 * MIB
 """A task costs 15 to 20 ms whatever it reads."""
 BLOCK_BYTES = 32 * MIB
-"""Ray hands on no block before it is full: its own 128 MiB would wait for a whole task."""
+"""Of a piece, which Ray hands on as one block. Its own 128 MiB would wait for most of a task."""
 GROWS = 8
 """So many times as large are pictures about when they are decoded."""
 
@@ -132,8 +132,8 @@ class PieceSource(Datasource):  # type: ignore[misc]
         """The pieces that are read together, with what is projected and nothing else."""
         dataset = self._dataset.select(*(name for name in self._columns() if name not in (KEY, ERROR, URL)))
         piece_bytes = min(self._task_bytes, BLOCK_BYTES // (GROWS if dataset.view.decode else 1))
-        planned = pack(dataset.plan(piece_bytes), target_bytes=self._task_bytes)
-        return list(planned) or [()]  # where there are no samples, one task has the schema
+        planned = pack(dataset.plan(piece_bytes), total_bytes=dataset.nbytes, target_bytes=self._task_bytes)
+        return planned or [()]  # where there are no samples, one task has the schema
 
     def _columns(self) -> list[str]:
         """In Ray's order. Rows without any column would be none: where only their number is wanted, they have keys."""
@@ -147,8 +147,9 @@ def to_ray(dataset: Dataset, blocks: Blocks | None = None, *, task_bytes: int | 
     Ray must be running. Raises UsageError where members are decoded to Pillow images.
     """
     source = PieceSource(dataset, blocks or Blocks(), task_bytes=task_bytes or _task_bytes(dataset))
-    rows = ray.data.read_datasource(source, override_num_blocks=len(source.tasks()))
-    rows.context.target_max_block_size = min(rows.context.target_max_block_size or BLOCK_BYTES, BLOCK_BYTES)
+    tasks = source.tasks()
+    rows = ray.data.read_datasource(source, override_num_blocks=len(tasks))
+    rows.context.target_max_block_size = min(rows.context.target_max_block_size or BLOCK_BYTES, _full_block(tasks))
     return rows
 
 
@@ -191,6 +192,13 @@ def _task_bytes(dataset: Dataset) -> int:
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
     most = TASK_BYTES // (GROWS if dataset.view.decode else 1)
     return min(most, max(LEAST_TASK_BYTES, -(-dataset.nbytes // cpus)))
+
+
+def _full_block(tasks: Sequence[Sequence[Piece]]) -> int:
+    """Ray joins tables until they are larger than this, and cuts what is half as large again: in between, a piece goes
+    out as it is. Small pieces are joined; so are those whose size is not known before they are decoded."""
+    largest = max((piece.bytes for pieces in tasks for piece in pieces), default=0)
+    return (largest if largest > BLOCK_BYTES // 2 else BLOCK_BYTES) * 3 // 4
 
 
 def _metadata(pieces: Sequence[Piece], view: View) -> BlockMetadata:

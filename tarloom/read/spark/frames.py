@@ -32,7 +32,7 @@ from tarloom.errors import (
     missing_extra,
 )
 from tarloom.read.dataset import Dataset
-from tarloom.read.plan.pieces import MIB, Piece
+from tarloom.read.plan.pieces import MIB, Piece, pack
 from tarloom.read.samples.batches import BATCH_ROWS, read_piece
 from tarloom.read.scan import TALLY_SCHEMA, ScanConfig, Tallier, Tally
 from tarloom.read.spark.types import arrow_schema, in_spark_types, spark_schema
@@ -113,14 +113,8 @@ def plan_tasks(dataset: Dataset, spark: SparkSession, partition_bytes: int | Non
 
 
 def even_tasks(dataset: Dataset, partition_bytes: int) -> list[Task]:
-    """As many tasks as it takes, of about this many bytes each, equal within one piece."""
-    total = dataset.nbytes
-    tasks: list[list[Piece]] = [[] for _ in range(-(-total // partition_bytes))]
-    reached = 0
-    for piece in dataset.plan(partition_bytes):
-        tasks[min((reached + piece.bytes // 2) * len(tasks) // total, len(tasks) - 1)].append(piece)
-        reached += piece.bytes
-    return [tuple(pieces) for pieces in tasks if pieces]
+    """All pieces, in tasks of about this many bytes."""
+    return pack(dataset.plan(partition_bytes), total_bytes=dataset.nbytes, target_bytes=partition_bytes)
 
 
 def over_tasks(
