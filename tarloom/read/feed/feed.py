@@ -19,6 +19,7 @@ from tarloom.read.feed.reading import Reading
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
 from tarloom.read.feed.state import Fingerprint, State, fingerprint
+from tarloom.read.ledger import Ledger
 
 Taken = TypeVar("Taken")
 GIB = 1 << 30
@@ -48,9 +49,15 @@ class Feed:
         *,
         drop_last: bool = False,
         memory_bytes: int = GIB,
+        max_skipped: int | None = None,
     ) -> None:
         self._reading = Reading(
-            sources=tuple(sources), sequence=sequence, assembly=assembly, share=share, memory_bytes=memory_bytes
+            sources=tuple(sources),
+            sequence=sequence,
+            assembly=assembly,
+            share=share,
+            memory_bytes=memory_bytes,
+            max_skipped=max_skipped,
         )
         self._drop_last = drop_last
         self._epoch = self._begin = self._position = 0
@@ -58,6 +65,11 @@ class Feed:
     def __len__(self) -> int:
         """Steps of an epoch, the same for every rank."""
         return len(self._steps(0, Turn()))
+
+    @property
+    def ledger(self) -> Ledger:
+        """Counts the bad samples that were replaced in batches of this process, in all epochs."""
+        return self._reading.ledger
 
     @property
     def epoch(self) -> int:

@@ -13,7 +13,7 @@ from tarloom.read.feed.mixing import One, Sequence
 from tarloom.read.feed.order import Order, Shuffle
 from tarloom.read.feed.quality import default_shuffle
 from tarloom.read.feed.share import Share
-from tarloom.read.feed.sources import Source
+from tarloom.read.feed.sources import Cache, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,16 @@ class FeedOptions:
     """Leave out a last step that is smaller than the others."""
     memory_bytes: int = GIB
     """Of samples that are read ahead."""
+    cache: str | None = None
+    """A folder of this machine that keeps what is read of shards in an object store; processes may share it."""
+    cache_bytes: int = 64 * GIB
+    """What it may hold; what was not used for the longest time makes room."""
+    max_skipped: int | None = 1000
+    """Bad samples that may be replaced in an epoch, by each process that reads; None for no limit."""
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
-        for name in ("window", "block", "memory_bytes"):
+        for name in ("window", "block", "memory_bytes", "cache_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
@@ -51,7 +57,8 @@ def new_feed(dataset: Dataset, batch_size: int, options: FeedOptions, *, rank: i
     _check_place(batch_size, rank, world_size)
     decode = _decode(dataset, options.decode)
     chosen = dataset if options.columns is None else dataset.select(*options.columns)
-    source = Source(_undecoded(chosen))
+    cache = None if options.cache is None else Cache(folder=options.cache, limit=options.cache_bytes)
+    source = Source(_undecoded(chosen), cache)
     if not source.rows.sum():
         raise UsageError(f"{dataset.path}: has no samples to feed; look at its condition, or run: tarloom info")
     order = Order(source.rows, _shuffle(options, source.tar_bytes))
@@ -62,6 +69,7 @@ def new_feed(dataset: Dataset, batch_size: int, options: FeedOptions, *, rank: i
         Share(batch_size=batch_size, rank=rank, world_size=world_size),
         drop_last=options.drop_last,
         memory_bytes=options.memory_bytes,
+        max_skipped=options.max_skipped,
     )
 
 

@@ -1,18 +1,32 @@
 """The datasets behind a feed: how many rows of each shard take part, and pieces for any of them."""
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from tarloom.format.storage import Storage
+from tarloom.format.storage.cached import cached
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.order import Numbers
 from tarloom.read.feed.passing import Passing
 from tarloom.read.plan.catalog import Facts
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.plan.planning import piece_of_rows, viewed_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Where what is read of object stores is kept on this machine."""
+
+    folder: str
+    limit: int
+    """Bytes."""
+
+    def of(self, storage: Storage) -> Storage:
+        """The storage, read through the cache. Raises UsageError for a limit that is too small."""
+        return cached(storage, self.folder, self.limit)
 
 
 class Source:
@@ -22,15 +36,13 @@ class Source:
     but shards that cannot be opened are left out where it does not raise them.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, cache: Cache | None = None) -> None:
         self._catalog, self.view = dataset.catalog, dataset.on_error("raise").view
         self._facts: Facts = dataset.catalog.facts(tolerant=dataset.errors != "raise")
         self._passing = Passing(self._catalog, self._facts, self.view)
 
-    @property
-    def storage(self) -> Storage:
+        self.storage = dataset.catalog.storage if cache is None else cache.of(dataset.catalog.storage)
         """Where the shards lie."""
-        return self._catalog.storage
 
     @property
     def rows(self) -> Numbers:
@@ -76,4 +88,5 @@ class Source:
         """These rows, ascending, by their numbers among those of the shard that take part."""
         numbers = self._passing.of(shard, rows)
         view = replace(self.view, where=None)  # they are known to pass
-        return piece_of_rows(self._catalog, self._facts, view, shard=shard, rows=numbers.tolist())
+        piece = piece_of_rows(self._catalog, self._facts, view, shard=shard, rows=numbers.tolist())
+        return replace(piece, storage=self.storage)
