@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tarloom.read.dataset import Dataset
     from tarloom.read.dataset import open_dataset as open
+    from tarloom.read.feed.mixture import Mixture, mix
     from tarloom.read.ledger import Ledger
     from tarloom.read.ray.sidecars import SidecarSink
     from tarloom.read.ray.sink import TarSink
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Ledger", "SidecarSink", "TarSink", "__version__", "open"]
+__all__ = ["Dataset", "Ledger", "Mixture", "SidecarSink", "TarSink", "__version__", "mix", "open"]
 _AT = {
     "Dataset": "read.dataset",
     "Ledger": "read.ledger",
+    "Mixture": "read.feed.mixture",
     "SidecarSink": "read.ray.sidecars",
     "TarSink": "read.ray.sink",
+    "mix": "read.feed.mixture",
     "open": "read.dataset",
 }
 

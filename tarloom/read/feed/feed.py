@@ -81,6 +81,11 @@ class Feed:
         """Samples of a step, of all ranks together."""
         return self._reading.share.step_samples
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Of each bucket, the samples for which an epoch has no group; under "", those that are in no bucket."""
+        return self._reading.sequence.left_out
+
     def shuffle_quality(self, batch: int | None = None) -> float:
         """How much batches of so many samples, by default of a step's, tell beside batches by chance: see quality.py.
 

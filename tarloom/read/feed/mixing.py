@@ -4,8 +4,9 @@ A bucket is a dataset too: the samples of another for which something is true.
 """
 
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -71,6 +72,11 @@ class Mixed:
         """Samples of each dataset that no group of an epoch has room for, others each time."""
         left: Numbers = np.array(self.strides) - np.array(self.groups) * self.group
         return left
+
+    def of(self, datasets: Many[int]) -> "Mixed":
+        """The same of these alone."""
+        groups, strides = ([of[number] for number in datasets] for of in (self.groups, self.strides))
+        return replace(self, groups=tuple(groups), strides=tuple(strides))
 
     def pick(self, epoch: int, positions: Numbers) -> tuple[Numbers, Numbers]:
         """See Mix."""
@@ -146,6 +152,8 @@ class Sequence:
 
     orders: tuple[Order, ...]
     mix: Mix
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Samples of each bucket that have no place in an epoch."""
 
     @property
     def samples(self) -> int:

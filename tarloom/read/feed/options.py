@@ -1,6 +1,6 @@
 """What users say of a feed, and the feed that is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,12 +8,12 @@ from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.assemble import Assembly, Decode
+from tarloom.read.feed.buckets import By
 from tarloom.read.feed.feed import GIB, Feed
-from tarloom.read.feed.mixing import One, Sequence
-from tarloom.read.feed.order import Order, Shuffle
-from tarloom.read.feed.quality import default_shuffle
+from tarloom.read.feed.mixture import Mixture
+from tarloom.read.feed.sampling import BucketWeights, Sampled, Sampling
 from tarloom.read.feed.share import Share
-from tarloom.read.feed.sources import Cache, Source
+from tarloom.read.feed.sources import Cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,13 @@ class FeedOptions:
     """Samples that are shuffled among each other; None for as many as mix well (see quality.py)."""
     block: int | None = None
     """Rows that follow each other into one window, at most; None for what is read in good ranges."""
+    buckets: By | None = None
+    """A column, such as "class", or conditions by name, such as {"wide": "width > height"}: samples that follow each
+    other, bucket_size of them, are of one bucket."""
+    bucket_weights: BucketWeights | None = None
+    """"equal", or a weight for each bucket; None for as many samples of each as it has."""
+    bucket_size: int | None = None
+    """None for batch_size: batches of one bucket each. 1 with weights balances classes within batches."""
     columns: tuple[str, ...] | None = None
     """Members and columns of a batch; None for those the dataset selects."""
     decode: Decode | Mapping[str, Decode] | None = None
@@ -51,21 +58,20 @@ class FeedOptions:
                 raise UsageError(f"{name} must be at least 1, not {value}")
 
 
-def new_feed(dataset: Dataset, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:
+def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:
     """Raises UsageError for values that cannot be, and for a dataset without samples."""
     options.check()
     _check_place(batch_size, rank, world_size)
-    decode = _decode(dataset, options.decode)
-    chosen = dataset if options.columns is None else dataset.select(*options.columns)
-    cache = None if options.cache is None else Cache(folder=options.cache, limit=options.cache_bytes)
-    source = Source(_undecoded(chosen), cache)
-    if not source.rows.sum():
-        raise UsageError(f"{dataset.path}: has no samples to feed; look at its condition, or run: tarloom info")
-    order = Order(source.rows, _shuffle(options, source.tar_bytes))
+    parts = data.datasets if isinstance(data, Mixture) else (data,)
+    chosen = parts if options.columns is None else tuple(part.select(*options.columns) for part in parts)
+    _check_alike(chosen)
+    undecoded = tuple(replace(part, decode=()) for part in chosen)
+    bare = replace(data, datasets=undecoded) if isinstance(data, Mixture) else undecoded[0]
+    sources, sequence = _sampled(bare, batch_size, options)
     return Feed(
-        [source],
-        Sequence(orders=(order,), mix=One(samples=len(order))),
-        Assembly(decode=decode, seed=options.seed),
+        sources,
+        sequence,
+        Assembly(decode=_decode(chosen[0], options.decode), seed=options.seed),
         Share(batch_size=batch_size, rank=rank, world_size=world_size),
         drop_last=options.drop_last,
         memory_bytes=options.memory_bytes,
@@ -73,11 +79,32 @@ def new_feed(dataset: Dataset, batch_size: int, options: FeedOptions, *, rank: i
     )
 
 
-def _shuffle(options: FeedOptions, sample_bytes: int) -> Shuffle | None:
-    """What was said, and the defaults for what was not."""
-    found = default_shuffle(options.seed, sample_bytes)
-    given = {name: value for name in ("window", "block") if (value := getattr(options, name)) is not None}
-    return replace(found, **given) if options.shuffle else None
+def _sampled(data: Dataset | Mixture, batch_size: int, options: FeedOptions) -> Sampled:
+    cache = None if options.cache is None else Cache(folder=options.cache, limit=options.cache_bytes)
+    sampling = Sampling(
+        seed=options.seed, shuffle=options.shuffle, window=options.window, block=options.block, cache=cache
+    )
+    if options.buckets is None:
+        for name in ("bucket_weights", "bucket_size"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"{name} is of no use without buckets; name a column: buckets='class'")
+        return sampling.of_several(data) if isinstance(data, Mixture) else sampling.of_one(data)
+    if isinstance(data, Mixture):
+        raise UsageError("buckets are of one dataset; mix datasets, or draw from buckets")
+    group = options.bucket_size or batch_size
+    if group % batch_size and batch_size % group:
+        raise UsageError(f"bucket_size {group} must divide batch_size {batch_size}, or be a multiple of it")
+    return sampling.of_buckets(data, options.buckets, group=group, weights=options.bucket_weights)
+
+
+def _check_alike(datasets: Sequence[Dataset]) -> None:
+    """Raises UsageError unless batches of all have the same members and columns."""
+    first, *others = datasets
+    for other in others:
+        differing = sorted({field.name for field in {*first.schema} ^ {*other.schema}})
+        if differing:
+            names = ", ".join(differing)
+            raise UsageError(f"{first.path} and {other.path} differ in {names}; name columns that both have")
 
 
 def _check_place(batch_size: int, rank: int, world_size: int) -> None:
@@ -93,7 +120,3 @@ def _decode(dataset: Dataset, decode: Decode | Mapping[str, Decode] | None) -> M
     if isinstance(decode, Mapping):
         return {**dataset.view.decoded, **decode}
     return {**dataset.view.decoded, **{name: decode for name in dataset.members if name in IMAGE_MEMBERS}}
-
-
-def _undecoded(dataset: Dataset) -> Dataset:
-    return replace(dataset, decode=())
