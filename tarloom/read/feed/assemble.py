@@ -18,6 +18,7 @@ import numpy as np
 
 from tarloom.errors import RowError
 from tarloom.format.cpus import cpu_share
+from tarloom.read.feed.captions import Captions
 from tarloom.read.feed.chance import uniform
 from tarloom.read.feed.fetch import Fetched
 from tarloom.read.feed.order import Numbers, Places
@@ -44,6 +45,9 @@ class Assembly:
     decode: Mapping[str, Decode]
     """Members, and what they are decoded to; all others stay bytes."""
     seed: int
+    captions: Captions | None = None
+    left_out: frozenset[str] = frozenset()
+    """Members and columns that are read for captions alone."""
 
     def begin(self, samples: Fetched, pool: Executor, room: Room) -> "Assembling":
         """Have it made by the pool's threads."""
@@ -87,7 +91,10 @@ class Assembling:
             name: stacked(values) if isinstance(values, list) else values for name, values in self._values.items()
         }
         batch |= {name: stacked_column(column) for name, column in self.samples.columns.items()}
-        return batch
+        captions, left_out = self._assembly.captions, self._assembly.left_out
+        if captions is not None:
+            batch[captions.name] = captions.chosen(self.samples, seed=self._assembly.seed)
+        return {name: values for name, values in batch.items() if name not in left_out}
 
     def _begin(self, rows: Numbers) -> None:
         self._errors: dict[int, Skipped] = {}

@@ -1,6 +1,6 @@
 """One caption of several for each sample: the original, or one that a stage wrote, chosen by chance.
 
-ds.to_torch(256, captions=Captions(of={"caption": 0.3, "short.text": 0.5, "long.text": 0.2}))      # batch["text"]
+ds.to_torch(256, captions=Captions(of={"txt": 0.3, "short.text": 0.5, "long.text": 0.2}))       # batch["text"]
 """
 
 import math
@@ -14,36 +14,48 @@ import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
 from tarloom.read.feed.chance import uniform
-from tarloom.read.feed.order import Numbers, Places
-from tarloom.read.plan.pieces import ChunkedArray
+from tarloom.read.feed.fetch import Fetched
+from tarloom.read.feed.order import Numbers
+from tarloom.read.plan.pieces import Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """A column of a batch that has for each sample the value of one of several columns."""
+    """A column of a batch that has for each sample the text of one of several columns or members."""
 
     of: Mapping[str, float]
-    """Columns, and how probable each is. For a sample that has null in some of them, the others are the more so."""
+    """Columns and members, and how probable each is. For a sample that lacks some of them, the others are the more so.
+    """
     name: str = "text"
     """Of the column."""
 
-    def check(self) -> None:
-        """Raises UsageError for probabilities that cannot be."""
+    def check(self, schema: pa.Schema) -> None:
+        """Raises UsageError for probabilities that cannot be, and where batches of this schema hold no such texts."""
         if not self.of:
-            raise UsageError("captions are chosen of no column; name some, such as: of={'caption': 1}")
-        for column, weight in self.of.items():
+            raise UsageError("captions are chosen of nothing; name columns, such as: of={'caption': 1}")
+        for name, weight in self.of.items():
             if not (weight > 0 and math.isfinite(weight)):
-                raise UsageError(f"captions: the probability of {column} is {weight}; give one greater than 0")
+                raise UsageError(f"captions: the probability of {name} is {weight}; give one greater than 0")
+            kind = schema.field(name).type
+            if not any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)):
+                raise UsageError(f"captions: {name} is {kind}; name columns or members that are text")
 
-    def chosen(self, columns: Mapping[str, ChunkedArray], places: Places, *, seed: int) -> list[str | None]:
-        """Of each sample in its pass, whoever reads it; null where all of them are. columns: at least those named."""
-        found = [columns[column] for column in self.of]
-        present = np.stack([column.is_valid().to_numpy() for column in found], axis=1)
+    def chosen(self, samples: Fetched, *, seed: int) -> list[str | None]:
+        """Of each sample in its pass, whoever reads it; None where it has none of them."""
+        texts = [_texts(samples, name) for name in self.of]
+        present = np.stack([column.is_valid().to_numpy(zero_copy_only=False) for column in texts], axis=1)
+        places = samples.places
         draws = uniform(seed, "caption", places.sources, places.passes, places.shards, places.rows)
         numbers = choice(np.array(list(self.of.values())), present, draws)
-        texts = pc.choose(pa.array(numbers, mask=numbers < 0), *(column.cast(pa.string()) for column in found))
-        values: list[str | None] = texts.to_pylist()
+        values: list[str | None] = pc.choose(pa.array(numbers, mask=numbers < 0), *texts).to_pylist()
         return values
+
+
+def _texts(samples: Fetched, name: str) -> Array:
+    if name in samples.columns:
+        return samples.columns[name].combine_chunks().cast(pa.string())
+    found = samples.members[name]
+    return pa.array([None if data is None else str(data, "utf-8", "replace") for data in found], pa.string())
 
 
 def choice(weights: npt.NDArray[np.float64], present: npt.NDArray[np.bool_], draws: npt.NDArray[np.float64]) -> Numbers:

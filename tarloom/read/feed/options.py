@@ -9,6 +9,7 @@ from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.assemble import Assembly, Decode
 from tarloom.read.feed.buckets import By
+from tarloom.read.feed.captions import Captions
 from tarloom.read.feed.feed import GIB, Feed
 from tarloom.read.feed.mixture import Mixture
 from tarloom.read.feed.sampling import BucketWeights, Sampled, Sampling
@@ -39,6 +40,8 @@ class FeedOptions:
     """Members and columns of a batch; None for those the dataset selects."""
     decode: Decode | Mapping[str, Decode] | None = None
     """Of all pictures, or of each member named; None for what the dataset decodes."""
+    captions: Captions | None = None
+    """One text of several for each sample."""
     drop_last: bool = False
     """Leave out a last step that is smaller than the others."""
     memory_bytes: int = GIB
@@ -64,14 +67,20 @@ def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, 
     _check_place(batch_size, rank, world_size)
     parts = data.datasets if isinstance(data, Mixture) else (data,)
     chosen = parts if options.columns is None else tuple(part.select(*options.columns) for part in parts)
-    _check_alike(chosen)
-    undecoded = tuple(replace(part, decode=()) for part in chosen)
+    captioned = tuple(_with_captions(part, options.captions) for part in chosen)
+    _check_alike(captioned)
+    undecoded = tuple(replace(part, decode=()) for part in captioned)
     bare = replace(data, datasets=undecoded) if isinstance(data, Mixture) else undecoded[0]
     sources, sequence = _sampled(bare, batch_size, options)
     return Feed(
         sources,
         sequence,
-        Assembly(decode=_decode(chosen[0], options.decode), seed=options.seed),
+        Assembly(
+            decode=_decode(chosen[0], options.decode),
+            seed=options.seed,
+            captions=options.captions,
+            left_out=frozenset(captioned[0].schema.names) - frozenset(chosen[0].schema.names),
+        ),
         Share(batch_size=batch_size, rank=rank, world_size=world_size),
         drop_last=options.drop_last,
         memory_bytes=options.memory_bytes,
@@ -95,6 +104,18 @@ def _sampled(data: Dataset | Mixture, batch_size: int, options: FeedOptions) -> 
     if group % batch_size and batch_size % group:
         raise UsageError(f"bucket_size {group} must divide batch_size {batch_size}, or be a multiple of it")
     return sampling.of_buckets(data, options.buckets, group=group, weights=options.bucket_weights)
+
+
+def _with_captions(dataset: Dataset, captions: Captions | None) -> Dataset:
+    """The same with what captions are chosen of. Raises UsageError."""
+    if captions is None:
+        return dataset
+    names = dataset.schema.names[1:]
+    if captions.name in names:
+        raise UsageError(f"captions: {captions.name!r} is a column already; give another name, or leave that one out")
+    chosen = dataset.select(*names, *captions.of)
+    captions.check(replace(chosen, decode=()).schema)
+    return chosen
 
 
 def _check_alike(datasets: Sequence[Dataset]) -> None:
