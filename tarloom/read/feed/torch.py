@@ -82,16 +82,9 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         num_workers: int = 0,
         pin_memory: bool = False,
         prefetch_factor: int | None = None,
-        multiprocessing_context: str = "spawn",
     ) -> "Loader":
         """A DataLoader whose state is exact: see Loader. The options are torch's."""
-        return Loader(
-            self,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            prefetch_factor=prefetch_factor,
-            multiprocessing_context=multiprocessing_context if num_workers else None,
-        )
+        return Loader(self, num_workers=num_workers, pin_memory=pin_memory, prefetch_factor=prefetch_factor)
 
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
@@ -131,7 +124,8 @@ class Loader:
     """A DataLoader over a feed. Its state is that of what was taken from it, not of what workers have prepared.
 
     So the state is the feed's, and goes on with any number of workers, or with none. Workers live on from epoch to
-    epoch. They are spawned: the program's own lines belong below `if __name__ == "__main__":`.
+    epoch. They are spawned, as a fork would copy the locks of threads that run here, but not the threads: the program's
+    own lines belong below `if __name__ == "__main__":`.
     """
 
     def __init__(self, feed: TorchFeed, *, num_workers: int, **options: Any) -> None:
@@ -143,6 +137,7 @@ class Loader:
             collate_fn=_unchanged,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            multiprocessing_context="spawn" if num_workers else None,
             **options,
         )
 
