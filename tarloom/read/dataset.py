@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from tarloom.errors import UsageError
+from tarloom.read.feed.feedable import Feedable
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.plan.catalog import Facts, open_catalog
 from tarloom.read.plan.picking import Picker, column_batches, numbers_of
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     import webdataset
     from pyspark.sql import DataFrame, SparkSession
 
-    from tarloom.read.feed.feed import Feed
-    from tarloom.read.feed.torch import TorchFeed
-
 PIECE_BYTES = 64 * MIB
 Read = TypeVar("Read")
 
@@ -49,7 +47,7 @@ def open_dataset(path: str | Path) -> "Dataset":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset(Selection):
+class Dataset(Selection, Feedable):
     """Samples of all shards in order, or of those that are chosen."""
 
     def __len__(self) -> int:
@@ -149,34 +147,6 @@ class Dataset(Selection):
         from tarloom.read.spark.table import to_spark_table
 
         return to_spark_table(self, spark)
-
-    def to_numpy(self, batch_size: int, *, rank: int = 0, world_size: int = 1, **options: Any) -> "Feed":
-        """A feed of batches for training, resumable and divided among ranks: dicts of numpy arrays and of lists.
-
-        options: those of FeedOptions, such as seed, columns, decode. Raises UsageError.
-        """
-        from tarloom.read.feed.options import FeedOptions, new_feed
-
-        return new_feed(self, batch_size, FeedOptions(**options), rank=rank, world_size=world_size)
-
-    def to_torch(
-        self,
-        batch_size: int,
-        *,
-        transform: Callable[[dict[str, Any]], Any] | None = None,
-        rank: int | None = None,
-        world_size: int | None = None,
-        **options: Any,
-    ) -> "TorchFeed":
-        """The same with tensors for arrays, alone or in a DataLoader with batch_size=None: see TorchFeed.
-
-        rank, world_size: from torch.distributed where it is initialised, else one rank.
-        """
-        from tarloom.read.feed.torch import TorchFeed, place
-
-        rank, world_size = place(rank, world_size)
-        feed = self.to_numpy(batch_size, rank=rank, world_size=world_size, **options)
-        return TorchFeed(feed, transform=transform)
 
     @property
     def _facts(self) -> Facts:

@@ -1,16 +1,11 @@
 """Several datasets as one feed, by weights: tarloom.mix((photos, 0.7), (drawings, 0.3)).to_torch(256, seed=1)"""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from tarloom.errors import UsageError
 from tarloom.read.dataset import Dataset
-
-if TYPE_CHECKING:
-    from tarloom.read.feed.feed import Feed
-    from tarloom.read.feed.torch import TorchFeed
+from tarloom.read.feed.feedable import Feedable
 
 
 def mix(*parts: tuple[Dataset, float], samples: int | None = None) -> "Mixture":
@@ -31,32 +26,10 @@ def mix(*parts: tuple[Dataset, float], samples: int | None = None) -> "Mixture":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixture:
+class Mixture(Feedable):
     """See mix."""
 
     datasets: tuple[Dataset, ...]
     weights: tuple[float, ...]
     samples: int | None = None
     """Of an epoch; None for as many as all have together."""
-
-    def to_numpy(self, batch_size: int, *, rank: int = 0, world_size: int = 1, **options: Any) -> "Feed":
-        """See Dataset. All datasets must yield the same members and columns: columns=(...) selects them of each."""
-        from tarloom.read.feed.options import FeedOptions, new_feed
-
-        return new_feed(self, batch_size, FeedOptions(**options), rank=rank, world_size=world_size)
-
-    def to_torch(
-        self,
-        batch_size: int,
-        *,
-        transform: Callable[[dict[str, Any]], Any] | None = None,
-        rank: int | None = None,
-        world_size: int | None = None,
-        **options: Any,
-    ) -> "TorchFeed":
-        """The same with tensors for arrays. See Dataset."""
-        from tarloom.read.feed.torch import TorchFeed, place
-
-        rank, world_size = place(rank, world_size)
-        feed = self.to_numpy(batch_size, rank=rank, world_size=world_size, **options)
-        return TorchFeed(feed, transform=transform)
