@@ -10,6 +10,8 @@ from collections import deque
 import numpy as np
 import pyarrow as pa
 
+from tarloom.format.arena import current_arena
+
 LARGE_BYTES = 4 << 20
 KEPT_BYTES = 96 << 20
 """Held for the next buffers at most, in a process."""
@@ -21,6 +23,9 @@ _free: deque[np.ndarray] = deque()
 
 def allocate(size: int) -> pa.Buffer:
     """A buffer to be filled by its address. Its memory goes back when nothing refers to it any more."""
+    arena = current_arena()
+    if arena is not None and (buffer := arena.buffer(size)) is not None:
+        return buffer
     if size < LARGE_BYTES:
         return pa.allocate_buffer(size)
     region = _taken(size)

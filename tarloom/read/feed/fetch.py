@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from threading import Event
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StaleIndex
+from tarloom.format.arena import Arena, Arenas
 from tarloom.read.feed.order import Numbers, Places
 from tarloom.read.feed.scattered import Scattered
 from tarloom.read.feed.sources import Source
@@ -18,6 +20,10 @@ from tarloom.read.samples.batches import read_chunks
 from tarloom.read.samples.binary import Binary
 from tarloom.read.samples.chunk import Chunk
 
+KEPT = 2
+"""Regions of memory that wait for the next fetch."""
+MARGIN = 1.25
+"""Samples of a fetch may be larger than those of the dataset are on average."""
 SHOWN = 3
 """Addresses in a message."""
 
@@ -80,7 +86,7 @@ class Fetcher:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = tuple(sources)
         self._threads = max(threads_for(source.storage) for source in sources)
-        self._closed = Event()
+        self._closed, self._arenas = Event(), Arenas(kept=KEPT)
         self._begun: dict[str, None] = {}
         """Addresses of the tars that are being read at this moment, in the order in which that began."""
 
@@ -97,12 +103,11 @@ class Fetcher:
             : len(places)
         ]  # the same sample may be wanted twice: of a small dataset that is mixed in
         unique = ordered.take(np.flatnonzero(first))
-        chunks = [
-            chunk for found in ahead(self._chunks, self._pieces(unique), threads=self._threads) for chunk in found
-        ]
+        read = partial(self._chunks, self._arenas.arena(self._size(unique)))
+        found = list(ahead(read, self._pieces(unique), threads=self._threads))
         back = np.empty(len(places), np.int64)
         back[order] = np.cumsum(first) - 1
-        return self._joined(chunks, unique).take(back)
+        return self._joined([chunk for chunks in found for chunk in chunks], unique).take(back)
 
     def missing(self) -> str:
         """What is being read at this moment, in words."""
@@ -117,12 +122,19 @@ class Fetcher:
             source = self._sources[int(places.sources[first])]
             yield source.piece(int(places.shards[first]), places.rows[first:last])
 
-    def _chunks(self, piece: Piece) -> list[Chunk]:
+    def _size(self, places: Places) -> int:
+        """About how many bytes they have, with the tar's headers and some to spare."""
+        counts = np.bincount(places.sources, minlength=len(self._sources)).tolist()
+        sizes = (count * source.sample_bytes for count, source in zip(counts, self._sources, strict=True))
+        return int(sum(sizes) * MARGIN)
+
+    def _chunks(self, arena: Arena, piece: Piece) -> list[Chunk]:
         if self._closed.is_set():
             raise Closed
         self._begun[piece.url] = None
         try:
-            found = list(read_chunks(piece, "sample"))
+            with arena.here():
+                found = list(read_chunks(piece, "sample"))
         finally:
             self._begun.pop(piece.url, None)
         if sum(map(len, found)) != (piece.rows if piece.only is None else len(piece.only)):

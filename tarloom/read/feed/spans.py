@@ -13,7 +13,7 @@ from typing import TypeVar
 Span = TypeVar("Span")
 Read = TypeVar("Read")
 
-GROWTH = 4
+GROWTH = 8
 """How many times as large as the last one a span may be."""
 HELD = 3
 """Spans in memory: one that is used up, one that is read, and of one the last batches."""
@@ -30,9 +30,10 @@ def spans(steps: range, *, most: int, window: int | None) -> Iterator[range]:
     """
     first, size = 0, 1
     while first < len(steps):
-        size = min(size, most, len(steps) - first)
+        left = len(steps) - first
         if window is not None:
-            size = min(size, -(-(window - steps[first] % window) // steps.step))
+            left = min(left, -(-(window - steps[first] % window) // steps.step))
+        size = min(size, -(-left // -(-left // most)))  # equal parts of what is left
         yield steps[first : first + size]
         first, size = first + size, GROWTH * size
 
