@@ -11,6 +11,7 @@ from tarloom.read.feed.mixing import Sequence
 VERSION: Final = 1
 """Of the state, and of how an order is computed."""
 
+_SAID: Final = {"mix": "what is mixed, or groups (bucket_size is batch_size if it is not given):"}
 Fingerprint = Mapping[str, str | int | None]
 """All that decides which sample comes when, by name: neither batch size nor ranks nor workers."""
 
@@ -57,11 +58,12 @@ class State:
         differing = [name for name in fingerprint if self.fingerprint.get(name) != fingerprint[name]]
         if "data" in differing:
             raise UsageError(
-                "the feed's state is of other data: other shards, another version of them, or other rows of them; "
+                "the feed's state is of other data: other shards, or another version, other rows or buckets of them; "
                 "open what it was saved from, with the same condition, or begin a new epoch without it"
             )
         if differing:
-            words = [f"{name} {self.fingerprint.get(name)} there, {fingerprint[name]} here" for name in differing]
+            pairs = [(name, self.fingerprint.get(name), fingerprint[name]) for name in differing]
+            words = [f"{_SAID.get(name, name)} {there} there, {here} here" for name, there, here in pairs]
             raise UsageError(
                 f"the feed's state is of another order: {'; '.join(words)}; "
                 "give the same options, or begin a new epoch without it"

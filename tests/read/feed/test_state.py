@@ -1,0 +1,108 @@
+"""States: small, the same in every process, and of use only to the feed that goes on with the same samples."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import tarloom
+from tarloom.errors import UsageError
+from tests.format.raw import packed_dataset
+
+OPTIONS = {"seed": 3, "window": 32, "block": 4}
+
+
+def state_of(folder, batch_size=5, *, where=None, **options):
+    dataset = tarloom.open(folder)
+    feed = (dataset if where is None else dataset.where(where)).to_numpy(batch_size, **OPTIONS | options)
+    next(iter(feed))
+    return feed.state_dict()
+
+
+def test_a_state_is_small_and_json(packed):
+    state = state_of(packed)
+    assert json.loads(json.dumps(state)) == state
+    assert len(json.dumps(state)) < 300
+    assert (state["epoch"], state["samples"]) == (0, 5)
+
+
+def test_a_state_is_the_same_in_every_process(packed):
+    code = (
+        "import json, sys, tarloom\n"
+        "feed = tarloom.open(sys.argv[1]).where('width > 0').to_numpy(5, **json.loads(sys.argv[2]))\n"
+        "next(iter(feed)); print(json.dumps(feed.state_dict()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(packed), json.dumps(OPTIONS)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == state_of(packed, where="width > 0")
+
+
+def test_a_feed_that_was_pickled_goes_on_with_the_same_state(packed):
+    feed = tarloom.open(packed).to_numpy(5, **OPTIONS)
+    copy = pickle.loads(pickle.dumps(feed))
+    assert copy.fingerprint == feed.fingerprint
+    assert [batch["__key__"] for batch in copy] == [batch["__key__"] for batch in feed]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seed": 4}, "another order: seed 3 there, 4 here"),
+        ({"window": 33}, "window 32 there, 33 here"),
+        ({"block": 5, "seed": 0}, "seed 3 there, 0 here; block 4 there, 5 here"),
+        ({"shuffle": False}, "window 32 there, None here"),
+        ({"buckets": "width", "bucket_size": 1}, "other data: .* buckets of them"),
+        ({"where": "key < '000000070'"}, "other data"),
+    ],
+)
+def test_a_state_of_another_order_or_other_data_is_refused_with_the_difference(packed, options, says):
+    where = options.pop("where", None)
+    dataset = tarloom.open(packed) if where is None else tarloom.open(packed).where(where)
+    feed = dataset.to_numpy(5, **OPTIONS | options)
+    with pytest.raises(UsageError, match=says):
+        feed.load_state_dict(state_of(packed))
+
+
+def test_a_state_of_buckets_in_groups_of_another_size_is_refused_with_a_hint(packed):
+    buckets = {"buckets": {"all": "width > 0"}}
+    feed = tarloom.open(packed).to_numpy(6, **OPTIONS | buckets)
+    with pytest.raises(UsageError, match="bucket_size is batch_size if it is not given"):
+        feed.load_state_dict(state_of(packed, 5, **buckets))
+    feed = tarloom.open(packed).to_numpy(6, bucket_size=12, **OPTIONS | buckets)
+    feed.load_state_dict(state_of(packed, 4, bucket_size=12, **buckets) | {"samples": 12})
+
+
+def test_a_state_of_shards_that_have_changed_is_refused(packed, tmp_path):
+    packed_dataset(tmp_path, shards=1, rows=10, failed=())
+    state = state_of(tmp_path)
+    packed_dataset(tmp_path, shards=1, rows=10, failed=(3,))
+    with pytest.raises(UsageError, match="other data"):
+        tarloom.open(tmp_path).to_numpy(5, **OPTIONS).load_state_dict(state)
+
+
+def test_batch_size_ranks_and_what_is_read_are_no_part_of_it(packed):
+    state = state_of(packed)
+    feed = tarloom.open(packed).select("txt", "width").to_numpy(3, rank=1, world_size=4, **OPTIONS)
+    feed.load_state_dict(state)
+    assert feed.state_dict() == state
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"version": None},
+        {"epoch": -1},
+        {"samples": "5"},
+        {"samples": -5},
+        {"more": 1},
+        {"fingerprint": ""},
+    ],
+)
+def test_what_is_no_state_is_refused(packed, change):
+    feed = tarloom.open(packed).to_numpy(5, **OPTIONS)
+    with pytest.raises(UsageError, match="feed's state"):
+        feed.load_state_dict(state_of(packed) | change)
