@@ -55,7 +55,7 @@ class FeedOptions:
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
-        for name in ("window", "block", "memory_bytes", "cache_bytes"):
+        for name in ("window", "block", "bucket_size", "memory_bytes", "cache_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
