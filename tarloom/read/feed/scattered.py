@@ -34,21 +34,21 @@ class Scattered(Sequence[memoryview | None]):
     @classmethod
     def nothing(cls, count: int) -> "Scattered":
         """So many samples that lack the member."""
-        return cls((), np.tile(np.array([0, 0, -1]), (count, 1)))
+        return cls([memoryview(b"")], np.tile(np.array([0, 0, -1]), (count, 1)))
 
     @classmethod
     def joined(cls, parts: "Sequence[Scattered]") -> "Scattered":
         """All of them, in their order."""
         where = np.concatenate([np.zeros((0, 3), np.int64), *(part._where for part in parts)])
-        before = np.cumsum([0, *(len(part._buffers) for part in parts[:-1])])
-        where[:, 0] += np.repeat(before, [len(part) for part in parts])
+        counts = np.array([len(part._buffers) for part in parts], np.int64)
+        where[:, 0] += np.repeat(np.cumsum(counts) - counts, [len(part) for part in parts])
         return cls([buffer for part in parts for buffer in part._buffers], where)
 
     def take(self, numbers: Numbers) -> "Scattered":
         """These alone."""
         where = self._where[numbers]
         used, buffers = np.unique(where[:, 0], return_inverse=True)
-        kept = [self._buffers[number] for number in used.tolist()] if self._buffers else []
+        kept = [self._buffers[number] for number in used.tolist()]
         return Scattered(kept, np.concatenate([buffers.reshape(-1, 1), where[:, 1:]], axis=1))
 
     @property
