@@ -48,13 +48,14 @@ class Spares:
         failed = work.errors()
         first = {row: self._placed(error, work.samples.places, row) for row, error in failed.items()}
         for _ in range(TRIES):
-            if not failed:
-                return first
-            rows = np.array(sorted(failed))
-            work.replace(rows, self._fetcher.fetch(self._next(work.samples.places.take(rows))))
-            failed = work.errors()
-        what = f"nor can any of the {TRIES} samples behind it be used"
-        raise TooManyErrors(f"{first[min(failed)]}; {what}; mend them, or decode otherwise")
+            if failed:
+                rows = np.array(sorted(failed))
+                work.replace(rows, self._fetcher.fetch(self._next(work.samples.places.take(rows))))
+                failed = work.errors()
+        if failed:
+            what = f"nor can any of the {TRIES} samples behind it be used"
+            raise TooManyErrors(f"{first[min(failed)]}; {what}; mend them, or decode otherwise")
+        return first
 
     def _placed(self, error: Skipped, places: Places, row: int) -> Skipped:
         source = self._sources[int(places.sources[row])]
