@@ -1,7 +1,7 @@
 """Samples of a feed as they lie in memory, on their way from the shards to batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from threading import Event
@@ -107,7 +107,8 @@ class Fetcher:
         found = list(ahead(read, self._pieces(unique), threads=self._threads))
         back = np.empty(len(places), np.int64)
         back[order] = np.cumsum(first) - 1
-        return self._joined([chunk for chunks in found for chunk in chunks], unique).take(back)
+        read_once = self._joined([chunk for chunks in found for chunk in chunks], unique)
+        return replace(read_once.take(back), places=places)  # in another pass, a sample is cut out otherwise
 
     def missing(self) -> str:
         """What is being read at this moment, in words."""
