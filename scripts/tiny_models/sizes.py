@@ -10,6 +10,7 @@ class Size:
     scenes: int
     scenes_per_shard: int
     batch_size: int
+    """Of the captioner; the CLIP, which learns from what does not belong together, has twice as many."""
     captioner_steps: int
     clip_steps: int
     save_every: int
@@ -20,10 +21,10 @@ class Size:
 FULL = Size(
     scenes=24_000,
     scenes_per_shard=2000,
-    batch_size=64,
-    captioner_steps=2100,
-    clip_steps=1500,
+    batch_size=32,
+    captioner_steps=2400,
+    clip_steps=800,
     save_every=100,
-    die_at=1130,
+    die_at=1330,
 )
 SHORT = Size(scenes=500, scenes_per_shard=70, batch_size=16, captioner_steps=60, clip_steps=40, save_every=8, die_at=37)

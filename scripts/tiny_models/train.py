@@ -27,8 +27,9 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     captioner = options.output / "captioner"
-    _train(options, "captioner", Captioner, steps=options.captioner_steps, die_at=options.die_at)
-    _train(options, "clip", lambda folder: Clip(folder, captioner), steps=options.clip_steps)
+    size = options.batch_size
+    _train(options, "captioner", Captioner, steps=options.captioner_steps, batch_size=size, die_at=options.die_at)
+    _train(options, "clip", lambda folder: Clip(folder, captioner), steps=options.clip_steps, batch_size=2 * size)
 
 
 def _train(
@@ -37,12 +38,13 @@ def _train(
     lesson_of: Callable[[Path], Lesson],
     *,
     steps: int,
+    batch_size: int,
     die_at: int | None = None,
 ) -> None:
     torch.manual_seed(options.seed)
     lesson = lesson_of(ARCHITECTURES / name)
     feed = tarloom.open(options.shards).to_torch(
-        options.batch_size, seed=options.seed, columns=lesson.columns, decode=lesson.decode, drop_last=True
+        batch_size, seed=options.seed, columns=lesson.columns, decode=lesson.decode, drop_last=True
     )
     plan = Plan(folder=options.logs / name, steps=steps, save_every=options.save_every, die_at=die_at)
     Training(lesson, feed, plan).run()
@@ -57,9 +59,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--shards", required=True, help="made from scenes of source_data/make_training_scenes.py")
     parser.add_argument("--output", type=Path, required=True, help="folder for the models")
     parser.add_argument("--logs", type=Path, required=True, help="folder for the logs and checkpoints")
-    parser.add_argument("--captioner-steps", type=int, default=2100, help="(default: %(default)s)")
-    parser.add_argument("--clip-steps", type=int, default=1500, help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="scenes in a step (default: %(default)s)")
+    parser.add_argument("--captioner-steps", type=int, default=2400, help="(default: %(default)s)")
+    parser.add_argument("--clip-steps", type=int, default=800, help="(default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, help="of the captioner; the CLIP's is twice this (default: %(default)s)"
+    )
     parser.add_argument("--save-every", type=int, default=100, help="steps (default: %(default)s)")
     parser.add_argument("--die-at", type=int, help="the captioner's step after which this process kills itself")
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")

@@ -59,7 +59,9 @@ class Training:
 
     def __init__(self, lesson: Lesson, feed: Any, plan: Plan) -> None:
         self._lesson, self._feed, self._plan = lesson, feed, plan
-        self._optimiser = torch.optim.AdamW(lesson.module.parameters(), lr=lesson.rate, weight_decay=0.01)
+        self._optimiser = torch.optim.AdamW(
+            lesson.module.parameters(), lr=lesson.rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimiser, max_lr=lesson.rate, total_steps=plan.steps + 1, pct_start=WARM_UP, cycle_momentum=False
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from source_data import make_pictures, scenes
+from source_data import make_pictures, make_training_scenes, scenes
 from source_data.serve import TROUBLES
 
 SOURCE_DATA = Path(make_pictures.__file__).parent
@@ -30,6 +30,26 @@ def test_a_caption_says_what_the_picture_holds(seed):
         named = scenes.COLOURS[thing.colour]
         assert all(abs(a - b) <= 10 for a, b in zip(seen, named, strict=True))
         assert f"{thing.colour} {thing.shape}" in scene.caption
+
+
+def test_what_lies_under_a_patch_is_what_the_caption_names():
+    for seed in range(scenes.HELD_OUT_SEEDS, scenes.HELD_OUT_SEEDS + 20):
+        scene = scenes.describe(seed)
+        seen = {scenes.KINDS[kind] for kind in scene.kinds(8)}
+        assert seen == {scene.background, *(f"{thing.colour} {thing.shape}" for thing in scene.things)}
+        assert scenes.KINDS[scene.kinds(1)[0]] in seen
+
+
+def test_no_held_out_scene_is_drawn_for_training(tmp_path, monkeypatch, capsys):
+    options = ["", "--output", str(tmp_path / "made"), "--start", str(scenes.HELD_OUT_SEEDS - 2)]
+    monkeypatch.setattr("sys.argv", [*options, "--scenes", "3"])
+    with pytest.raises(SystemExit):
+        make_training_scenes.main()
+    assert "held out" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+    monkeypatch.setattr("sys.argv", [*options, "--scenes", "2"])
+    make_training_scenes.main()
+    assert sorted(path.suffix for path in (tmp_path / "made").iterdir()) == [".json"] * 2 + [".png"] * 2 + [".txt"] * 2
 
 
 def test_distinct_scenes_never_share_a_caption():
