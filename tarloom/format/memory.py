@@ -15,7 +15,7 @@ from tarloom.format.arena import current_arena
 LARGE_BYTES = 4 << 20
 KEPT_BYTES = 96 << 20
 """Held for the next buffers at most, in a process."""
-_STEP_BYTES = 8 << 20
+_STEP_BYTES = 2 << 20
 
 _free: deque[np.ndarray] = deque()
 """Without a lock: a lease may end at any moment, in any thread, and a forked process must not wait for one."""
@@ -47,17 +47,16 @@ def _taken(size: int) -> np.ndarray:
     """A region of at least this size, and not far more."""
     for _ in range(len(_free)):
         try:
-            region = _free.popleft()
+            region = _free.pop()  # the last that was used: it may be in the processor's cache
         except IndexError:  # another thread was faster
             break
         if size <= len(region) <= 2 * size:
             return region
-        _free.append(region)
+        _free.appendleft(region)
     return _new(size)
 
 
 def _new(size: int) -> np.ndarray:
+    """In small pages: a virtual machine gives large free ones back to its host, and has to ask for each one again."""
     region = mmap.mmap(-1, -(-size // _STEP_BYTES) * _STEP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        region.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(region, np.uint8)

@@ -25,7 +25,7 @@ from tarloom.read.plan.picking import Picker, column_batches, numbers_of
 from tarloom.read.plan.pieces import MIB, Piece
 from tarloom.read.plan.planning import Plan, piece_of_rows, viewed_bytes
 from tarloom.read.samples.ahead import LARGE_PIECES, begun, threads_for
-from tarloom.read.samples.batches import BATCH_ROWS, read_piece, read_samples
+from tarloom.read.samples.batches import read_piece, read_samples
 from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.selection import Selection
 
@@ -64,8 +64,11 @@ class Dataset(Selection, Feedable):
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
         return self._read(partial(read_samples, ledger=self._counting()))
 
-    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB."""
+    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB.
+
+        By default a batch has as many rows as are best read at a time: at most 1024, from this machine about 8 MiB.
+        """
         check_batches(self.view)
         return self._read(partial(read_piece, batch_rows=rows, ledger=self._counting()))
 

@@ -28,16 +28,23 @@ from tarloom.read.samples.to_arrow import check_batches, to_batch
 from tarloom.read.samples.to_samples import to_samples
 
 BATCH_ROWS = 1024
+READ_BYTES = 16 * MIB
+"""Read at a time from this machine: what is in memory, and handed on while more is read, stays in the processor's
+cache, and little memory is taken for the first time. (A page of it cost as much as the bytes to fill it with.)"""
 BATCH_BYTES = 64 * MIB
-"""A batch ends where it would grow beyond this, unless it is one row."""
+"""A batch ends where it would grow beyond this, unless it is one row. So much is read at a time from an object store,
+which answers many requests at once."""
 
 
-def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None) -> Iterator[pa.RecordBatch]:
+def read_piece(
+    piece: Piece, *, batch_rows: int | None = None, ledger: Ledger | None = None
+) -> Iterator[pa.RecordBatch]:
     """The piece's rows in tar order, as batches of `piece.view.schema`.
 
-    A member is null where a sample lacks it. A batch has at most `batch_rows` rows and about 64 MiB; a member of 2 GiB
-    or more comes alone, as large_binary. ledger: counts what cannot be read and does not end the reading. Raises
-    ShardError or StorageError that names the shard, UsageError where a member is decoded to what no batch can hold.
+    A member is null where a sample lacks it. A batch has at most `batch_rows` rows and about 64 MiB; by default as many
+    as are best read at a time. A member of 2 GiB or more comes alone, as large_binary. ledger: counts what cannot be
+    read and does not end the reading. Raises ShardError or StorageError that names the shard, UsageError where a member
+    is decoded to what no batch can hold.
     """
     check_batches(piece.view)
     for chunk in read_chunks(piece, "batch", batch_rows=batch_rows, ledger=ledger):
@@ -45,7 +52,7 @@ def read_piece(piece: Piece, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | N
 
 
 def read_samples(
-    piece: Piece, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None
+    piece: Piece, *, batch_rows: int | None = None, ledger: Ledger | None = None
 ) -> Iterator[dict[str, Any]]:
     """The piece's rows in tar order, as dicts: `__key__`, `__url__`, the members a sample has, columns.
 
@@ -56,7 +63,7 @@ def read_samples(
 
 
 def read_chunks(
-    piece: Piece, form: Form, *, batch_rows: int = BATCH_ROWS, ledger: Ledger | None = None
+    piece: Piece, form: Form, *, batch_rows: int | None = None, ledger: Ledger | None = None
 ) -> Iterator[Chunk]:
     """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does."""
     chunks = _chunks(piece, batch_rows, ledger)
@@ -64,12 +71,12 @@ def read_chunks(
         chunks = _ahead(chunks)
     if piece.view.decode:
         chunks = decoded(chunks, piece.view.decoded, form, url=piece.url)
-    return delivered(piece, chunks, ledger, batch_rows=batch_rows)
+    return delivered(piece, chunks, ledger, batch_rows=batch_rows or BATCH_ROWS)
 
 
-def _chunks(piece: Piece, batch_rows: int, ledger: Ledger | None) -> Iterator[Chunk]:
+def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None) -> Iterator[Chunk]:
     """The piece's rows in tar order, members as bytes."""
-    if batch_rows < 1:
+    if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
     if piece.rows == 0:
         return
@@ -77,14 +84,14 @@ def _chunks(piece: Piece, batch_rows: int, ledger: Ledger | None) -> Iterator[Ch
     rows = rows_to_read(piece, index)
     report_unmatched(piece, ledger, rows.unmatched)
     members = Members(piece, index, rows)
-    for first, last in _bounds(members.sizes(), max(batch_rows, BATCH_ROWS)):  # small batches are cut from large reads
+    read_bytes = BATCH_BYTES if piece.storage.local_path(piece.tar.name) is None else READ_BYTES
+    for first, last in _bounds(members.sizes(), batch_rows, read_bytes):
         chunk = Chunk(
             keys=rows.keys.slice(first, last - first),
             members=members.read(first, last),
             columns={name: array.slice(first, last - first) for name, array in rows.columns.items()},
         )
-        for start in range(0, len(chunk), batch_rows):
-            yield chunk.slice(start, min(start + batch_rows, len(chunk)))
+        yield from chunk.parts(batch_rows or len(chunk))
 
 
 def _trusted_index(piece: Piece) -> ShardIndex:
@@ -94,16 +101,19 @@ def _trusted_index(piece: Piece) -> ShardIndex:
     return index
 
 
-def _bounds(sizes: np.ndarray, most_rows: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows, each of at most `most_rows` rows and, if more than one, of at most BATCH_BYTES bytes.
+def _bounds(sizes: np.ndarray, batch_rows: int | None, read_bytes: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows to read at a time: several whole batches, or one of at most BATCH_BYTES, or one row.
 
-    sizes: int64 of shape (rows,).
+    sizes: int64 of shape (rows,). batch_rows: None where any number will do.
     """
     reached, first = np.cumsum(sizes), 0
     while first < len(sizes):
         before = int(reached[first - 1]) if first else 0
-        fits = int(np.searchsorted(reached, before + BATCH_BYTES, side="right"))
-        last = max(first + 1, min(first + most_rows, fits))
+        most, large = np.searchsorted(reached, [before + read_bytes, before + BATCH_BYTES], side="right") - first
+        rows = min(int(most), BATCH_ROWS)
+        if batch_rows is not None:
+            rows = max(rows - rows % batch_rows, min(int(large), batch_rows))
+        last = min(first + max(rows, 1), len(sizes))
         yield first, last
         first = last
 

@@ -1,6 +1,6 @@
 """Some rows of a shard as they lie in memory, on their way from the tar to a batch or to samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -37,6 +37,14 @@ class Chunk:
             columns={name: array.slice(first, last - first) for name, array in self.columns.items()},
             errors={row - first: error for row, error in self.errors.items() if first <= row < last},
         )
+
+    def parts(self, rows: int) -> Iterator["Chunk"]:
+        """All its rows, at most so many in each."""
+        if len(self) <= rows:
+            yield self
+            return
+        for first in range(0, len(self), rows):
+            yield self.slice(first, min(first + rows, len(self)))
 
     def without_failed(self) -> "Chunk":
         """The other rows."""

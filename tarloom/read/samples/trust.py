@@ -13,14 +13,6 @@ from tarloom.format.layout import index_name
 from tarloom.format.tar.walk import BLOCK, header_is_of
 from tarloom.read.plan.pieces import Array, Piece
 
-_HEADER = np.dtype(
-    {
-        "names": ["name", "size", "type", "prefix"],
-        "formats": ["S100", "S11", "S1", "S1"],
-        "offsets": [0, 124, 156, 345],
-        "itemsize": BLOCK,
-    }
-)
 _DIGITS = 3 * np.arange(10, -1, -1)
 """Bits to the right of each of the eleven octal digits of a size."""
 
@@ -30,7 +22,7 @@ def check_headers(piece: Piece, index: ShardIndex, blocks: pa.Buffer, names: np.
 
     blocks: the headers, one behind the other; names: bytes of shape (members,), key and extension; sizes: int64.
     """
-    headers = np.frombuffer(memoryview(blocks), _HEADER)
+    headers = np.frombuffer(memoryview(blocks), _header(names.itemsize))
     for i in np.flatnonzero(~_plainly_of(headers, names, sizes)).tolist():
         if not header_is_of(headers[i].tobytes(), name=names[i].decode(), size=int(sizes[i])):
             if _is_current(piece, index):
@@ -51,9 +43,17 @@ def member_names(keys: Array, present: Mapping[str, np.ndarray]) -> np.ndarray:
 def _plainly_of(headers: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Which headers are of these members as nearly all tars have them: the whole name first, the size in octal."""
     digits = (((sizes[:, None] >> _DIGITS) & 7) + ord("0")).astype(np.uint8).view("S11")[:, 0]
-    plain: np.ndarray = (headers["name"] == names) & (headers["size"] == digits) & (headers["prefix"] == b"")
-    plain &= (headers["type"] == b"0") | (headers["type"] == b"")
+    plain: np.ndarray = (headers["name"] == names) & (headers["size"] == digits) & (headers["prefix"] == 0)
+    plain &= (headers["type"] == ord("0")) | (headers["type"] == 0)
     return plain
+
+
+def _header(longest: int) -> np.dtype[np.void]:
+    """Those fields of a header that tell a member, the name as far as one behind the longest that is wanted."""
+    name = f"S{min(longest + 1, 100)}"
+    fields = {"name": (name, 0), "size": ("S11", 124), "type": ("u1", 156), "prefix": ("u1", 345)}
+    formats, offsets = zip(*fields.values(), strict=True)
+    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": BLOCK})
 
 
 def _is_current(piece: Piece, index: ShardIndex) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,10 +33,31 @@ def test_however_a_dataset_is_cut_its_rows_are_the_same(packed, target_bytes, ro
 
 
 def test_a_batch_ends_where_it_would_grow_too_large(packed, monkeypatch):
-    monkeypatch.setattr(batches, "BATCH_BYTES", 1000)
-    found = list(tarloom.open(packed).select("jpg").batches())
-    assert all(b.num_rows == 1 or sum(map(len, b["jpg"].to_pylist())) <= 1000 for b in found)
-    assert sum(b.num_rows for b in found) == len(packed_samples(2))
+    for limit, rows in (("BATCH_BYTES", 1024), ("READ_BYTES", None)):
+        with monkeypatch.context() as patch:
+            patch.setattr(batches, "READ_BYTES", 100)
+            patch.setattr(batches, limit, 1000)
+            found = list(tarloom.open(packed).select("jpg").batches(rows))
+        assert all(b.num_rows == 1 or sum(map(len, b["jpg"].to_pylist())) <= 1000 for b in found)
+        assert sum(b.num_rows for b in found) == len(packed_samples(2))
+        assert max(b.num_rows for b in found) > 1
+
+
+@given(
+    st.lists(st.integers(0, 300), max_size=60),
+    st.none() | st.integers(1, 50),
+    st.integers(0, 1000),
+    st.integers(1000, 4000),
+)
+def test_reads_are_whole_batches_and_all_rows(sizes, batch_rows, read_bytes, batch_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "BATCH_BYTES", batch_bytes)
+        bounds = list(batches._bounds(np.array(sizes, np.int64), batch_rows, read_bytes))
+    assert [row for first, last in bounds for row in range(first, last)] == list(range(len(sizes)))
+    for first, last in bounds:
+        size, rows = sum(sizes[first:last]), last - first
+        assert size <= read_bytes or rows == 1 or (rows <= (batch_rows or 0) and size <= batch_bytes)
+        assert last == len(sizes) or rows % (batch_rows or 1) == 0 or size + sizes[last] > batch_bytes
 
 
 def test_arrays_beyond_32_bit_offsets_become_large(packed, monkeypatch):

@@ -78,7 +78,7 @@ def test_a_header_that_was_changed_between_others_is_noticed(wild, tmp_path):
 
 
 def test_a_tar_that_is_cut_while_it_is_read_is_named(wild, tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(batches, "READ_BYTES", 1000)
     path = shutil.copytree(wild, tmp_path / "copy") / "00000.tar"
     (piece,) = tarloom.open(path.parent).pieces()
     reading = read_piece(piece)
@@ -89,7 +89,8 @@ def test_a_tar_that_is_cut_while_it_is_read_is_named(wild, tmp_path, monkeypatch
 
 
 def test_reading_holds_a_few_batches_whatever_the_size_of_the_tar(tmp_path, s3_folder, monkeypatch):
-    monkeypatch.setattr(batches, "BATCH_BYTES", 1 << 20)
+    for limit in ("BATCH_BYTES", "READ_BYTES"):
+        monkeypatch.setattr(batches, limit, 1 << 20)
     write_tar(tmp_path / "00000.tar", ((f"{row:04d}", {"bin": bytes(50_000)}) for row in range(1000)))
     open_storage(s3_folder).write("00000.tar", (tmp_path / "00000.tar").read_bytes())
     for place in (tmp_path, s3_folder):
