@@ -77,7 +77,7 @@ BROKEN, UNSCORED = 5, 27
 def pictured_samples():
     """Key, members, and columns: real pictures (PNG, so that every decoder gives the same pixels), scores."""
     for row in range(2 * PICTURED_ROWS):
-        picture = b"no picture" if row == BROKEN else _png(pixels_of(row))
+        picture = b"no picture" if row == BROKEN else png_of(row)
         columns = {"width": 8 + row % 5, "score.value": None if row == UNSCORED else row / 10}
         yield f"{row:09d}", {"png": picture, "json": json.dumps({"row": row}).encode()}, columns
 
@@ -103,9 +103,9 @@ def write_pictured(folder: Path) -> None:
         write_sidecar(folder, shard, "score", list(scores), {"value": list(scores.values())}, identity)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png_of(row: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels_of(row)).save(file, "PNG")
     return file.getvalue()
 
 
