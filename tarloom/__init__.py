@@ -12,22 +12,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tarloom.read.dataset import Dataset
     from tarloom.read.dataset import open_dataset as open
+    from tarloom.read.feed.captions import Captions
     from tarloom.read.feed.mixture import Mixture, mix
+    from tarloom.read.feed.pictures import CenterCrop, RandomCrop, RandomResizedCrop, Resize
     from tarloom.read.ledger import Ledger
     from tarloom.read.ray.sidecars import SidecarSink
     from tarloom.read.ray.sink import TarSink
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Ledger", "Mixture", "SidecarSink", "TarSink", "__version__", "mix", "open"]
 _AT = {
+    "Captions": "read.feed.captions",
+    "CenterCrop": "read.feed.pictures",
     "Dataset": "read.dataset",
     "Ledger": "read.ledger",
     "Mixture": "read.feed.mixture",
+    "RandomCrop": "read.feed.pictures",
+    "RandomResizedCrop": "read.feed.pictures",
+    "Resize": "read.feed.pictures",
     "SidecarSink": "read.ray.sidecars",
     "TarSink": "read.ray.sink",
     "mix": "read.feed.mixture",
     "open": "read.dataset",
 }
+__all__ = [
+    "Captions",
+    "CenterCrop",
+    "Dataset",
+    "Ledger",
+    "Mixture",
+    "RandomCrop",
+    "RandomResizedCrop",
+    "Resize",
+    "SidecarSink",
+    "TarSink",
+    "__version__",
+    "mix",
+    "open",
+]
 
 
 def __getattr__(name: str) -> Any:
