@@ -6,10 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tarloom.errors import UsageError
 from tarloom.read.feed.captions import Captions
 from tarloom.read.feed.pictures import RandomCrop
-from tests.read.feed.resume_contract import BAD, LACKING, SHARDS, Layout, Recipe, assert_goes_on, write_resumable
+from tests.read.feed.resume_contract import Layout, Recipe, assert_goes_on, write_resumable
 
 SHUFFLED = {"seed": 3, "window": 20, "block": 4}
 CROPPED = {"columns": ("png", "json"), "decode": {"png": RandomCrop(5), "json": "json"}}
