@@ -5,7 +5,6 @@ table's keys are in the tar's order, as ours are, nothing is looked up.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from tarloom.errors import JoinError, ShardError, StaleSidecar
 from tarloom.format.index import KEY, ShardIndex
 from tarloom.format.layout import metadata_name, sidecar_name
+from tarloom.format.lazy import lazy
 from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import ParquetTable, find_table
 from tarloom.format.sidecar import ERROR, STATUS, check_fresh, info_in
@@ -38,7 +38,7 @@ class JoinedTable:
         self._fields = fields
         self._read: dict[str, ChunkedArray] = {}
 
-    @cached_property
+    @lazy
     def lost(self) -> ShardError | None:
         """Why no row of it counts: it is not there, or is stale. Raises CorruptShard."""
         if self._table is None:
@@ -92,7 +92,7 @@ class JoinedTable:
         stored = None if self._table is None else self._table.schema
         return stored.field(field).type if stored is not None and field in stored.names else None
 
-    @cached_property
+    @lazy
     def _table(self) -> ParquetTable | None:
         return find_table(self._piece.storage, self._name)
 
@@ -101,7 +101,7 @@ class JoinedTable:
         made = "make it again" if self._stage is None else "run the stage again"
         return f"{made}, or choose what becomes of such samples (join: skip or null)"
 
-    @cached_property
+    @lazy
     def _rows(self) -> np.ndarray:
         """For every row of the piece."""
         piece = self._piece
@@ -114,7 +114,7 @@ class JoinedTable:
         doubled = pc.is_in(wanted, value_set=self._doubled).to_numpy(zero_copy_only=False)
         return np.where((places == ABSENT) | doubled, ABSENT, np.append(self._numbers, ABSENT)[places])
 
-    @cached_property
+    @lazy
     def _numbers(self) -> np.ndarray:
         """Of the table's rows that are samples."""
         self._load([self._key, *(["status"] if self._stage is None else []), *self._fields])
@@ -123,13 +123,13 @@ class JoinedTable:
         succeeded = pc.equal(self._read["status"], pa.scalar(SUCCESS)).fill_null(False)
         return np.flatnonzero(succeeded.to_numpy())
 
-    @cached_property
+    @lazy
     def _keys(self) -> Array:
         """Of these rows."""
         numbers, keys = self._numbers, self._read[self._key].combine_chunks()
         return keys if len(numbers) == len(keys) else keys.take(pa.array(numbers))
 
-    @cached_property
+    @lazy
     def _doubled(self) -> Array:
         """The keys that come more than once."""
         if len(pc.unique(self._keys)) == len(self._keys):
