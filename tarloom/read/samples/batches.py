@@ -67,8 +67,8 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does."""
     chunks = _chunks(piece, batch_rows, ledger)
-    if piece.storage.local_path(piece.tar.name) is None:
-        chunks = _ahead(chunks)
+    if piece.storage.local_path(piece.tar.name) is None and (piece.rows > BATCH_ROWS or piece.bytes > BATCH_BYTES):
+        chunks = _ahead(chunks)  # a smaller one is read at once
     if piece.view.decode:
         chunks = decoded(chunks, piece.view.decoded, form, url=piece.url)
     return delivered(piece, chunks, ledger, batch_rows=batch_rows or BATCH_ROWS)
