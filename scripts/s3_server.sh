@@ -105,6 +105,8 @@ paxos_min_wait = 0.01
 
 rgw_frontends = beast endpoint=127.0.0.1:$PORT tcp_nodelay=1
 rgw_run_sync_thread = false
+# for a machine of a few CPUs: by default 512 threads wake each other for every request
+rgw_thread_pool_size = 8
 
 run_dir = $STATE/run
 admin_socket = $STATE/run/\$name.asok
