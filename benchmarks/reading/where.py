@@ -25,7 +25,7 @@ from tarloom.read.columns.sql import cursor
 LIMIT = 294
 WHERE = f"original_width < {LIMIT}"
 """The column is uniform from 256 to 4095: one in a hundred."""
-LOADED = (pd, passing_rows)
+LOADED = (pd, passing_rows, tarloom.open)
 
 
 def ours(folder: str) -> Iterator[int | None]:
