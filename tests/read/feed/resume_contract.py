@@ -158,11 +158,16 @@ def rests_of(recipe: Recipe, layout: Layout, states: list[State]) -> list[list[l
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What the function returns there. The process is forked from a server that has loaded this module, and no more."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    """What the function returns there."""
+    with ProcessPoolExecutor(1, mp_context=new_processes()) as pool:
         return pool.submit(function, *arguments).result(timeout=200)
+
+
+def new_processes() -> multiprocessing.context.ForkServerContext:
+    """They are forked from a server that has loaded these modules, and done no more."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "tarloom.read.feed.torch"])
+    return context
 
 
 def samples_of(batch: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,19 @@
-"""The torch feed: shares that are disjoint and complete, batches of the size asked for."""
+"""The torch feed: shares that are disjoint and complete, tensors, and loaders that go on exactly where they were."""
+
+import os
+from dataclasses import fields
+from itertools import islice
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 import tarloom
 from tarloom.errors import UsageError
-
+from tarloom.read.feed.feedable import FeedKeywords
+from tarloom.read.feed.options import FeedOptions
+from tests.read.feed.resume_contract import new_processes
 from tests.read.sample_sets import packed_samples
 
 KEYS = [key for key, _ in packed_samples(2)]
@@ -15,29 +23,51 @@ def keys_of(batches) -> list[str]:
     return [key for batch in batches for key in batch["__key__"]]
 
 
-def lengths(batch) -> list[int]:
-    return [len(text) for text in batch["txt"]]
+def steps_of(batches) -> list[tuple[str, ...]]:
+    return [tuple(batch["__key__"]) for batch in batches]
+
+
+def taken(loader, steps: int) -> list[tuple[str, ...]]:
+    """So many steps, and then it is broken off."""
+    return steps_of(islice(loader, steps))
+
+
+def lengths_and_process(batch) -> tuple[list[int], int]:
+    return [len(text) for text in batch["txt"]], os.getpid()
+
+
+@pytest.fixture
+def make(packed):
+    """A feed of 11 steps an epoch, anew."""
+    dataset = tarloom.open(packed).select("txt", "clip.embedding")
+    return lambda **options: dataset.to_torch(7, **{"seed": 1, "window": 30, "block": 4, **options})
+
+
+@pytest.fixture
+def epochs(make):
+    """What comes in each of four epochs."""
+    feed = make()
+    return [steps_of(feed) for _ in range(4)]
 
 
 def test_batches_have_the_size_asked_for_and_come_in_order(packed):
-    batches = list(tarloom.open(packed).select("txt", "caption.text").to_torch(10, shuffle=False))
+    names = ("txt", "caption.text", "clip.embedding", "width")
+    batches = list(tarloom.open(packed).select(*names).to_torch(10, shuffle=False))
     assert [len(batch["__key__"]) for batch in batches] == [10] * 7 + [6]
     assert keys_of(batches) == KEYS
     assert batches[0]["txt"] == [b"a caption"] * 10
     assert batches[0]["caption.text"] == ["hello"] * 10
+    assert torch.equal(batches[0]["clip.embedding"], torch.full((10, 4), 0.5, dtype=torch.float16))
+    assert torch.equal(batches[7]["width"], torch.full((6,), 256, dtype=torch.int32))
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 50])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 50, 100])
 def test_ranks_share_all_samples_without_overlap(packed, world_size):
     dataset = tarloom.open(packed)
-    found = [keys_of(dataset.to_torch(7, rank=rank, world_size=world_size, seed=3)) for rank in range(world_size)]
-    assert sorted(key for keys in found for key in keys) == KEYS
-
-
-def test_workers_of_a_loader_share_all_samples_and_transform_in_their_process(packed):
-    feed = tarloom.open(packed).select("txt").to_torch(10, transform=lengths)
-    loader = DataLoader(feed, batch_size=None, num_workers=2, multiprocessing_context="spawn")
-    assert sum(sum(batch) for batch in loader) == len(KEYS) * len("a caption")
+    feeds = [dataset.to_torch(7, rank=rank, world_size=world_size, seed=3) for rank in range(world_size)]
+    found = [list(feed) for feed in feeds]
+    assert {len(batches) for batches in found} == {len(feeds[0])}
+    assert sorted(key for batches in found for key in keys_of(batches)) == KEYS
 
 
 def test_a_seed_orders_each_epoch_in_its_own_repeatable_way(packed):
@@ -45,10 +75,102 @@ def test_a_seed_orders_each_epoch_in_its_own_repeatable_way(packed):
     first = keys_of(feed)
     feed.set_epoch(0)
     again = keys_of(feed)
-    feed.set_epoch(1)
     second = keys_of(feed)
+    assert feed.epoch == 2
     assert first == again != second
     assert sorted(first) == sorted(second) == KEYS != first
+
+
+def test_an_epoch_that_is_broken_off_begins_anew_unless_a_state_is_loaded(make, epochs):
+    feed = make()
+    assert taken(feed, 4) == epochs[0][:4]
+    state = feed.state_dict()
+    assert steps_of(feed) == epochs[0]
+    feed.load_state_dict(state)
+    feed.set_epoch(0)
+    assert steps_of(feed) == epochs[0][4:]
+    assert steps_of(feed) == epochs[1]
+    feed.load_state_dict(state)
+    feed.set_epoch(3)
+    assert steps_of(feed) == epochs[3]
+
+
+def test_states_of_other_feeds_are_refused_and_say_what_differs(make, packed):
+    state = make().state_dict()
+    with pytest.raises(UsageError, match="seed 1 there, 2 here"):
+        make(seed=2).load_state_dict(state)
+    with pytest.raises(UsageError, match="other data"):
+        tarloom.open(packed).where("__key__ > '000000010'").to_torch(7, seed=1, window=30, block=4).load_state_dict(
+            state
+        )
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true but no accelerator is found")
+def test_a_loaders_state_is_what_was_taken_and_goes_on_with_any_number_of_workers(make, epochs):
+    feed, loader = make(), make().loader(num_workers=2, pin_memory=True)
+    assert len(loader) == len(epochs[0])
+    assert taken(loader, 4) == epochs[0][:4]
+    state = loader.state_dict()
+    feed.load_state_dict(state)
+    assert steps_of(feed) == epochs[0][4:]
+    assert steps_of(loader) == epochs[0]
+    assert steps_of(loader) == epochs[1]
+    assert loader.epoch == 2
+    loader.load_state_dict(state)
+    assert steps_of(loader) == epochs[0][4:]
+    loader.set_epoch(3)
+    assert steps_of(loader) == epochs[3]
+    alone = make().loader()
+    alone.load_state_dict(state)
+    assert steps_of(alone) == epochs[0][4:]
+    assert (alone.epoch, alone.state_dict()["samples"]) == (1, 0)
+
+
+def test_workers_of_torchs_loader_live_on_hear_the_epoch_and_transform_in_their_process(make, epochs):
+    feed = make(transform=lengths_and_process)
+    loader = DataLoader(
+        feed,
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context=new_processes(),
+        persistent_workers=True,
+        collate_fn=tuple,
+    )
+    processes = set()
+    for epoch in (0, 3):
+        feed.set_epoch(epoch)
+        found = list(loader)
+        assert [len(lengths) for lengths, _ in found] == [len(step) for step in epochs[epoch]]
+        assert sum(sum(lengths) for lengths, _ in found) == len(KEYS) * len("a caption")
+        processes |= {process for _, process in found}
+    assert len(processes - {os.getpid()}) == 2
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdatas_loader_goes_on_from_the_states_of_its_workers(make, epochs, workers):
+    options = {"batch_size": None, "num_workers": workers, "persistent_workers": workers > 0}
+    if workers:
+        options["multiprocessing_context"] = new_processes()
+    feed = make()
+    loader, states = StatefulDataLoader(feed, **options), []
+    feed.set_epoch(1)
+    for _ in loader:
+        states.append(loader.state_dict())
+    for done in (3, len(epochs[1])):
+        again = make()
+        loader = StatefulDataLoader(again, **options)
+        loader.load_state_dict(states[done - 1])
+        assert steps_of(loader) == epochs[1][done:]
+        again.set_epoch(2)
+        assert taken(loader, 3) == epochs[2][:3]
+
+
+def test_a_workers_state_is_refused_elsewhere(make):
+    with pytest.raises(
+        UsageError, match=r"worker 1 of 2, whose steps have 7 samples, and this is no worker.*loader\(\)"
+    ):
+        make().load_state_dict(make().state_dict() | {"worker": [1, 2, 7]})
 
 
 @pytest.mark.parametrize("options", [{"rank": 0}, {"world_size": 2}, {"rank": 2, "world_size": 2}])
@@ -57,3 +179,7 @@ def test_impossible_places_are_refused(packed, options):
         tarloom.open(packed).to_torch(10, **options)
     with pytest.raises(UsageError, match="batch_size"):
         tarloom.open(packed).to_torch(0)
+
+
+def test_editors_know_all_options():
+    assert list(FeedKeywords.__annotations__) == [field.name for field in fields(FeedOptions)]
