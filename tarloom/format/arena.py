@@ -37,7 +37,7 @@ class Arenas:
                 break
             if size <= len(region):
                 return Arena(region, self._free)
-        return Arena(_new(size), self._free)
+        return Arena(fresh(size), self._free)
 
 
 class Arena:
@@ -82,8 +82,7 @@ class _Lease:
         self._free.append(self._region)
 
 
-def _new(size: int) -> np.ndarray:
+def fresh(size: int) -> np.ndarray:
+    """Memory that goes back to the system as soon as nothing refers to it. (The C library keeps what threads free.)"""
     region = mmap.mmap(-1, max(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        region.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(region, np.uint8)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tarloom.format.arena import fresh
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -33,7 +35,7 @@ class Room:
                 break
             if len(memory) == size:
                 return memory
-        return np.empty(size, np.uint8)
+        return fresh(size)[:size]
 
 
 class _Lease:
