@@ -23,11 +23,32 @@ _MAGIC_BYTES = 8
 """A parquet file ends with the footer's length (4 bytes, little-endian) and "PAR1"."""
 
 
-def write_table(storage: Storage, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
-    """Commit a table, `metadata` (text to text) in its footer."""
+def write_table(
+    storage: Storage,
+    name: str,
+    table: pa.Table,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    unlike: Collection[str] = (),
+    near: Collection[str] = (),
+) -> None:
+    """Commit a table, `metadata` (text to text) in its footer.
+
+    unlike: columns of values that are hardly ever equal, which no dictionary would make smaller. near: such columns of
+    integers, of which each is near the one before: their differences are written.
+    """
     table = table.replace_schema_metadata(dict(sorted(metadata.items())) if metadata else None)
+    alike: Any = [field for field in table.schema.names if field not in (*unlike, *near)] if unlike or near else True
     with storage.create(name) as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_checksum=True)
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            use_dictionary=alike,
+            column_encoding=dict.fromkeys(near, "DELTA_BINARY_PACKED") or None,
+            row_group_size=ROW_GROUP_ROWS,
+            write_page_checksum=True,
+        )
 
 
 @contextmanager

@@ -76,6 +76,17 @@ def test_the_table_has_a_key_column_and_two_for_every_extension_sorted(storage):
     assert index.extensions == ("jpg", "json", "txt")
 
 
+def test_places_are_stored_as_differences(tmp_path):
+    raw.write_tar(tmp_path / "00000.tar", [(f"{n}", {"jpg": b"x" * n, "seg.png": b"y"}) for n in range(300)])
+    storage = open_storage(tmp_path)
+    write_index(storage, scan_index(storage, "00000"))
+    group = pq.read_metadata(tmp_path / STORED).row_group(0)
+    encodings = {column.path_in_schema: column.encodings for column in map(group.column, range(group.num_columns))}
+    assert set(encodings) == {"__key__", "jpg:offset", "jpg:size", "seg.png:offset", "seg.png:size"}
+    assert all(("DELTA_BINARY_PACKED" in found) == (name != "__key__") for name, found in encodings.items())
+    assert not any("DICTIONARY" in encoding for found in encodings.values() for encoding in found)
+
+
 def test_a_sample_without_a_member_has_null_there(tmp_path):
     raw.write_tar(tmp_path / "a.tar", [("1", {"jpg": b"x"}), ("2", {"txt": b""}), ("3", {"jpg": b"y", "txt": b"z"})])
     index = scan_index(open_storage(tmp_path), "a")
