@@ -11,9 +11,6 @@ from tarloom.format.pictures import Pixels, Size, decode_jpeg
 from tarloom.read.feed.pictures import Fit, Part
 from tarloom.read.samples.decode import decode_rgb, plain_jpeg_size
 
-KEPT = 2
-"""A picture that is made smaller is decoded at this many times the size wanted, or more: what a JPEG's own scales
-leave out is nothing that one would see then."""
 _KEPT_BYTES = 16 << 20
 """Larger pictures get fresh memory each."""
 
@@ -45,8 +42,9 @@ def fit_into(out: Pixels, fit: Fit, data: bytes | memoryview, draws: Sequence[fl
 
 def _put(out: Pixels, part: Pixels, mirrored: bool) -> None:
     if part.shape != out.shape:
-        smaller = part.shape[0] > out.shape[0] or part.shape[1] > out.shape[1]
-        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        # Below 2 the four pixels around a place are all there are for it, and adding up areas takes 5 times as long.
+        far = part.shape[0] >= 2 * out.shape[0] or part.shape[1] >= 2 * out.shape[1]
+        method = cv2.INTER_AREA if far else cv2.INTER_LINEAR
         part = cv2.resize(part, out.shape[1::-1], dst=out, interpolation=method)
     if mirrored:  # numpy takes 30 times as long to copy backwards
         cv2.flip(part, 1, dst=out)
@@ -58,7 +56,7 @@ def _needed(size: Size, part: Part, shape: Size) -> Size:
     """What the whole picture must be decoded to."""
     if part[2:4] == shape:
         return size
-    return -(-size[0] * shape[0] * KEPT // part.height), -(-size[1] * shape[1] * KEPT // part.width)
+    return -(-size[0] * shape[0] // part.height), -(-size[1] * shape[1] // part.width)
 
 
 def _scaled(part: Part, size: Size, pixels: Pixels) -> Part:
