@@ -152,6 +152,7 @@ class Catalog:
                     self.unreadable.append(error)
 
 
+_most_kept = [INDEXES_KEPT]
 _kept: dict[tuple[Storage, str, Entry, str], tuple[ShardIndex, int]] = {}
 """Indexes and their bytes; the last that was used comes last."""
 
@@ -173,10 +174,15 @@ def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> Sha
     return held[0]
 
 
+def keep_indexes(count: int) -> None:
+    """Keep so many from now on in this process, if they are small: for readers that come back to shards in no order."""
+    _most_kept[0] = max(count, _most_kept[0])
+
+
 def _forget_old() -> None:
     """Without a lock, since a fork may come at any time: every step is one that threads cannot divide."""
     while len(all_held := list(_kept.items())) > 1:
-        if len(all_held) <= INDEXES_KEPT and sum(size for _, (_, size) in all_held) <= INDEX_BYTES_KEPT:
+        if len(all_held) <= _most_kept[0] and sum(size for _, (_, size) in all_held) <= INDEX_BYTES_KEPT:
             return
         _kept.pop(all_held[0][0], None)
 
