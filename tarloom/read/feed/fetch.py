@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from threading import Event
 
 import numpy as np
@@ -14,12 +13,15 @@ from tarloom.format.arena import Arena, Arenas
 from tarloom.read.feed.order import Numbers, Places
 from tarloom.read.feed.scattered import Scattered
 from tarloom.read.feed.sources import Source
+from tarloom.read.plan.catalog import keep_indexes
 from tarloom.read.plan.pieces import Array, ChunkedArray, Piece
 from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.samples.batches import read_chunks
 from tarloom.read.samples.binary import Binary
 from tarloom.read.samples.chunk import Chunk
 
+INDEXES = 1024
+"""Of shards: two windows' worth."""
 KEPT = 2
 """Regions of memory that wait for the next fetch."""
 MARGIN = 1.25
@@ -85,8 +87,11 @@ class Fetcher:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = tuple(sources)
+        reads = [source.reads for source in sources]
+        self._first_alike = np.array([reads.index(what) for what in reads])
         self._threads = max(threads_for(source.storage) for source in sources)
         self._closed, self._arenas = Event(), Arenas(kept=KEPT)
+        keep_indexes(INDEXES)
         self._begun: dict[str, None] = {}
         """Addresses of the tars that are being read at this moment, in the order in which that began."""
 
@@ -96,18 +101,19 @@ class Fetcher:
 
     def fetch(self, places: Places) -> Fetched:
         """The samples at these places. Raises ShardError or StorageError where they cannot be had."""
-        order = np.lexsort((places.rows, places.shards, places.sources))
-        ordered = places.take(order)
+        found = self._in_files(places)
+        order = np.lexsort((found.rows, found.shards, found.sources))
+        ordered = found.take(order)
         changes = (np.diff(ordered.sources) != 0) | (np.diff(ordered.shards) != 0) | (np.diff(ordered.rows) != 0)
         first = np.append(len(places) > 0, changes)[
             : len(places)
         ]  # the same sample may be wanted twice: of a small dataset that is mixed in
         unique = ordered.take(np.flatnonzero(first))
         read = partial(self._chunks, self._arenas.arena(self._size(unique)))
-        found = list(ahead(read, self._pieces(unique), threads=self._threads))
+        chunks = [chunk for made in ahead(read, self._pieces(unique), threads=self._threads) for chunk in made]
         back = np.empty(len(places), np.int64)
         back[order] = np.cumsum(first) - 1
-        read_once = self._joined([chunk for chunks in found for chunk in chunks], unique)
+        read_once = self._joined(chunks, unique)
         return replace(read_once.take(back), places=places)  # in another pass, a sample is cut out otherwise
 
     def missing(self) -> str:
@@ -115,13 +121,20 @@ class Fetcher:
         begun = list(self._begun)
         return ", ".join(begun[:SHOWN]) + (f" and {len(begun) - SHOWN} more" if len(begun) > SHOWN else "")
 
+    def _in_files(self, places: Places) -> Places:
+        """The same samples by the numbers of their rows in the shards, and by the first of the sources that read the
+        same of the same files: so that what several buckets want of a shard is read at once."""
+        rows = places.rows.copy()
+        for mine in _by_shard(places):
+            source = self._sources[int(places.sources[mine[0]])]
+            rows[mine] = source.numbers(int(places.shards[mine[0]]), rows[mine])
+        return replace(places, sources=self._first_alike[places.sources], rows=rows)
+
     def _pieces(self, places: Places) -> Iterator[Piece]:
         """One for each shard. places: in their order, each once."""
-        changes = (np.diff(places.sources) != 0) | (np.diff(places.shards) != 0)
-        bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(places)] if len(places) else []
-        for first, last in pairwise(bounds):
-            source = self._sources[int(places.sources[first])]
-            yield source.piece(int(places.shards[first]), places.rows[first:last])
+        for mine in _by_shard(places):
+            source = self._sources[int(places.sources[mine[0]])]
+            yield source.piece(int(places.shards[mine[0]]), places.rows[mine])
 
     def _size(self, places: Places) -> int:
         """About how many bytes they have, with the tar's headers and some to spare."""
@@ -152,6 +165,15 @@ class Fetcher:
             members={name: Scattered.joined([_member(chunk, name) for chunk in chunks]) for name in members},
             columns={name: _column(chunks, name, kind) for name, kind in types.items()},
         )
+
+
+def _by_shard(places: Places) -> Iterator[Numbers]:
+    """The numbers of those of one source that lie in one shard, in their order."""
+    if not len(places):
+        return
+    order = np.lexsort((places.shards, places.sources))
+    changes = (np.diff(places.sources[order]) != 0) | (np.diff(places.shards[order]) != 0)
+    yield from np.split(order, np.flatnonzero(changes) + 1)
 
 
 def _member(chunk: Chunk, name: str) -> Scattered:

@@ -14,6 +14,7 @@ from tarloom.read.feed.passing import Passing
 from tarloom.read.plan.catalog import Facts
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.plan.planning import piece_of_rows, viewed_bytes
+from tarloom.read.view import View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,16 @@ class Source:
         filled = self._filled
         return int(filled[(np.searchsorted(filled, shard) + 1) % len(filled)]), 0
 
-    def piece(self, shard: int, rows: Numbers) -> Piece:
-        """These rows, ascending, by their numbers among those of the shard that take part."""
-        numbers = self._passing.of(shard, rows)
-        view = replace(self.view, where=None)  # they are known to pass
-        piece = piece_of_rows(self._catalog, self._facts, view, shard=shard, rows=numbers.tolist())
+    def numbers(self, shard: int, rows: Numbers) -> Numbers:
+        """Rows by their numbers in the shard, of rows by their numbers among those that take part."""
+        return self._passing.of(shard, rows)
+
+    @property
+    def reads(self) -> tuple[int, View]:
+        """Equal for sources, in one process, that read the same of the same files."""
+        return id(self._catalog), replace(self.view, where=None)
+
+    def piece(self, shard: int, numbers: Numbers) -> Piece:
+        """These rows, ascending, by their numbers in the shard; they are known to take part."""
+        piece = piece_of_rows(self._catalog, self._facts, self.reads[1], shard=shard, rows=numbers.tolist())
         return replace(piece, storage=self.storage)

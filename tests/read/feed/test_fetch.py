@@ -80,7 +80,7 @@ def test_tables_that_change_behind_a_feeds_back_are_named(tmp_path, monkeypatch)
     keys = [sample["__key__"] for sample in tarloom.open(tmp_path)]
     write_parquet(tmp_path / "00000.parquet", {"key": keys, "status": ["success"] * 8, "width": [2000000] * 8})
     with pytest.raises(StaleIndex, match=r"00000.tar: its tables have changed since the feed was made; open"):
-        source.piece(0, np.array([3]))
+        source.numbers(0, np.array([3]))
 
 
 @given(st.lists(VALUES, max_size=4), st.data())
