@@ -43,9 +43,9 @@ def uniform(*parts: int | str | Numbers) -> npt.NDArray[np.float64]:
     return (words(*parts) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def below(limit: int, *parts: int | str | Numbers) -> Numbers:
+def below(limit: int | Numbers, *parts: int | str | Numbers) -> Numbers:
     """A number from 0 up to `limit` (exclusive, less than 2**63) for what these parts name together."""
-    return (words(*parts) % np.uint64(limit)).astype(np.int64)
+    return (words(*parts) % np.asarray(limit).astype(np.uint64)).astype(np.int64)
 
 
 def permutation(count: int, *parts: int | str) -> Numbers:

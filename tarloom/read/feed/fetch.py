@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tarloom.errors import StaleIndex
 from tarloom.format.arena import Arena, Arenas
-from tarloom.read.feed.order import Numbers, Places
+from tarloom.read.feed.order import Numbers, Places, groups
 from tarloom.read.feed.scattered import Scattered
 from tarloom.read.feed.sources import Source
 from tarloom.read.plan.catalog import keep_indexes
@@ -125,14 +125,14 @@ class Fetcher:
         """The same samples by the numbers of their rows in the shards, and by the first of the sources that read the
         same of the same files: so that what several buckets want of a shard is read at once."""
         rows = places.rows.copy()
-        for mine in _by_shard(places):
+        for mine in groups(places.sources, places.shards):
             source = self._sources[int(places.sources[mine[0]])]
             rows[mine] = source.numbers(int(places.shards[mine[0]]), rows[mine])
         return replace(places, sources=self._first_alike[places.sources], rows=rows)
 
     def _pieces(self, places: Places) -> Iterator[Piece]:
         """One for each shard. places: in their order, each once."""
-        for mine in _by_shard(places):
+        for mine in groups(places.sources, places.shards):
             source = self._sources[int(places.sources[mine[0]])]
             yield source.piece(int(places.shards[mine[0]]), places.rows[mine])
 
@@ -165,15 +165,6 @@ class Fetcher:
             members={name: Scattered.joined([_member(chunk, name) for chunk in chunks]) for name in members},
             columns={name: _column(chunks, name, kind) for name, kind in types.items()},
         )
-
-
-def _by_shard(places: Places) -> Iterator[Numbers]:
-    """The numbers of those of one source that lie in one shard, in their order."""
-    if not len(places):
-        return
-    order = np.lexsort((places.shards, places.sources))
-    changes = (np.diff(places.sources[order]) != 0) | (np.diff(places.shards[order]) != 0)
-    yield from np.split(order, np.flatnonzero(changes) + 1)
 
 
 def _member(chunk: Chunk, name: str) -> Scattered:

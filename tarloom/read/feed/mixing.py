@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, Protocol
 
 import numpy as np
 
 from tarloom.read.feed.chance import below, permutation
-from tarloom.read.feed.order import Numbers, Order, Places
+from tarloom.read.feed.order import Numbers, Order, Places, groups, shuffled
 
 SECTION: Final = 1 << 14
 SECTION_OF_EACH: Final = 64
@@ -96,7 +96,7 @@ class Mixed:
         first, last = max(least - 1, 0), min(most + 2, self._sections)
         starts = [int(self.before(epoch, section).sum()) for section in range(first, last)]
         found = first + np.searchsorted(starts, places, side="right") - 1
-        return [(int(section), np.flatnonzero(found == section)) for section in np.unique(found)]
+        return [(int(found[mine[0]]), mine) for mine in groups(found)]
 
     def before(self, epoch: int, section: int) -> Numbers:
         """Groups of each dataset that come before a section. Which section gets what cannot be shared out evenly is by
@@ -151,6 +151,7 @@ class Sequence:
     """All samples of a feed in their order, the same for any number of ranks and workers, and for any batch size."""
 
     orders: tuple[Order, ...]
+    """Of each dataset, all by one shuffle."""
     mix: Mix
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Samples of each bucket that have no place in an epoch."""
@@ -170,9 +171,15 @@ class Sequence:
         sources, within = self.mix.pick(epoch, positions)
         if len(self.orders) == 1:
             return self.orders[0].places(within)
-        used = np.unique(sources).tolist() or [0]
-        groups = [np.flatnonzero(sources == source) for source in used]
-        found = [
-            self.orders[source].places(within[mine], source=source) for source, mine in zip(used, groups, strict=True)
-        ]
-        return Places.joined(found).take(np.argsort(np.concatenate(groups), kind="stable"))
+        totals = self._sizes[sources]
+        passes, within = np.divmod(within, totals)
+        ranks, rows = shuffled(self.orders[0].shuffle, within, totals, sources=sources, passes=passes)
+        shards = np.empty_like(sources)
+        for mine in groups(sources):
+            shards[mine], rows[mine] = self.orders[int(sources[mine[0]])].located(rows[mine])
+        ranks = shards if ranks is None else ranks
+        return Places(sources=sources, passes=passes, ranks=ranks, shards=shards, rows=rows)
+
+    @cached_property
+    def _sizes(self) -> Numbers:
+        return np.array([len(order) for order in self.orders])

@@ -5,14 +5,22 @@ neighbouring blocks are shuffled in windows. So bytes are read in contiguous ran
 in the order. Any place of it is computed without those before it, and nothing is kept but where each shard begins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tarloom.read.feed.chance import Numbers, below, permuted
 
-__all__ = ["Numbers", "Order", "Places", "Shuffle"]
+__all__ = ["Numbers", "Order", "Places", "Shuffle", "groups", "shuffled"]
+
+
+def groups(*numbers: Numbers) -> Iterator[Numbers]:
+    """The places of those that are equal in all of these arrays, in the order of their numbers."""
+    order = np.lexsort(numbers[::-1])
+    if len(order):
+        changes = np.any([np.diff(values[order]) != 0 for values in numbers], axis=0)
+        yield from np.split(order, np.flatnonzero(changes) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,36 +82,43 @@ class Order:
 
         source: the dataset's number. Datasets of one size have their own orders.
         """
+        sources = np.full(len(positions), source, np.int64)
         passes, within = np.divmod(positions, len(self))
-        ranks, rows = self._shuffled(passes, within, source)
-        shards = np.searchsorted(self._ends, rows, side="right")
-        return Places(
-            sources=np.full(len(positions), source, np.int64),
-            passes=passes,
-            ranks=shards if ranks is None else ranks,
-            shards=shards,
-            rows=rows - self._starts[shards],
-        )
+        ranks, numbers = shuffled(self.shuffle, within, len(self), sources=sources, passes=passes)
+        shards, rows = self.located(numbers)
+        ranks = shards if ranks is None else ranks
+        return Places(sources=sources, passes=passes, ranks=ranks, shards=shards, rows=rows)
+
+    def located(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
+        """Shards, and rows in them, of rows by their numbers among all that take part."""
+        shards = np.searchsorted(self._ends, numbers, side="right")
+        return shards, numbers - self._starts[shards]
 
     def row_numbers(self, places: Places) -> Numbers:
         """The numbers of these samples' rows among all that take part."""
         numbers: Numbers = self._starts[places.shards] + places.rows
         return numbers
 
-    def _shuffled(self, passes: Numbers, positions: Numbers, source: int) -> tuple[Numbers | None, Numbers]:
-        """Ranks of blocks, and rows by their numbers in the dataset, of samples at these positions of their passes."""
-        if self.shuffle is None:
-            return None, positions
-        seed, size, block, total = self.shuffle.seed, self.shuffle.window, self.shuffle.block, len(self)
-        windows, places = np.divmod(positions, size)
-        sizes = np.minimum(size, total - windows * size)
-        positions = windows * size + permuted(places, sizes, seed, "window", source, passes, windows)
-        # All blocks are full but one. It comes at a place by chance, and permuting the others stays a matter of counts.
-        full, rest = divmod(total, block)
-        odd = below(full + 1, seed, "odd block", source, passes)
-        behind = positions >= odd * block + rest
-        ranks, offsets = np.divmod(positions + (block - rest) * behind, block)
-        chosen = permuted(np.minimum(ranks - behind, full - 1), full, seed, "blocks", source, passes) if full else ranks
-        blocks = np.where(ranks == odd, full, chosen)
-        # Where blocks begin is by chance too, so that each pass has other neighbours.
-        return ranks, (blocks * block + offsets + below(total, seed, "begin", source, passes)) % total
+
+def shuffled(
+    shuffle: Shuffle | None, positions: Numbers, totals: Numbers | int, *, sources: Numbers, passes: Numbers
+) -> tuple[Numbers | None, Numbers]:
+    """Ranks of blocks, and numbers of rows, of samples at these positions in passes of datasets of so many samples.
+
+    Without a shuffle there are no blocks.
+    """
+    if shuffle is None:
+        return None, positions
+    seed, size, block = shuffle.seed, shuffle.window, shuffle.block
+    windows, places = np.divmod(positions, size)
+    sizes = np.minimum(size, totals - windows * size)
+    positions = windows * size + permuted(places, sizes, seed, "window", sources, passes, windows)
+    # All blocks are full but one. It comes at a place by chance, and permuting the others stays a matter of counts.
+    full, rest = np.divmod(totals, block)
+    odd = below(full + 1, seed, "odd block", sources, passes)
+    behind = positions >= odd * block + rest
+    ranks, offsets = np.divmod(positions + (block - rest) * behind, block)
+    others = np.minimum(ranks - behind, np.maximum(full - 1, 0))
+    blocks = np.where(ranks == odd, full, permuted(others, np.maximum(full, 1), seed, "blocks", sources, passes))
+    # Where blocks begin is by chance too, so that each pass has other neighbours.
+    return ranks, (blocks * block + offsets + below(totals, seed, "begin", sources, passes)) % totals
