@@ -45,13 +45,15 @@ _log = logging.getLogger(__name__)
 def cached(storage: Storage, folder: str | Path, limit: int) -> Storage:
     """The storage, which keeps what is read of files in a folder of at most `limit` bytes; as it is, where it is local.
 
-    Raises UsageError for a limit that is too small.
+    Raises UsageError for a limit that is too small, StorageError for a folder that cannot be written.
     """
     if limit < LEAST_BYTES:
         raise UsageError(f"{folder}: a cache of {limit} bytes is too small; give it at least {LEAST_BYTES}")
     if not isinstance(storage, ObjectStorage):
         return storage
-    return CachedStorage(storage.url, storage, str(Path(folder).expanduser().absolute()), limit)
+    place = str(Path(folder).expanduser().absolute())
+    with Parts(place, limit).locked(""):  # proves that the folder can be written
+        return CachedStorage(storage.url, storage, place, limit)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import shutil
 import uuid
 from pathlib import Path
 
@@ -174,6 +175,20 @@ def test_processes_that_want_the_same_at_once_fetch_it_once(s3, s3_folder, tmp_p
     assert (
         int((tmp_path / "used").read_bytes()) == kept_bytes(tmp_path) == 25 * PART
     )  # what was fetched twice, counts twice
+
+
+def test_a_cache_may_be_deleted_while_it_is_used(storage):
+    entry = written(storage, "tar", BODY)
+    assert read(storage, entry, 0, PART) == BODY[:PART]
+    shutil.rmtree(storage.folder)
+    assert read(storage, entry, 0, PART) == BODY[:PART]
+    assert kept_bytes(Path(storage.folder)) == PART
+
+
+def test_a_folder_that_cannot_be_written_is_named_at_once(store, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"file/cache/locks/00: Not a directory; check the disk, or give the cache"):
+        cached(store, tmp_path / "file" / "cache", LIMIT)
 
 
 def test_local_files_are_read_where_they_are(tmp_path):
