@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from tarloom.format.arena import current_arena
 
-LARGE_BYTES = 4 << 20
+LARGE_BYTES = 64 << 10
 KEPT_BYTES = 96 << 20
 """Held for the next buffers at most, in a process."""
-_STEP_BYTES = 2 << 20
+_STEP_BYTES = 8 << 20
+"""Regions have multiples of this, smaller ones powers of two: so they fit what comes next."""
 
 _free: deque[np.ndarray] = deque()
 """Without a lock: a lease may end at any moment, in any thread, and a forked process must not wait for one."""
@@ -58,5 +59,6 @@ def _taken(size: int) -> np.ndarray:
 
 def _new(size: int) -> np.ndarray:
     """In small pages: a virtual machine gives large free ones back to its host, and has to ask for each one again."""
-    region = mmap.mmap(-1, -(-size // _STEP_BYTES) * _STEP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    step = min(1 << (size - 1).bit_length(), _STEP_BYTES)
+    region = mmap.mmap(-1, -(-size // step) * step, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(region, np.uint8)
