@@ -10,8 +10,8 @@ from tarloom.read.feed.mixing import Sequence
 from tarloom.read.feed.order import Numbers, Places
 from tarloom.read.plan.pieces import part_of
 
-TEAM: Final = 16
-"""Ranks that divide their samples by blocks: so that a rank need not know those of thousands of others."""
+TEAM: Final = 8
+"""Ranks that divide their samples by blocks. With more of them, the batch of a rank would be of few blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
