@@ -40,21 +40,24 @@ class _Lease:
         self._region = region
 
     def __del__(self) -> None:
-        if sum(map(len, tuple(_free))) + len(self._region) <= KEPT_BYTES:
-            _free.append(self._region)
+        _free.append(self._region)
+        try:
+            while sum(map(len, tuple(_free))) > KEPT_BYTES:
+                _free.popleft()
+        except IndexError:  # another thread was faster
+            pass
 
 
 def _taken(size: int) -> np.ndarray:
-    """A region of at least this size, and not far more."""
-    for _ in range(len(_free)):
-        try:
-            region = _free.pop()  # the last that was used: it may be in the processor's cache
-        except IndexError:  # another thread was faster
-            break
-        if size <= len(region) <= 2 * size:
-            return region
-        _free.appendleft(region)
-    return _new(size)
+    """A region of at least this size, and not far more; the last one used, which may be in the processor's cache."""
+    unfit: list[np.ndarray] = []
+    try:
+        while not size <= len(region := _free.pop()) <= 2 * size:
+            unfit.append(region)
+    except IndexError:
+        region = _new(size)
+    _free.extend(reversed(unfit))
+    return region
 
 
 def _new(size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from tarloom.format import memory
 from tarloom.format.memory import KEPT_BYTES, LARGE_BYTES, allocate
 
 MIB = 1 << 20
+SIZES = st.sampled_from([0, 10, 100_000, 4 * MIB, 5 * MIB, 20 * MIB])
 
 
 def fill(buffer, value: int) -> None:
@@ -28,8 +29,19 @@ def test_the_next_buffer_has_the_memory_of_the_last():
     assert {allocate(LARGE_BYTES + 1).address, allocate(LARGE_BYTES + 1).address} & {place}
 
 
+def test_what_was_used_last_is_kept():
+    memory._free.clear()
+    small = [allocate(1 << 20) for _ in range(KEPT_BYTES >> 20)]
+    large = allocate(KEPT_BYTES // 2)
+    place = large.address
+    del small, large
+    assert allocate(KEPT_BYTES // 2).address == place
+
+
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.tuples(st.sampled_from([0, 10, 4 * MIB, 5 * MIB, 20 * MIB]), st.integers(0, 4)), max_size=25))
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 10, 100_000, 4 * MIB, 5 * MIB, 20 * MIB]), st.integers(0, 4)), max_size=25)
+)
 def test_living_buffers_share_no_memory_and_little_is_kept(steps):
     alive = {}
     for value, (size, dropped) in enumerate(steps):
