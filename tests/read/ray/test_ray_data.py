@@ -143,3 +143,11 @@ def test_many_small_shards_share_a_task_and_a_large_one_is_split(tmp_path):
     write_tar(tmp_path / "big.tar", [(f"big{i}", {"bin": bytes(100_000)}) for i in range(30)])
     tasks = PieceSource(tarloom.open(tmp_path), Blocks(), task_bytes=1 << 20).tasks()
     assert [len({piece.shard for piece in task}) for task in tasks] == [21, 1, 1]
+
+
+def test_a_piece_is_a_block_that_ray_neither_joins_to_the_next_nor_cuts(tmp_path):
+    for shard, rows in enumerate((5, 4, 5)):
+        write_tar(tmp_path / f"{shard}.tar", [(f"{shard}{row}", {"bin": bytes(4 << 20)}) for row in range(rows)])
+    dataset = tarloom.open(tmp_path)
+    blocks = dataset.to_ray(task_bytes=1 << 30).iter_batches(batch_size=None, batch_format="pyarrow")
+    assert [(len(block), block["bin"].num_chunks) for block in blocks] == [(5, 1), (4, 1), (5, 1)]
