@@ -26,10 +26,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder to make, for the models and all the rest")
     parser.add_argument("--short", action="store_true", help="few scenes, few steps: the loss falls, and no more")
+    parser.add_argument("--times", type=int, default=1, help="so many times as many steps (default: %(default)s)")
     options = parser.parse_args()
+    if options.times < 1:
+        parser.error(f"--times must be at least 1, not {options.times}")
     if options.output.exists():
         parser.error(f"{options.output} is there already; remove it or choose another --output")
-    size, output = SHORT if options.short else FULL, options.output.resolve()
+    size, output = (SHORT if options.short else FULL).times(options.times), options.output.resolve()
     if not _pack(size, output) or not _train_and_die_once(size, output):
         return 1
     return _sum_up(output)

@@ -1,6 +1,6 @@
 """How much is learned: what the models were made with, and a little that shows that the training works."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,15 @@ class Size:
     save_every: int
     die_at: int
     """A step of the captioner's: between two that are saved, so that some are done again."""
+
+    def times(self, number: int) -> "Size":
+        """So many times as many steps."""
+        return replace(
+            self,
+            captioner_steps=number * self.captioner_steps,
+            clip_steps=number * self.clip_steps,
+            die_at=self.die_at + (number - 1) * (self.captioner_steps // 2),
+        )
 
 
 FULL = Size(

@@ -5,6 +5,7 @@ python -m scripts.tiny_models.train --shards shards --output models
 
 import argparse
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def _train(
     feed = tarloom.open(options.shards).to_torch(
         batch_size, seed=options.seed, columns=lesson.columns, decode=lesson.decode, drop_last=True
     )
+    if not len(feed):
+        sys.exit(f"{options.shards}: fewer scenes than a step of {batch_size}; give a smaller --batch-size")
     plan = Plan(folder=options.logs / name, steps=steps, save_every=options.save_every, die_at=die_at)
     Training(lesson, feed, plan).run()
     shutil.copytree(

@@ -104,7 +104,8 @@ class Training:
 
     def _save(self) -> None:
         written = self._checkpoint.with_suffix(".part")
-        torch.save({"step": self._step, "feed": self._feed.state_dict(), **self._states("state_dict")}, written)
+        states = {name: part.state_dict() for name, part in self._parts().items()}
+        torch.save({"step": self._step, "feed": self._feed.state_dict(), **states}, written)
         written.replace(self._checkpoint)
 
     def _load(self) -> None:
@@ -113,9 +114,6 @@ class Training:
         self._feed.load_state_dict(saved["feed"])
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
-
-    def _states(self, ask: str) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()}
 
     def _parts(self) -> dict[str, Any]:
         return {"weights": self._lesson.module, "optimiser": self._optimiser, "schedule": self._schedule}
