@@ -21,7 +21,7 @@ FRAMEWORKS = {
     "read/ray/webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
-    "torch": "read/feed/torch.py process/with_clip.py process/with_vllm.py",
+    "torch": "read/feed/torch.py read/with_torch.py process/with_clip.py process/with_vllm.py",
     "transformers": "process/with_clip.py process/with_vllm.py",
     "vllm": "process/with_vllm.py",
     "webdataset": "read/with_webdataset.py",

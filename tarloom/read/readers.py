@@ -26,7 +26,7 @@ READERS: Final[dict[ReaderName, str]] = {
     "ray_data": "tarloom.read.ray.data",
     "ray_data_webdataset": "tarloom.read.ray.webdataset",
     "spark": "tarloom.read.spark.frames",
-    "torch": "tarloom.read.feed.torch",
+    "torch": "tarloom.read.with_torch",
 }
 """The module of each reader, imported when it is used. It has what `Reader` says."""
 IN_BATCHES: Final = frozenset({"plain", "ray_actor", "ray_data", "spark"})

@@ -10,7 +10,6 @@ Workers of a loader take steps in turn, so that a loader hands them on in their 
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,8 @@ import numpy as np
 from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
-from tarloom.read.dataset import Dataset
 from tarloom.read.feed.assemble import Batch
 from tarloom.read.feed.feed import Feed, Turn
-from tarloom.read.scan import ScanConfig, Tallier, Tally
 
 try:
     import torch
@@ -168,19 +165,6 @@ class Loader:
         with interrupts_end_here():
             batches = iter(self._loader)
         return self._feed.feed.counting(self._feed.feed.steps(), batches)
-
-
-def session(config: ScanConfig) -> AbstractContextManager[None]:
-    """Nothing to start."""
-    return nullcontext()
-
-
-def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
-    """Tallies of batches from a loader: in this process with one worker, from worker processes with more."""
-    feed = dataset.to_torch(config.batch_size, shuffle=False, rank=0, world_size=1)
-    for batch in feed.loader(num_workers=config.num_workers if config.num_workers > 1 else 0):
-        samples = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        yield from tallier.of_samples(samples, every=config.batch_size)
 
 
 def place(rank: int | None, world_size: int | None) -> tuple[int, int]:
