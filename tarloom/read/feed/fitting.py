@@ -60,12 +60,12 @@ def _needed(size: Size, part: Part, shape: Size) -> Size:
 
 
 def _scaled(part: Part, size: Size, pixels: Pixels) -> Part:
-    """The part where the picture was decoded at a half, a quarter or an eighth of its size."""
-    smaller = round(size[0] / pixels.shape[0]) if size[0] > 1 else round(size[1] / pixels.shape[1])
-    if smaller == 1:
+    """The part where the picture was decoded at so many eighths of its size."""
+    eighths = round(8 * max(pixels.shape[:2]) / max(size))
+    if eighths == 8:
         return part
-    top, left = round(part.top / smaller), round(part.left / smaller)
-    bottom, right = round((part.top + part.height) / smaller), round((part.left + part.width) / smaller)
+    top, left = round(part.top * eighths / 8), round(part.left * eighths / 8)
+    bottom, right = round((part.top + part.height) * eighths / 8), round((part.left + part.width) * eighths / 8)
     return Part(top, left, max(bottom - top, 1), max(right - left, 1), part.mirrored)
 
 
