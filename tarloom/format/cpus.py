@@ -4,9 +4,8 @@ import os
 
 
 def cpu_share() -> int:
-    """What its engine has given it (OMP_NUM_THREADS, as Ray, Spark and our own engine set it), else those it may run on.
-
-    torchrun gives 1, whatever the machine has: its ranks share those of the machine instead.
+    """What its engine has given it (OMP_NUM_THREADS, as Ray, Spark and our own engine set it), else those it may run
+    on. torchrun gives 1, whatever the machine has: its ranks share those of the machine instead.
     """
     given, ranks = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"))
     if given in ("", "1") and ranks.isdecimal() and int(ranks):

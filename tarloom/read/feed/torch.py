@@ -19,6 +19,7 @@ from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
 from tarloom.read.feed.assemble import Batch
 from tarloom.read.feed.feed import Feed, Turn
+from tarloom.read.ledger import Ledger
 
 try:
     import torch
@@ -48,6 +49,11 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
     def epoch(self) -> int:
         """The one that the next iteration is of, or goes on with."""
         return self.feed.epoch
+
+    @property
+    def ledger(self) -> Ledger:
+        """See Feed: a loader's workers count for themselves."""
+        return self.feed.ledger
 
     def set_epoch(self, epoch: int) -> None:
         """See Feed. Workers of DataLoaders hear it where their next iteration begins."""
