@@ -1,7 +1,7 @@
 """Files of an object store, kept on this machine as far as there is room: for data that is read again and again.
 
-What is kept are whole parts of some MiB. A part's name says of which version of which file it is, by address, size and
-ETag, so that an old one is never taken for a new one; it is asked for by that ETag, too. Parts are committed as all
+What is kept are whole parts of half a MiB. A part's name says of which version of which file it is, by address, size
+and ETag, so that an old one is never taken for a new one; it is asked for by that ETag, too. Parts are committed as all
 files are: whole, synced, renamed. Any number of processes may share a folder: of those that want the same part one
 fetches it, and the others wait for it. Parts that were not used for the longest time are deleted to make room.
 """
@@ -15,6 +15,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -30,13 +31,16 @@ from tarloom.format.storage.packing import cut_from_pack
 from tarloom.format.storage.ranges import Ranges
 from tarloom.format.storage.scatter import EndsBefore, scatter
 
-PART_BYTES = 4 << 20
+PART_BYTES = 512 << 10
+"""As large as the blocks of a feed: of larger parts, much would be fetched that is not wanted before it is deleted."""
+REGION_PARTS = 8
+"""Of neighbouring parts, one process fetches what is missing, and the others wait."""
 LEAST_BYTES = 64 << 20
 """A cache is at least so large: smaller ones would lose what they have just fetched."""
 FREED = 0.1
 """Of the room, at least, when some is made: parts are listed for it."""
 LOCKS = 256
-"""Parts share them."""
+"""Regions share them."""
 _PARTS, _USED = "parts", "used"
 
 _log = logging.getLogger(__name__)
@@ -120,28 +124,52 @@ class CachedFile(RangeSource):
         ranges = Ranges.joined(groups)
         if (ranges.ends > self._entry.size).any():
             raise cut_short(self._where)
-        numbers, pieces, addresses = _by_part(ranges, np.concatenate([np.zeros(0, np.int64), *places]))
-        for number in np.unique(numbers).tolist():
-            mine = numbers == number
-            self._fill(number, pieces.take(mine), addresses[mine])
+        wanted = _by_part(ranges, np.concatenate([np.zeros(0, np.int64), *places]))
+        regions = np.array([part.number // REGION_PARTS for part in wanted], np.int64)
+        for region in np.unique(regions).tolist():
+            self._fill(region, [wanted[i] for i in np.flatnonzero(regions == region).tolist()])
         return buffers
 
-    def _fill(self, number: int, ranges: Ranges, addresses: np.ndarray) -> None:
-        """Copy ranges of a part, counted from where it begins, to their addresses."""
-        first = number * PART_BYTES
-        size, name = min(PART_BYTES, self._entry.size - first), f"{_PARTS}/{self._key[:2]}/{self._key}-{number}"
-        if self._parts.copied(name, size, ranges, addresses):
-            return
-        with self._parts.locked(name):
-            if self._parts.copied(name, size, ranges, addresses):  # by now: another has fetched it
-                return
-            data = self._storage.read_part(self._entry, first, size)
-            self._parts.keep(name, data)
-        begin = np.frombuffer(data, np.uint8).ctypes.data
-        for offset, length, address in zip(
-            ranges.offsets.tolist(), ranges.sizes.tolist(), addresses.tolist(), strict=True
-        ):
-            ctypes.memmove(address, begin + offset, length)
+    def _fill(self, region: int, wanted: "Sequence[_Part]") -> None:
+        """Copy from parts of one region, those that are missing fetched first."""
+        missing = [part for part in wanted if not self._copied(part)]
+        if missing:
+            with self._parts.locked(f"{self._key}-{region}"):
+                missing = [part for part in missing if not self._copied(part)]  # another may have fetched some by now
+                for run in _runs(missing):
+                    self._fetch(run)
+
+    def _copied(self, part: "_Part") -> bool:
+        return self._parts.copied(self._name(part.number), self._size(part.number), part.ranges, part.addresses)
+
+    def _fetch(self, run: "Sequence[_Part]") -> None:
+        """Parts that follow each other, in one request."""
+        first = run[0].number * PART_BYTES
+        data = self._storage.read_part(self._entry, first, sum(self._size(part.number) for part in run))
+        for i, part in enumerate(run):
+            mine = data[i * PART_BYTES :][:PART_BYTES]
+            self._parts.keep(self._name(part.number), mine)
+            begin = np.frombuffer(mine, np.uint8).ctypes.data
+            places = zip(part.ranges.offsets.tolist(), part.ranges.sizes.tolist(), part.addresses.tolist(), strict=True)
+            for offset, length, address in places:
+                ctypes.memmove(address, begin + offset, length)
+
+    def _name(self, number: int) -> str:
+        return f"{_PARTS}/{self._key[:2]}/{self._key}-{number}"
+
+    def _size(self, number: int) -> int:
+        return min(PART_BYTES, self._entry.size - number * PART_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What is wanted of a part."""
+
+    number: int
+    ranges: Ranges
+    """Counted from where it begins."""
+    addresses: np.ndarray
+    """Where they are to be copied."""
 
 
 class Parts:
@@ -170,7 +198,7 @@ class Parts:
             _log.warning("%s; what was read is not kept", error)
 
     def locked(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Alone with a part, of all threads and processes; other parts may share its lock."""
+        """Alone with what is called so, of all threads and processes; other things may share its lock."""
         return self._locked(f"{zlib.crc32(name.encode()) % LOCKS:02x}")
 
     @contextlib.contextmanager
@@ -220,8 +248,8 @@ def _translated(path: str) -> Iterator[None]:
         raise StorageError(f"{path}: {reason}; check the disk, or give the cache another folder") from error
 
 
-def _by_part(ranges: Ranges, addresses: np.ndarray) -> tuple[np.ndarray, Ranges, np.ndarray]:
-    """Ranges cut where parts end: the numbers of their parts, their places in these, and their addresses."""
+def _by_part(ranges: Ranges, addresses: np.ndarray) -> list[_Part]:
+    """Ranges cut where parts end; parts in their order."""
     firsts = ranges.offsets // PART_BYTES
     counts = np.where(ranges.sizes > 0, (ranges.ends - 1) // PART_BYTES - firsts + 1, 0)
     of = np.repeat(np.arange(len(ranges)), counts)
@@ -229,4 +257,13 @@ def _by_part(ranges: Ranges, addresses: np.ndarray) -> tuple[np.ndarray, Ranges,
     starts = np.maximum(ranges.offsets[of], numbers * PART_BYTES)
     ends = np.minimum(ranges.ends[of], (numbers + 1) * PART_BYTES)
     places = Ranges(offsets=starts - numbers * PART_BYTES, sizes=ends - starts)
-    return numbers, places, addresses[of] + (starts - ranges.offsets[of])
+    addresses = addresses[of] + (starts - ranges.offsets[of])
+    order = np.argsort(numbers, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
+    return [_Part(number=int(numbers[i[0]]), ranges=places.take(i), addresses=addresses[i]) for i in groups]
+
+
+def _runs(parts: Sequence[_Part]) -> list[Sequence[_Part]]:
+    """Parts that follow each other, together."""
+    ends = [i for i in range(1, len(parts)) if parts[i].number != parts[i - 1].number + 1]
+    return [parts[first:last] for first, last in pairwise([0, *ends, len(parts)]) if first < last]
