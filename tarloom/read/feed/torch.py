@@ -55,6 +55,15 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         """See Feed: a loader's workers count for themselves."""
         return self.feed.ledger
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """See Feed."""
+        return self.feed.left_out
+
+    def shuffle_quality(self, batch: int | None = None) -> float:
+        """See Feed."""
+        return self.feed.shuffle_quality(batch)
+
     def set_epoch(self, epoch: int) -> None:
         """See Feed. Workers of DataLoaders hear it where their next iteration begins."""
         self.feed.set_epoch(epoch)
