@@ -11,7 +11,7 @@ from tarloom.read.feed.mixing import Sequence
 from tarloom.read.feed.order import Places
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Source
-from tarloom.read.feed.spans import HELD, read_ahead, spans
+from tarloom.read.feed.spans import HELD, LOCAL_BYTES, LOCAL_ROWS, read_ahead, spans
 from tarloom.read.feed.spares import Spares
 from tarloom.read.ledger import Ledger
 
@@ -57,9 +57,12 @@ class Reading:
             yield from found
 
     def _most(self) -> int:
-        """Steps of a span that memory allows."""
-        sample_bytes = max(source.sample_bytes for source in self.sources)
-        return max(1, self.memory_bytes // (HELD * sample_bytes * self.share.batch_size))
+        """Steps of a span."""
+        size, sample_bytes = self.memory_bytes // HELD, max(source.sample_bytes for source in self.sources)
+        if all(source.storage.local_path("") is not None for source in self.sources):
+            shards = sum(len(source.rows) for source in self.sources)
+            size = min(size, max(LOCAL_BYTES, LOCAL_ROWS * shards * sample_bytes))
+        return max(1, size // (sample_bytes * self.share.batch_size))
 
     @property
     def _window(self) -> int | None:

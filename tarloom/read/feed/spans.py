@@ -17,6 +17,10 @@ GROWTH = 8
 """How many times as large as the last one a span may be."""
 HELD = 3
 """Spans in memory: one that is used up, one that is read, and of one the last batches."""
+LOCAL_BYTES = 128 << 20
+"""Of a span of files on this machine, where scattered ranges cost little and larger spans would only take memory ..."""
+LOCAL_ROWS = 64
+"""... unless it has fewer rows of a shard than these: to open a shard costs as much as to read some rows of it."""
 PATIENCE = 30.0
 """Seconds to wait for a span before it is said what is waited for."""
 
