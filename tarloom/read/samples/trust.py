@@ -42,7 +42,7 @@ def member_names(keys: Array, present: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _plainly_of(headers: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Which headers are of these members as nearly all tars have them: the whole name first, the size in octal."""
-    digits = (((sizes[:, None] >> _DIGITS) & 7) + ord("0")).astype(np.uint8).view("S11")[:, 0]
+    digits = ((sizes[:, None] >> _DIGITS).astype(np.uint8) & 7 | ord("0")).view("S11")[:, 0]
     plain: np.ndarray = (headers["name"] == names) & (headers["size"] == digits) & (headers["prefix"] == 0)
     plain &= (headers["type"] == ord("0")) | (headers["type"] == 0)
     return plain
