@@ -83,7 +83,7 @@ class Feed:
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """Of each bucket, the samples for which an epoch has no group; under "", those that are in no bucket."""
+        """Of each bucket, the samples for which an epoch has no group, and those that are in no bucket."""
         return self._reading.sequence.left_out
 
     def shuffle_quality(self, batch: int | None = None) -> float:

@@ -17,7 +17,7 @@ from tarloom.read.feed.quality import default_shuffle
 from tarloom.read.feed.sources import Cache, Source
 
 BucketWeights = Literal["equal"] | Mapping[str, float]
-NO_BUCKET: Final = ""
+NO_BUCKET: Final = "(no bucket)"
 """The name of the samples in no bucket, among those that are left out."""
 Sampled = tuple[list[Source], Sequence]
 
@@ -55,7 +55,8 @@ class Sampling:
         mix = self._bucketed(sizes, weights, group, dataset.path)
         drawn = [number for number, count in enumerate(mix.groups) if count]
         left = _left_out(sizes, mix) | {NO_BUCKET: int(buckets.whole.rows.sum()) - sum(sizes.values())}
-        _warn_of_small(left, sizes, group)
+        if weights is None:
+            _warn_of_small(sizes, group)
         sources, sequence = self._sampled([Bucket(buckets, number) for number in drawn], mix.of(drawn))
         return sources, replace(sequence, left_out={name: count for name, count in left.items() if count})
 
@@ -67,6 +68,10 @@ class Sampling:
             shares = _shares(sizes, weights, where)
             samples = sum(size for size, share in zip(sizes.values(), shares, strict=True) if share)
             mix = by_weights(shares, samples=samples, seed=self.seed, group=group)
+            never = [name for name, share, count in zip(sizes, shares, mix.groups, strict=True) if share and not count]
+            if never and mix.samples:
+                few = f"no group of {group} in an epoch of {samples} samples"
+                raise UsageError(f"{where}: bucket_weights give {never[0]!r} {few}; give a smaller bucket_size")
         if not mix.samples:
             raise UsageError(f"{where}: no bucket has {group} samples; give a smaller bucket_size, or other buckets")
         return mix
@@ -107,8 +112,8 @@ def _left_out(sizes: Mapping[str, int], mix: Mixed) -> dict[str, int]:
     return {name: left if count else size for (name, size), count, left in found}
 
 
-def _warn_of_small(left: Mapping[str, int], sizes: Mapping[str, int], group: int) -> None:
-    never = [name for name, size in sizes.items() if 0 < size == left[name] < group]
+def _warn_of_small(sizes: Mapping[str, int], group: int) -> None:
+    never = [name for name, size in sizes.items() if 0 < size < group]
     if never:
         names = ", ".join(never[:10]) + (", ..." if len(never) > 10 else "")
         lost = sum(sizes[name] for name in never)

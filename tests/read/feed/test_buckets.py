@@ -47,7 +47,7 @@ def test_tails_are_left_out_others_in_each_epoch_and_counted(dataset):
 def test_buckets_of_conditions_take_a_sample_into_the_first_and_leave_out_the_others(dataset):
     feed = dataset.to_numpy(4, buckets=SHAPES)
     assert all(max(batch) <= 9 or min(batch) >= 11 for batch in widths_of(feed))
-    assert feed.left_out == {"": WIDTHS[10]}
+    assert feed.left_out == {"(no bucket)": WIDTHS[10]}
     first = dataset.to_numpy(4, buckets={"all": "width > 0"} | SHAPES)
     assert first.left_out == {}
     assert len(first) == 10
@@ -97,6 +97,7 @@ def test_buckets_that_are_too_small_for_a_group_are_named(dataset):
         feed = dataset.to_numpy(8, buckets=few)
     assert feed.left_out["few"] == 3
     assert len(feed) == 4
+    assert dataset.to_numpy(8, buckets=few, bucket_weights={"many": 1}).left_out == {"few": 3}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ def test_buckets_that_are_too_small_for_a_group_are_named(dataset):
         ({"buckets": "width", "bucket_weights": {"8": -1}}, "8 has -1"),
         ({"buckets": "width", "bucket_weights": {"8": 0}}, "leave no bucket"),
         ({"buckets": "width", "bucket_weights": "even"}, '"equal"'),
+        ({"buckets": SHAPES, "bucket_weights": {"narrow": 99, "wide": 1}}, "'wide' no group of 4 in an epoch of 32"),
         ({"bucket_size": 4}, "of no use without buckets"),
     ],
 )
