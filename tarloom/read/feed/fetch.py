@@ -105,9 +105,8 @@ class Fetcher:
         order = np.lexsort((found.rows, found.shards, found.sources))
         ordered = found.take(order)
         changes = (np.diff(ordered.sources) != 0) | (np.diff(ordered.shards) != 0) | (np.diff(ordered.rows) != 0)
-        first = np.append(len(places) > 0, changes)[
-            : len(places)
-        ]  # the same sample may be wanted twice: of a small dataset that is mixed in
+        # The same sample may be wanted twice: of a small dataset that is mixed in.
+        first = np.append(len(places) > 0, changes)[: len(places)]
         unique = ordered.take(np.flatnonzero(first))
         read = partial(self._chunks, self._arenas.arena(self._size(unique)))
         chunks = [chunk for made in ahead(read, self._pieces(unique), threads=self._threads) for chunk in made]

@@ -37,11 +37,16 @@ class Reading:
         """
         fetcher, limited = Fetcher(self.sources), Ledger(max_skipped=self.max_skipped)
         spares = Spares(self.sources, fetcher)
-        for work in self.assembly.begun(self._samples(fetcher, epoch, steps), len(steps)):
-            skipped = spares.mend(work)
-            self.ledger.count(len(work.samples), skipped)
-            limited.count(len(work.samples), skipped)
-            yield work.batch()
+        begun = self.assembly.begun(self._samples(fetcher, epoch, steps), len(steps))
+        try:
+            for work in begun:
+                skipped = spares.mend(work)
+                self.ledger.count(len(work.samples), skipped)
+                limited.count(len(work.samples), skipped)
+                yield work.batch()
+        finally:
+            fetcher.close()  # before all that waits for it is ended
+            del begun
 
     def _samples(self, fetcher: Fetcher, epoch: int, steps: range) -> Iterator[Fetched]:
         """Of each step."""
