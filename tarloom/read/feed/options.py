@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS
@@ -12,9 +12,11 @@ from tarloom.read.feed.buckets import By
 from tarloom.read.feed.captions import Captions
 from tarloom.read.feed.feed import GIB, Feed
 from tarloom.read.feed.mixture import Mixture
+from tarloom.read.feed.pictures import Fit
 from tarloom.read.feed.sampling import BucketWeights, Sampled, Sampling
 from tarloom.read.feed.share import Share
 from tarloom.read.feed.sources import Cache
+from tarloom.read.view import DecodeAs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +138,17 @@ def _check_place(batch_size: int, rank: int, world_size: int) -> None:
 
 
 def _decode(dataset: Dataset, decode: Decode | Mapping[str, Decode] | None) -> Mapping[str, Any]:
+    """Members of a batch, and what they are decoded to. Raises UsageError."""
     if decode is None:
         return dataset.view.decoded
-    if isinstance(decode, Mapping):
-        return {**dataset.view.decoded, **decode}
-    return {**dataset.view.decoded, **{name: decode for name in dataset.members if name in IMAGE_MEMBERS}}
+    pictures = [name for name in dataset.members if name in IMAGE_MEMBERS]
+    asked = decode if isinstance(decode, Mapping) else dict.fromkeys(pictures, decode)
+    if not asked:
+        raise UsageError(f"{dataset.path}: there is no picture among what is selected; decode members by their names")
+    for name, form in asked.items():
+        if name not in dataset.members:
+            raise UsageError(f"{dataset.path}: {name!r} is no member of a batch; decode {', '.join(dataset.members)}")
+        if form not in get_args(DecodeAs) and (isinstance(form, type) or not isinstance(form, Fit)):
+            forms = ", ".join(get_args(DecodeAs))
+            raise UsageError(f"{name} is not decoded to {form!r}; use one of {forms}, or a fit such as RandomCrop(224)")
+    return {**dataset.view.decoded, **asked}
