@@ -1,7 +1,8 @@
 """One sample in a hundred, chosen by a column of the metadata; beside reading all samples and looking into their JSON.
 
 Over S3, what the reader was sent in all (listing, catalogue, parquet and HTTP's headers included) is printed beside
-what it was for: the bytes of the samples that were chosen.
+what it was for: the bytes of the samples that were chosen. And how long the bare requests take: the server works on the
+same CPUs, so there is no being faster than that.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import webdataset as wds
 import tarloom
 from benchmarks.reading.compare import Comparison
 from benchmarks.reading.data import tars
-from benchmarks.reading.on_s3 import CountingRelay, uploaded
+from benchmarks.reading.on_s3 import CountingRelay, bare_seconds, uploaded
 from tarloom.format.storage.client import object_store
 from tarloom.read.columns.evaluate import passing_rows  # and duckdb
 from tarloom.read.columns.sql import cursor
@@ -58,6 +59,9 @@ def on_s3(folder: str) -> Iterator[str]:
             needed = sum(len(value) for sample in tarloom.open(address).where(WHERE) for value in _members(sample))
         answered, times = f"{relay.answered:,} bytes in {relay.asked} answers", relay.answered / needed
         print(f"where over S3: {answered} for {needed:,}: {times:.2f} x (wanted at most 1.5)")
+        object_store.cache_clear()
+        alone = bare_seconds(address, relay.ranges)
+        print(f"where over S3: {alone * 1e3:.0f} ms for {len(relay.ranges)} of these requests and nothing else")
         yield address
 
 
