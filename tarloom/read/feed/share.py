@@ -34,7 +34,7 @@ class Share:
 
     def check(self, sequence: Sequence, samples: int) -> None:
         """Raises UsageError unless steps can begin behind so many samples of an epoch."""
-        if sequence.group > 1 and samples % self.batch_size and samples != sequence.samples:
+        if samples % min(sequence.group, self.batch_size) and samples != sequence.samples:
             raise UsageError(
                 f"batch_size {self.batch_size} cannot go on behind {samples} samples: batches would be of two buckets; "
                 f"use one that divides both {sequence.group} and {samples}"

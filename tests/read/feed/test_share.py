@@ -92,5 +92,6 @@ def test_a_state_between_two_buckets_is_refused():
     sequence = bucketed([100, 100], 8)
     Share(batch_size=8).check(sequence, 16)
     Share(batch_size=4).check(sequence, 12)
+    Share(batch_size=24).check(sequence, 16)  # three groups a batch
     with pytest.raises(UsageError, match="divides both 8 and 12"):
         Share(batch_size=8).check(sequence, 12)
