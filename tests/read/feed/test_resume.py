@@ -14,7 +14,7 @@ SHUFFLED = {"seed": 3, "window": 20, "block": 4}
 CROPPED = {"columns": ("png", "json"), "decode": {"png": RandomCrop(5), "json": "json"}}
 KINDS = {
     "plain": {"options": {"columns": ("json",), **SHUFFLED}},
-    "as they lie": {"options": {"columns": ("json",), "shuffle": False}},
+    "as they lie": {"options": {"columns": ("json",), "shuffle": False, "memory_bytes": 1000}},
     "one window": {"options": {"columns": ("json",)}},
     "bad samples": {"options": {**CROPPED, **SHUFFLED}},
     "filtered": {"where": "width >= 10 AND class <> 'a'", "options": {**CROPPED, **SHUFFLED, "drop_last": True}},
