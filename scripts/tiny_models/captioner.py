@@ -8,10 +8,13 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoConfig, AutoProcessor, Idefics3ForConditionalGeneration
 
+import tarloom
 from source_data.scenes import KINDS
 
 from .training import Batch
 
+SIDE = 64
+"""Of a picture, in pixels, as both models see it."""
 PROMPTS = (
     "Describe the image.",
     "Describe the image in detail.",
@@ -40,7 +43,7 @@ class Captioner:
     """See Lesson. architecture: the folder whose configuration and tokenizer the new model has."""
 
     columns: ClassVar[tuple[str, ...]] = ("jpg", "txt", "json")
-    decode: ClassVar[Mapping[str, Any]] = {"jpg": "rgb", "txt": "text", "json": "json"}
+    decode: ClassVar[Mapping[str, Any]] = {"jpg": tarloom.Resize(SIDE), "txt": "text", "json": "json"}
     rate: ClassVar[float] = 1e-3
 
     def __init__(self, architecture: Path) -> None:
@@ -81,7 +84,7 @@ class Captioner:
         """A prompt's tokens, with the picture's places."""
         words = [{"type": "image"}, {"type": "text", "text": prompt}]
         text = self._processor.apply_chat_template([{"role": "user", "content": words}], add_generation_prompt=True)
-        blank = torch.zeros(3, 64, 64, dtype=torch.uint8)
+        blank = torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)
         tokens: list[int] = self._processor(text=[text], images=[[blank]])["input_ids"][0]
         return tokens
 

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
-from .captioner import pixels
+import tarloom
+
+from .captioner import SIDE, pixels
 from .training import Batch
 
 LOGIT_SCALE_MOST = 4.6
@@ -20,7 +22,7 @@ class Clip:
     one's folder."""
 
     columns: ClassVar[tuple[str, ...]] = ("jpg", "txt")
-    decode: ClassVar[Mapping[str, Any]] = {"jpg": "rgb", "txt": "text"}
+    decode: ClassVar[Mapping[str, Any]] = {"jpg": tarloom.Resize(SIDE), "txt": "text"}
     rate: ClassVar[float] = 1e-3
 
     def __init__(self, architecture: Path, captioner: Path) -> None:
