@@ -67,7 +67,7 @@ class Dataset(Selection, Feedable):
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
         """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB.
 
-        By default a batch has as many rows as are best read at a time: at most 1024, from this machine about 8 MiB.
+        By default a batch has as many rows as are best read at a time: at most 1024, from this machine about 16 MiB.
         """
         check_batches(self.view)
         return self._read(partial(read_piece, batch_rows=rows, ledger=self._counting()))
