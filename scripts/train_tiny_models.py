@@ -1,7 +1,7 @@
 """Train the two tiny models of source_data/models/ from tarloom shards through the training feed, killed in between.
 
-    python scripts/train_tiny_models.py --output tiny            # about half an hour on two cores
-    python scripts/train_tiny_models.py --output tiny --short    # less than a minute, to see that it works
+    python scripts/train_tiny_models.py --output tiny            # ten minutes of CPU; --times 3 for better models
+    python scripts/train_tiny_models.py --output tiny --short    # half a minute of CPU, to see that it works
 
 Scenes are drawn and packed; the training kills itself (SIGKILL) in the middle of an epoch, and is started again from
 the weights and the feed's state that it saved last. The steps that both processes did must be the same to the last bit:

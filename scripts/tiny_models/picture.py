@@ -49,10 +49,10 @@ class _Scale:
 
     @classmethod
     def of(cls, log: Log) -> "_Scale":
-        steps = [step for process in log.processes for step in process]
-        losses = [step.loss for step in steps]
+        steps = max(step.step for process in log.processes for step in process)
+        losses = [loss for process in log.processes for _, loss in _places(process, steps)]
         least, most = math.floor(math.log10(min(losses))), math.ceil(math.log10(max(losses)))
-        return cls(steps=max(step.step for step in steps), least=least, most=max(most, least + 1))
+        return cls(steps=steps, least=least, most=max(most, least + 1))
 
     def x(self, step: float) -> float:
         return WIDTH * step / self.steps
@@ -82,11 +82,16 @@ def _grid(scale: _Scale) -> Iterator[str]:
 
 
 def _line(scale: _Scale, steps: Sequence[Step], colour: str) -> str:
-    each = math.ceil(scale.steps / POINTS)
-    groups = [steps[first : first + each] for first in range(0, len(steps), each)]
-    places = [(mean(step.step for step in group), mean(step.loss for step in group)) for group in groups]
+    places = _places(steps, scale.steps)
     points = " ".join(f"{scale.x(step):.1f},{scale.y(loss):.1f}" for step, loss in places)
     return f'<polyline class="loss" stroke="{colour}" points="{points}"/>'
+
+
+def _places(steps: Sequence[Step], of: int) -> list[tuple[float, float]]:
+    """Steps and losses of a line that is a part of so many steps."""
+    each = math.ceil(of / POINTS)
+    groups = [steps[first : first + each] for first in range(0, len(steps), each)]
+    return [(mean(step.step for step in group), mean(step.loss for step in group)) for group in groups]
 
 
 def _kill(scale: _Scale, last: int, first: int) -> Iterator[str]:
