@@ -16,8 +16,8 @@ import psutil
 
 import tarloom
 from benchmarks.reading.data import make_dataset
+from tarloom.read.feed.batches.pictures import RandomCrop
 from tarloom.read.feed.feed import Feed
-from tarloom.read.feed.pictures import RandomCrop
 
 MIB = 1 << 20
 INTERVAL = 0.02

@@ -2,8 +2,8 @@
 
 Writes shards of 1,000 tiny samples that are numbered, and Streaming's format of the same (in its own environment, see
 scripts/peer_venv.sh), reads the first samples of an epoch through tarloom's feed, webdataset's buffer and Streaming's
-shuffle, and prints the quality of batches of several sizes (tarloom/read/feed/quality.py): how much they tell beside
-batches by chance, if all samples of a shard are alike. 1.00 is as good as chance.
+shuffle, and prints the quality of batches of several sizes (tarloom/read/feed/order/quality.py): how much they tell
+beside batches by chance, if all samples of a shard are alike. 1.00 is as good as chance.
 
 Beside it, what is held to shuffle from: samples in memory, or on the local disk for Streaming, which fetches whole
 shards of its own there. tarloom's window and block are those it chooses for samples of --sample-bytes. Exits with 1
@@ -23,8 +23,8 @@ import webdataset as wds
 
 import tarloom
 from tarloom.format.tar.writer import TarWriter
-from tarloom.read.feed.order import Shuffle
-from tarloom.read.feed.quality import NEIGHBOURS, default_shuffle, neighbour_share, told
+from tarloom.read.feed.order.places import Shuffle
+from tarloom.read.feed.order.quality import NEIGHBOURS, default_shuffle, neighbour_share, told
 
 ROOT = Path(__file__).resolve().parents[1]
 PEER = "mosaicml-streaming-0.13.0"

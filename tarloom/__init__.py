@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tarloom.read.dataset import Dataset
     from tarloom.read.dataset import open_dataset as open
-    from tarloom.read.feed.captions import Captions
+    from tarloom.read.feed.batches.captions import Captions
+    from tarloom.read.feed.batches.pictures import CenterCrop, RandomCrop, RandomResizedCrop, Resize
     from tarloom.read.feed.mixture import Mixture, mix
-    from tarloom.read.feed.pictures import CenterCrop, RandomCrop, RandomResizedCrop, Resize
     from tarloom.read.ledger import Ledger
     from tarloom.read.ray.sidecars import SidecarSink
     from tarloom.read.ray.sink import TarSink
 
 __version__ = "0.1.0"
 _AT = {
-    "Captions": "read.feed.captions",
-    "CenterCrop": "read.feed.pictures",
+    "Captions": "read.feed.batches.captions",
+    "CenterCrop": "read.feed.batches.pictures",
     "Dataset": "read.dataset",
     "Ledger": "read.ledger",
     "Mixture": "read.feed.mixture",
-    "RandomCrop": "read.feed.pictures",
-    "RandomResizedCrop": "read.feed.pictures",
-    "Resize": "read.feed.pictures",
+    "RandomCrop": "read.feed.batches.pictures",
+    "RandomResizedCrop": "read.feed.batches.pictures",
+    "Resize": "read.feed.batches.pictures",
     "SidecarSink": "read.ray.sidecars",
     "TarSink": "read.ray.sink",
     "mix": "read.feed.mixture",

@@ -27,7 +27,7 @@ FRAMEWORKS = {
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/sources/hub.py process/models.py",
     "cv2": "create/pictures/encode.py create/pictures/scale.py create/pictures/blur.py create/pictures/for_jpeg.py "
-    "read/feed/fitting.py",
+    "read/feed/batches/fitting.py",
     "img2dataset": "create/img2dataset/downloader.py",
     "simplejpeg": "format/pictures.py",
     "duckdb": "read/columns/evaluate.py read/columns/query.py read/columns/sql.py read/columns/where.py",

@@ -6,7 +6,7 @@ from typing import Any
 import tarloom
 import tarloom.read.feed.torch  # now, as the other sides import theirs
 from benchmarks.feeding.side import BATCH, SIDE, Asked, main
-from tarloom.read.feed.pictures import RandomCrop
+from tarloom.read.feed.batches.pictures import RandomCrop
 
 
 def feed(asked: Asked) -> Iterator[Any]:

@@ -17,9 +17,9 @@ from tarloom.errors import UsageError
 from tarloom.format.index import ShardIndex
 from tarloom.read.columns.join import numbers_to_read, rows_to_read
 from tarloom.read.dataset import Dataset
-from tarloom.read.feed.order import Numbers
-from tarloom.read.feed.passing import Passing
-from tarloom.read.feed.sources import Cache, Source
+from tarloom.read.feed.fetching.passing import Passing
+from tarloom.read.feed.fetching.sources import Cache, Source
+from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.plan.planning import piece_of_rows

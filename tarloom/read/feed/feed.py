@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tarloom.read.feed.assemble import Assembly, Batch
-from tarloom.read.feed.mixing import Sequence as SampleSequence
-from tarloom.read.feed.quality import shuffle_quality
+from tarloom.read.feed.batches.assemble import Assembly, Batch
+from tarloom.read.feed.fetching.sources import Source
+from tarloom.read.feed.order.mixing import Sequence as SampleSequence
+from tarloom.read.feed.order.quality import shuffle_quality
+from tarloom.read.feed.order.share import Share
 from tarloom.read.feed.reading import Reading
-from tarloom.read.feed.share import Share
-from tarloom.read.feed.sources import Source
 from tarloom.read.feed.state import Fingerprint, State, fingerprint
 from tarloom.read.ledger import Ledger
 
@@ -87,7 +87,7 @@ class Feed:
         return self._reading.sequence.left_out
 
     def shuffle_quality(self, batch: int | None = None) -> float:
-        """How much batches of so many samples, by default of a step's, tell beside batches by chance: see quality.py.
+        """How much batches of so many samples, by default of a step's, tell beside batches by chance (quality.py).
 
         Of mixed datasets, the least.
         """

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 if TYPE_CHECKING:
-    from tarloom.read.feed.assemble import Decode
+    from tarloom.read.feed.batches.assemble import Decode
+    from tarloom.read.feed.batches.captions import Captions
     from tarloom.read.feed.buckets import By
-    from tarloom.read.feed.captions import Captions
     from tarloom.read.feed.feed import Feed
     from tarloom.read.feed.sampling import BucketWeights
     from tarloom.read.feed.torch import TorchFeed

@@ -7,15 +7,15 @@ from typing import Any, get_args
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.read.dataset import Dataset
-from tarloom.read.feed.assemble import Assembly, Decode
+from tarloom.read.feed.batches.assemble import Assembly, Decode
+from tarloom.read.feed.batches.captions import Captions
+from tarloom.read.feed.batches.pictures import Fit
 from tarloom.read.feed.buckets import By
-from tarloom.read.feed.captions import Captions
 from tarloom.read.feed.feed import GIB, Feed
+from tarloom.read.feed.fetching.sources import Cache
 from tarloom.read.feed.mixture import Mixture
-from tarloom.read.feed.pictures import Fit
+from tarloom.read.feed.order.share import Share
 from tarloom.read.feed.sampling import BucketWeights, Sampled, Sampling
-from tarloom.read.feed.share import Share
-from tarloom.read.feed.sources import Cache
 from tarloom.read.view import DecodeAs
 
 
@@ -28,7 +28,7 @@ class FeedOptions:
     shuffle: bool = True
     """Without it samples come as they lie."""
     window: int | None = None
-    """Samples that are shuffled among each other; None for as many as mix well (see quality.py)."""
+    """Samples that are shuffled among each other; None for as many as mix well (see order/quality.py)."""
     block: int | None = None
     """Rows that follow each other into one window, at most; None for what is read in good ranges."""
     buckets: By | None = None

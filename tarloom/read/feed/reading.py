@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tarloom.read.feed.assemble import Assembly, Batch
-from tarloom.read.feed.fetch import Fetched, Fetcher
-from tarloom.read.feed.mixing import Sequence
-from tarloom.read.feed.order import Places
-from tarloom.read.feed.share import Share
-from tarloom.read.feed.sources import Source
-from tarloom.read.feed.spans import HELD, LOCAL_BYTES, LOCAL_ROWS, read_ahead, spans
-from tarloom.read.feed.spares import Spares
+from tarloom.read.feed.batches.assemble import Assembly, Batch
+from tarloom.read.feed.fetching.fetch import Fetched, Fetcher
+from tarloom.read.feed.fetching.sources import Source
+from tarloom.read.feed.fetching.spans import HELD, LOCAL_BYTES, LOCAL_ROWS, read_ahead, spans
+from tarloom.read.feed.fetching.spares import Spares
+from tarloom.read.feed.order.mixing import Sequence
+from tarloom.read.feed.order.places import Places
+from tarloom.read.feed.order.share import Share
 from tarloom.read.ledger import Ledger
 
 

@@ -10,11 +10,11 @@ from typing import Final, Literal
 from tarloom.errors import UsageError
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.buckets import Bucket, Buckets, By
-from tarloom.read.feed.mixing import Mix, Mixed, One, Sequence, by_size, by_weights
+from tarloom.read.feed.fetching.sources import Cache, Source
 from tarloom.read.feed.mixture import Mixture
-from tarloom.read.feed.order import Order
-from tarloom.read.feed.quality import default_shuffle
-from tarloom.read.feed.sources import Cache, Source
+from tarloom.read.feed.order.mixing import Mix, Mixed, One, Sequence, by_size, by_weights
+from tarloom.read.feed.order.places import Order
+from tarloom.read.feed.order.quality import default_shuffle
 
 BucketWeights = Literal["equal"] | Mapping[str, float]
 NO_BUCKET: Final = "(no bucket)"
@@ -29,7 +29,7 @@ class Sampling:
     seed: int
     shuffle: bool = True
     window: int | None = None
-    """None for the default of quality.py."""
+    """None for the default of order/quality.py."""
     block: int | None = None
     cache: Cache | None = None
 

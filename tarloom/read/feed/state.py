@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tarloom.errors import UsageError
-from tarloom.read.feed.mixing import Sequence
+from tarloom.read.feed.order.mixing import Sequence
 
 VERSION: Final = 1
 """Of the state, and of how an order is computed."""

@@ -17,7 +17,7 @@ import numpy as np
 from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
-from tarloom.read.feed.assemble import Batch
+from tarloom.read.feed.batches.assemble import Batch
 from tarloom.read.feed.feed import Feed, Turn
 from tarloom.read.ledger import Ledger
 

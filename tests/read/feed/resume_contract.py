@@ -22,7 +22,8 @@ import tarloom
 from tarloom.format.index_load import scan_index
 from tarloom.format.storage import LocalStorage
 from tarloom.read.dataset import Dataset
-from tarloom.read.feed import fitting, options  # noqa: F401  # loaded once, by the server that forks new processes
+from tarloom.read.feed import options  # noqa: F401  # loaded once, by the server that forks new processes
+from tarloom.read.feed.batches import fitting  # noqa: F401  # so is this
 from tarloom.read.feed.feed import Feed, Turn
 from tarloom.read.feed.mixture import mix
 from tests.format.raw import write_parquet, write_sidecar, write_stats, write_tar

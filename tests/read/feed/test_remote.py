@@ -12,7 +12,7 @@ import tarloom
 from tarloom.errors import StorageError
 from tarloom.format.storage import client as object_client
 from tarloom.format.storage import open_storage
-from tarloom.read.feed import spans
+from tarloom.read.feed.fetching import spans
 from tests.read.feed.resume_contract import SHARDS, write_resumable
 from tests.rude_proxy import SLOW_MANNERS, RudeProxy
 from tests.s3_server import S3Server, environment_set

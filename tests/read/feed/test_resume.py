@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tarloom.read.feed.captions import Captions
-from tarloom.read.feed.pictures import RandomCrop
+from tarloom.read.feed.batches.captions import Captions
+from tarloom.read.feed.batches.pictures import RandomCrop
 from tests.read.feed.resume_contract import Layout, Recipe, assert_goes_on, write_resumable
 
 SHUFFLED = {"seed": 3, "window": 20, "block": 4}

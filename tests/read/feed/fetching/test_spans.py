@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.read.feed import spans as module
-from tarloom.read.feed.spans import read_ahead, spans
+from tarloom.read.feed.fetching import spans as module
+from tarloom.read.feed.fetching.spans import read_ahead, spans
 
 WAIT = 30
 

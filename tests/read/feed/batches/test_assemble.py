@@ -7,8 +7,8 @@ import pytest
 
 import tarloom
 from tarloom.errors import UsageError
-from tarloom.read.feed.chance import uniform
-from tarloom.read.feed.pictures import DRAWS, CenterCrop, RandomCrop, Resize
+from tarloom.read.feed.batches.pictures import DRAWS, CenterCrop, RandomCrop, Resize
+from tarloom.read.feed.order.chance import uniform
 from tests.read.sample_sets import BROKEN, PICTURED_ROWS, UNSCORED, pixels_of
 
 CROP = RandomCrop(4)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tarloom
 from tarloom.errors import UsageError
-from tarloom.read.feed.captions import Captions, choice
+from tarloom.read.feed.batches.captions import Captions, choice
 
 BOTH = Captions(of={"txt": 1, "caption.text": 3})
 

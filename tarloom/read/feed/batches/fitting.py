@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tarloom.format.pictures import Pixels, Size, decode_jpeg
-from tarloom.read.feed.pictures import Fit, Part
+from tarloom.read.feed.batches.pictures import Fit, Part
 from tarloom.read.samples.decode import decode_rgb, plain_jpeg_size
 
 _KEPT_BYTES = 16 << 20

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from tarloom.errors import StaleIndex
 from tarloom.format.arena import Arena, Arenas
-from tarloom.read.feed.order import Numbers, Places, groups
-from tarloom.read.feed.scattered import Scattered
-from tarloom.read.feed.sources import Source
+from tarloom.read.feed.fetching.scattered import Scattered
+from tarloom.read.feed.fetching.sources import Source
+from tarloom.read.feed.order.places import Numbers, Places, groups
 from tarloom.read.plan.catalog import keep_indexes
 from tarloom.read.plan.pieces import Array, ChunkedArray, Piece
 from tarloom.read.samples.ahead import ahead, threads_for

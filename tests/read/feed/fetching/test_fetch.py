@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 import tarloom
 from tarloom.errors import StaleIndex
-from tarloom.read.feed.fetch import Closed, Fetcher
-from tarloom.read.feed.order import Places
-from tarloom.read.feed.scattered import Scattered
-from tarloom.read.feed.sources import Source
+from tarloom.read.feed.fetching.fetch import Closed, Fetcher
+from tarloom.read.feed.fetching.scattered import Scattered
+from tarloom.read.feed.fetching.sources import Source
+from tarloom.read.feed.order.places import Places
 from tests.format.raw import packed_dataset, write_parquet
 
 NAMES = ("jpg", "txt", "width", "caption.text", "clip.embedding")
@@ -74,7 +74,7 @@ def test_nobody_reads_on_behind_a_closed_door(packed):
 
 def test_tables_that_change_behind_a_feeds_back_are_named(tmp_path, monkeypatch):
     packed_dataset(tmp_path, shards=1, rows=10)
-    monkeypatch.setattr("tarloom.read.feed.passing.KEPT_BYTES", 0)
+    monkeypatch.setattr("tarloom.read.feed.fetching.passing.KEPT_BYTES", 0)
     source = Source(tarloom.open(tmp_path).where("width < 1000000"))
     assert source.rows.tolist() == [8]
     keys = [sample["__key__"] for sample in tarloom.open(tmp_path)]

@@ -6,7 +6,7 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 
-from tarloom.read.feed.order import Numbers
+from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.pieces import Array
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.read.feed.stacking import stacked, stacked_column
+from tarloom.read.feed.batches.stacking import stacked, stacked_column
 
 VECTOR = pa.list_(pa.float32(), 3)
 ARRAYS = [

@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from tarloom.errors import TooManyErrors
-from tarloom.read.feed.fetch import Fetched, Fetcher
-from tarloom.read.feed.order import Numbers, Places
-from tarloom.read.feed.sources import Source
+from tarloom.read.feed.fetching.fetch import Fetched, Fetcher
+from tarloom.read.feed.fetching.sources import Source
+from tarloom.read.feed.order.places import Numbers, Places
 from tarloom.read.ledger import Skipped
 
 TRIES = 100

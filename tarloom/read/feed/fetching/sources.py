@@ -9,8 +9,8 @@ import numpy as np
 from tarloom.format.storage import Storage
 from tarloom.format.storage.cached import cached
 from tarloom.read.dataset import Dataset
-from tarloom.read.feed.order import Numbers
-from tarloom.read.feed.passing import Passing
+from tarloom.read.feed.fetching.passing import Passing
+from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.catalog import Facts
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.plan.planning import piece_of_rows, viewed_bytes

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.read.feed.chance import below, permutation, permuted, uniform, words
+from tarloom.read.feed.order.chance import below, permutation, permuted, uniform, words
 
 
 def test_words_never_change():

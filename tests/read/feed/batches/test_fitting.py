@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tarloom.errors import ImageError
-from tarloom.read.feed.fitting import fit_into
-from tarloom.read.feed.pictures import DRAWS, CenterCrop, RandomCrop, RandomResizedCrop, Resize
+from tarloom.read.feed.batches.fitting import fit_into
+from tarloom.read.feed.batches.pictures import DRAWS, CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from tarloom.read.samples.decode import decode_rgb
 
 ORIENTATION = 0x112

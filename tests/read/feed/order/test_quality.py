@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tarloom
-from tarloom.read.feed.order import Order, Shuffle
-from tarloom.read.feed.quality import BLOCKS, default_shuffle, neighbour_share, shuffle_quality, told
+from tarloom.read.feed.order.places import Order, Shuffle
+from tarloom.read.feed.order.quality import BLOCKS, default_shuffle, neighbour_share, shuffle_quality, told
 
 ROWS = np.full(1000, 1000)
 

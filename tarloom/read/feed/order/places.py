@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tarloom.read.feed.chance import Numbers, below, permuted
+from tarloom.read.feed.order.chance import Numbers, below, permuted
 
 __all__ = ["Numbers", "Order", "Places", "Shuffle", "groups", "shuffled"]
 

@@ -5,7 +5,7 @@ import gc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.read.feed.room import Room
+from tarloom.read.feed.batches.room import Room
 
 
 def test_memory_is_used_again_when_all_views_of_it_are_gone():

@@ -18,13 +18,13 @@ import numpy as np
 
 from tarloom.errors import RowError
 from tarloom.format.cpus import cpu_share
-from tarloom.read.feed.captions import Captions
-from tarloom.read.feed.chance import uniform
-from tarloom.read.feed.fetch import Fetched
-from tarloom.read.feed.order import Numbers, Places
-from tarloom.read.feed.pictures import DRAWS, Fit
-from tarloom.read.feed.room import Room
-from tarloom.read.feed.stacking import stacked, stacked_column
+from tarloom.read.feed.batches.captions import Captions
+from tarloom.read.feed.batches.pictures import DRAWS, Fit
+from tarloom.read.feed.batches.room import Room
+from tarloom.read.feed.batches.stacking import stacked, stacked_column
+from tarloom.read.feed.fetching.fetch import Fetched
+from tarloom.read.feed.order.chance import uniform
+from tarloom.read.feed.order.places import Numbers, Places
 from tarloom.read.ledger import Skipped
 from tarloom.read.samples.ahead import ahead
 from tarloom.read.samples.decoders import decode_text, parse_json
@@ -142,7 +142,7 @@ def _writer(decode: Decode | None, values: Any) -> _Writer:
 
 
 def _fitting(fit: Fit, pixels: Any) -> _Writer:
-    from tarloom.read.feed.fitting import fit_into  # loads the codecs: only where pictures are decoded
+    from tarloom.read.feed.batches.fitting import fit_into  # loads the codecs: only where pictures are decoded
 
     def write(row: int, data: memoryview | None, draws: Sequence[float]) -> None:
         if data is None:

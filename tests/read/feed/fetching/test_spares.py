@@ -6,8 +6,8 @@ import pytest
 
 import tarloom
 from tarloom.errors import ShardError, StaleIndex, TooManyErrors
-from tarloom.read.feed import spares
-from tarloom.read.feed.pictures import RandomCrop
+from tarloom.read.feed.batches.pictures import RandomCrop
+from tarloom.read.feed.fetching import spares
 from tests.format.raw import write_tar
 from tests.read.feed.resume_contract import BAD, LACKING, SHARDS, write_resumable
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from tarloom.errors import StaleIndex
-from tarloom.read.feed.order import Numbers
+from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.catalog import Catalog, Facts
 from tarloom.read.plan.picking import numbers_of
 from tarloom.read.plan.pieces import Piece

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
-from tarloom.read.feed.chance import uniform
-from tarloom.read.feed.fetch import Fetched
-from tarloom.read.feed.order import Numbers
+from tarloom.read.feed.fetching.fetch import Fetched
+from tarloom.read.feed.order.chance import uniform
+from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.pieces import Array
 
 

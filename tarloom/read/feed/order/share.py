@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 
 from tarloom.errors import UsageError
-from tarloom.read.feed.mixing import Sequence
-from tarloom.read.feed.order import Numbers, Places
+from tarloom.read.feed.order.mixing import Sequence
+from tarloom.read.feed.order.places import Numbers, Places
 from tarloom.read.plan.pieces import part_of
 
 TEAM: Final = 8

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.read.feed.order import Order, Shuffle
+from tarloom.read.feed.order.places import Order, Shuffle
 
 ROWS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 SHUFFLES = st.builds(Shuffle, seed=st.integers(0, 99), window=st.integers(1, 300), block=st.integers(1, 80))

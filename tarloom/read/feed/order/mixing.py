@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from tarloom.read.feed.chance import below, permutation
-from tarloom.read.feed.order import Numbers, Order, Places, groups, shuffled
+from tarloom.read.feed.order.chance import below, permutation
+from tarloom.read.feed.order.places import Numbers, Order, Places, groups, shuffled
 
 SECTION: Final = 1 << 14
 SECTION_OF_EACH: Final = 64

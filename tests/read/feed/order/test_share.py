@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import UsageError
-from tarloom.read.feed.mixing import One, Sequence, by_size
-from tarloom.read.feed.order import Order, Shuffle
-from tarloom.read.feed.share import Share
+from tarloom.read.feed.order.mixing import One, Sequence, by_size
+from tarloom.read.feed.order.places import Order, Shuffle
+from tarloom.read.feed.order.share import Share
 
 WORLDS = st.sampled_from([1, 2, 3, 5, 8, 17, 40])
 SHUFFLE = Shuffle(seed=1, window=64, block=8)

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.read.feed import mixing
-from tarloom.read.feed.mixing import Mixed, One, Sequence, by_size, by_weights
-from tarloom.read.feed.order import Order, Shuffle
+from tarloom.read.feed.order import mixing
+from tarloom.read.feed.order.mixing import Mixed, One, Sequence, by_size, by_weights
+from tarloom.read.feed.order.places import Order, Shuffle
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=6)
 GROUPS = st.integers(1, 9)

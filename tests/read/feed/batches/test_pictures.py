@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tarloom.errors import UsageError
-from tarloom.read.feed.pictures import DRAWS, CenterCrop, Fit, RandomCrop, RandomResizedCrop, Resize
+from tarloom.read.feed.batches.pictures import DRAWS, CenterCrop, Fit, RandomCrop, RandomResizedCrop, Resize
 
 SIDES = st.integers(1, 3000)
 SIZES = st.tuples(SIDES, SIDES)

@@ -1,0 +1,1 @@
+"""From samples in memory to batches: decoded, cut, chosen, stacked."""

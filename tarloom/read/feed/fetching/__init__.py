@@ -1,0 +1,1 @@
+"""Samples from shards into memory: ahead of their turn, within bounds."""

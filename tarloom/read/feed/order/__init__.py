@@ -1,0 +1,1 @@
+"""Which sample comes when, and whose it is: pure functions."""
