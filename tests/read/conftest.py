@@ -2,11 +2,13 @@
 
 import gzip
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from tarloom.format.storage import client as object_client
 from tests.format.raw import packed_dataset, some_samples, write_stats, write_tar
 from tests.read.sample_sets import FAILED, ROWS, write_as_img2dataset, write_nasty_tars, write_pictured
 
@@ -64,3 +66,13 @@ def pictured(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pictured")
     write_pictured(folder)
     return folder
+
+
+@pytest.fixture
+def fresh_clients(monkeypatch):
+    """Clients are made anew, with short deadlines, for whatever the environment says; and afterwards again."""
+    monkeypatch.setattr(object_client, "STALL", timedelta(seconds=1))
+    monkeypatch.setattr(object_client, "DEADLINE", timedelta(seconds=3))
+    object_client.object_store.cache_clear()
+    yield
+    object_client.object_store.cache_clear()

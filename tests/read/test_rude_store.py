@@ -5,14 +5,12 @@ import json
 import random
 import subprocess
 import sys
-from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 
 import tarloom
 from tarloom.errors import StorageError
-from tarloom.format.storage import client as object_client
 from tarloom.format.storage import open_storage
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
@@ -39,16 +37,6 @@ def stored(s3: S3Server, tmp_path_factory) -> str:
         write_tar(folder / f"{shard}.tar", samples(shard))
         storage.write(f"{shard}.tar", (folder / f"{shard}.tar").read_bytes())
     return storage.url
-
-
-@pytest.fixture
-def fresh_clients(monkeypatch):
-    """Clients are made anew, with short deadlines, for whatever the environment says; and afterwards again."""
-    monkeypatch.setattr(object_client, "STALL", timedelta(seconds=1))
-    monkeypatch.setattr(object_client, "DEADLINE", timedelta(seconds=3))
-    object_client.object_store.cache_clear()
-    yield
-    object_client.object_store.cache_clear()
 
 
 def proxy_of(s3: S3Server, **options) -> RudeProxy:

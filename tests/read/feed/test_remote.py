@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,16 +34,6 @@ def remote(local, s3_folder) -> str:
     for path in local.rglob("*.*"):
         storage.write(str(path.relative_to(local)), path.read_bytes())
     return s3_folder
-
-
-@pytest.fixture
-def fresh_clients(monkeypatch):
-    """Clients are made anew, with short deadlines, for whatever the environment says; and afterwards again."""
-    monkeypatch.setattr(object_client, "STALL", timedelta(seconds=1))
-    monkeypatch.setattr(object_client, "DEADLINE", timedelta(seconds=3))
-    object_client.object_store.cache_clear()
-    yield
-    object_client.object_store.cache_clear()
 
 
 def batches_of(path, **options) -> list[dict]:
