@@ -23,6 +23,8 @@ _PLAIN = re.compile(
 """What needs no second look; most URLs are such."""
 _HOST = re.compile(r"[a-z0-9._-]+", re.ASCII)
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII)
+_BEHIND_BRACKETS = re.compile(r"\][^:]")
+"""Of an address: some versions of Python pass it over, others do not."""
 _TO_ENCODE = re.compile(r"[^!-~]")
 
 
@@ -69,7 +71,7 @@ def _parsed(text: str) -> URL:
     parts = urlsplit(text)
     if parts.scheme not in SCHEMES:
         raise FetchError("scheme_refused" if parts.scheme else "bad_url", "only http and https are fetched")
-    if not parts.hostname:
+    if not parts.hostname or _BEHIND_BRACKETS.search(parts.netloc):
         raise FetchError("bad_url", "the URL has no host")
     port = "" if parts.port is None else f":{parts.port}"
     user = percent_encoded(parts.netloc.rpartition("@")[0])

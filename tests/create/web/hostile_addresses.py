@@ -189,7 +189,7 @@ def _of_v6(address: IPv6Address, port: int) -> Iterator[Hostile]:
         ("bare zone", f"[{text}%lo]", REFUSED),
         ("numbered zone", f"[{text}%251]", REFUSED),
         ("user before brackets", f"example.test@[{text}]", REFUSED),
-        ("dot behind brackets", f"[{text}].", REFUSED),
+        ("dot behind brackets", f"[{text}].", BAD),
         ("no brackets", text, BAD),
         ("encoded colons", f"[{quote(text)}]", BAD),
         ("empty zone", f"[{text}%25]", BAD),
