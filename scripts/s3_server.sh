@@ -63,7 +63,7 @@ use_ceph() {
 }
 
 ceph_cli() {
-  PYTHONPATH=$CEPH/usr/lib/python3/dist-packages /usr/bin/python3 "$CEPH/usr/bin/ceph" --connect-timeout 20 "$@"
+  PYTHONPATH=$CEPH/usr/lib/python3/dist-packages /usr/bin/python3 "$CEPH/usr/bin/ceph" --connect-timeout 3 "$@"
 }
 
 # --- the cluster ------------------------------------------------------------------------------------------------------
@@ -158,7 +158,8 @@ start_cluster() {
   ceph-mon --mkfs -i a --monmap "$STATE/monmap" --keyring "$STATE/keyring"
   background 3-monitor ceph-mon -f -i a
   osd=$(cat /proc/sys/kernel/random/uuid)
-  ceph_cli osd new "$osd"
+  # who asks before the monitor listens may get no answer at all; to ask twice does no harm
+  wait_until 60 "the monitor" ceph_cli osd new "$osd"
   ceph-osd -i 0 --mkfs --osd-uuid "$osd"
   background 2-osd ceph-osd -f -i 0
   wait_until 30 "the OSD" osd_is_up

@@ -15,6 +15,8 @@ from tests.source_tree import ROOT
 
 OPTIONS = {"number_sample_per_shard": 8, "thread_count": 2, "image_size": 64, "timeout": 5.0}
 WORDS = ["--number-sample-per-shard", "8", "--thread-count", "2", "--image-size", "64", "--timeout", "5"]
+SLOWLY = ["--host-rate", "40"]
+"""So that much is left to stop, however late this process is told of the first shard."""
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,7 @@ def test_the_shells_way_refuses_options_that_it_gives_itself(source, tmp_path, o
 
 def test_the_shells_way_stops_its_workers_on_ctrl_c(longer, whole_of_longer, tmp_path):
     out = tmp_path / "out"
-    process = run_parallel(longer, out, "2")
+    process = run_parallel(longer, out, "2", *SLOWLY)
     wait_for_shards(out, 1, process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
@@ -172,7 +174,7 @@ def test_the_shells_way_stops_its_workers_on_ctrl_c(longer, whole_of_longer, tmp
 
 def test_the_shells_way_leaves_no_worker_when_it_is_killed(longer, whole_of_longer, tmp_path):
     out = tmp_path / "out"
-    process = run_parallel(longer, out, "2")
+    process = run_parallel(longer, out, "2", *SLOWLY)
     wait_for_shards(out, 1, process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)  # comes back when no process writes there any more
