@@ -99,6 +99,10 @@ mon_max_pg_per_osd = 1000
 osd_objectstore = memstore
 memstore_device_bytes = 4294967296
 
+# it keeps next to nothing, so it need not refuse to start on a disk that is nearly full
+mon_data_avail_crit = 0
+mon_data_avail_warn = 0
+
 # the monitor need not wait for others before it decides
 paxos_propose_interval = 0.02
 paxos_min_wait = 0.01
@@ -108,6 +112,7 @@ rgw_run_sync_thread = false
 # for a machine of a few CPUs: by default 512 threads wake each other for every request
 rgw_thread_pool_size = 8
 
+err_to_stderr = true
 run_dir = $STATE/run
 admin_socket = $STATE/run/\$name.asok
 pid_file = $STATE/run/\$name.own-pid
@@ -144,8 +149,14 @@ wait_until() { # SECONDS WHAT COMMAND...
   shift 2
   until "$@"; do
     [ $SECONDS -lt $end ] || fail "$what did not come up; see $STATE/log"
+    none_has_ended || fail "$what has ended: $(tail -qn 1 "$STATE"/log/[0-9]-*.out)"
     sleep 0.1
   done
+}
+
+none_has_ended() { # of what runs in the background
+  local file
+  for file in "$STATE"/run/*.pid; do is_alive "$(cat "$file")" || return 1; done
 }
 
 osd_is_up() { ceph_cli osd stat 2>/dev/null | grep -q '1 up'; }
