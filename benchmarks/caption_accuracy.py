@@ -21,9 +21,10 @@ from source_data.scenes import HELD_OUT_SEEDS, distinct_scenes
 from tarloom.create.config import CreateConfig, ShardOptions
 from tarloom.create.job import CreateJob
 from tarloom.engines.local import LocalEngine
-from tarloom.process.caption import CaptionStage
-from tarloom.process.embed import EmbedStage, text_vectors
-from tarloom.process.run import ProcessConfig, ProcessJob
+from tarloom.process.caption.stage import CaptionStage
+from tarloom.process.config import ProcessConfig
+from tarloom.process.embed.stage import EmbedStage, text_vectors
+from tarloom.process.job import ProcessJob
 from tarloom.process.stage import Stage
 
 MODELS = Path(__file__).resolve().parents[1] / "source_data/models"

@@ -21,9 +21,9 @@ FRAMEWORKS = {
     "read/ray/webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
-    "torch": "read/feed/torch.py read/with_torch.py process/with_clip.py process/with_vllm.py",
-    "transformers": "process/with_clip.py process/with_vllm.py",
-    "vllm": "process/with_vllm.py",
+    "torch": "read/feed/torch.py read/with_torch.py process/embed/with_transformers.py process/caption/with_vllm.py",
+    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py",
+    "vllm": "process/caption/with_vllm.py",
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/sources/hub.py process/models.py",
     "cv2": "create/pictures/encode.py create/pictures/scale.py create/pictures/blur.py create/pictures/for_jpeg.py "

@@ -14,11 +14,11 @@ from tarloom.create.config import CreateConfig
 from tarloom.create.lean import become_lean
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
-from tarloom.process.caption import CaptionStage
-from tarloom.process.embed import EmbedStage
-from tarloom.process.resize import ResizeJob
-from tarloom.process.resize_plan import ResizeConfig
-from tarloom.process.run import ProcessConfig
+from tarloom.process.caption.stage import CaptionStage
+from tarloom.process.config import ProcessConfig
+from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.resize.job import ResizeJob
+from tarloom.process.resize.plan import ResizeConfig
 from tarloom.process.stage import Stage
 from tarloom.read.readers import ReaderName, ScanJob
 from tarloom.read.scan import ScanConfig
@@ -263,7 +263,7 @@ def _all_but(failed: Mapping[str, str]) -> str:
 
 
 def _process(stage: Stage, config: ProcessConfig, engine_config: EngineConfig, *, title: str) -> Finished:
-    from tarloom.process.run import ProcessJob
+    from tarloom.process.job import ProcessJob
 
     with closing(open_engine(engine_config)) as engine:
         job = ProcessJob(stage, config, engine)

@@ -53,14 +53,18 @@ def write_sidecar(storage: Storage, shard: str, table: pa.Table, info: SidecarIn
     """Commit a sidecar: the mark that the stage is done with this shard."""
     check_stage_name(info.stage)
     _check_columns(table.schema, storage.describe(sidecar_name(shard, info.stage)))
-    footer = {
+    write_table(storage, sidecar_name(shard, info.stage), table, info_metadata(info))
+
+
+def info_metadata(info: SidecarInfo) -> dict[str, str]:
+    """What a footer says of a sidecar's making."""
+    return {
         "tarloom.format_version": FORMAT_VERSION,
         "tarloom.stage": info.stage,
         "tarloom.fingerprint": json.dumps(dict(info.fingerprint), sort_keys=True),
         "tarloom.identity": info.identity,
         "tarloom.rows": str(info.rows),
     } | ({} if info.carried is None else {"tarloom.carried": info.carried})
-    write_table(storage, sidecar_name(shard, info.stage), table, footer)
 
 
 def read_sidecar(storage: Storage, shard: str, stage: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -1,16 +1,22 @@
 """What a stage is: a small description that travels, and a worker that is built from it where the work runs.
 
-A stage sees batches of a shard's samples and answers each with a table: the same keys in the same order, the stage's
-columns, and for every row a status and, unless it is success, the name of the reason.
+A stage is asked about one batch of a shard's samples after the other, and answers each with a table: the same keys in
+the same order, the stage's columns, and for every row a status and, unless it is success, the name of the reason.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
 from tarloom.format.index import KEY
+from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.format.sidecar import ERROR, STATUS
+from tarloom.process.batch import AT_LEAST, Batch
+
+Ending = tuple[str, str | None]
+"""A row's status, and the name of the reason unless it is success."""
 
 
 class StageWorker(Protocol):
@@ -21,11 +27,11 @@ class StageWorker(Protocol):
         """The columns it adds, without the key, status and error."""
         ...
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.Table:
-        """The rows of `batch` (`__key__` and members as binary) as a table of `result_schema(columns)`.
+    def __call__(self, batch: Batch) -> pa.Table:
+        """The answer to a batch, as result_table makes it.
 
         A sample that cannot be processed is a row with a status and an error. Equal batches give equal tables, whatever
-        came before. Raises WorkerBroken where this worker is of no more use.
+        came before. Called from `calls` threads side by side. Raises WorkerBroken where this worker is of no more use.
         """
         ...
 
@@ -34,35 +40,43 @@ class StageWorker(Protocol):
         ...
 
 
-class Stage(Protocol):
-    """Describes a stage. Implementations are frozen dataclasses: picklable, cheap, and importing no framework."""
+class Stage(ABC):
+    """Describes a stage. Subclasses are frozen dataclasses: picklable, cheap, and importing no framework."""
+
+    name: ClassVar[str]
+    """Of its sidecars, unless the run names them otherwise."""
+    members: ClassVar[tuple[str, ...]] = IMAGE_MEMBERS
+    """Extensions of the members it wants to see; those that a dataset lacks are left out."""
+    calls: ClassVar[int] = 1
+    """How many batches the worker takes side by side, from as many threads."""
+
+    batch_size: int
+    """Rows under way at a time, over all calls: what a killed run may have to repeat. Batches never cross shards, so
+    that results do not depend on how work was spread."""
 
     @property
-    def name(self) -> str:
-        """Of its sidecars, unless the run names them otherwise."""
-        ...
+    def inputs(self) -> tuple[str, ...]:
+        """Columns of the metadata, of sidecars, or of stages before it in the same run, that it wants to see."""
+        return ()
 
     @property
-    def members(self) -> tuple[str, ...]:
-        """Extensions of the members it wants to see; those that a dataset lacks are left out."""
-        ...
+    def at_least(self) -> int | None:
+        """Pixels that both sides of a picture must keep where it can be decoded smaller; None if it sees no pictures.
 
-    @property
-    def batch_size(self) -> int:
-        """Rows in a batch. Batches never cross shards, so that results do not depend on how work was spread."""
-        ...
+        Stages that say the same share one decoded picture.
+        """
+        return AT_LEAST
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - most have nothing that could be wrong
         """Raises UsageError where the stage cannot work, before anything is started."""
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> Mapping[str, str]:
         """All that shapes its output, by name: model, prompt, preprocessing, sampling, version of the code."""
-        ...
 
+    @abstractmethod
     def open(self) -> StageWorker:
         """Build the worker. Raises UsageError for a model that cannot be loaded, MissingExtra without its framework."""
-        ...
 
 
 def result_schema(columns: pa.Schema) -> pa.Schema:
@@ -76,7 +90,7 @@ def result_table(
     *,
     keys: "pa.Array[Any]",
     values: Mapping[str, "pa.Array[Any]"],
-    endings: Sequence[tuple[str, str | None]],
+    endings: Sequence[Ending],
 ) -> pa.Table:
     """A batch's answer. endings: status and error of each row."""
     statuses, errors = [status for status, _ in endings], [error for _, error in endings]

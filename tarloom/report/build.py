@@ -135,7 +135,7 @@ def _search(dataset: Dataset, gallery: Gallery, config: ReportConfig, facts: Fac
 
 
 def _search_texts(dataset: Dataset, gallery: Gallery, config: ReportConfig, texts: Sequence[str]) -> list[Query]:
-    from tarloom.process.embed import text_vectors
+    from tarloom.process.embed.stage import text_vectors
 
     assert config.clip_model is not None
     vectors = text_vectors(config.clip_model, texts)

@@ -14,7 +14,8 @@ import pyarrow as pa
 from source_data.scenes import HELD_OUT_SEEDS, scene
 from tarloom.errors import UsageError
 from tarloom.format.sidecar import FAILED, SUCCESS
-from tarloom.process.stage import result_table
+from tarloom.process.batch import Batch
+from tarloom.process.stage import Stage, result_table
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "source_data/models/clip"
@@ -61,7 +62,7 @@ def sidecars(folder: Path, name: str) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LengthStage:
+class LengthStage(Stage):
     """The length of each text. Texts that begin with "bad" fail; "boom" and "kill" end the worker's try or life."""
 
     unit: str = "bytes"
@@ -72,6 +73,7 @@ class LengthStage:
 
     name = "length"
     members = ("txt",)
+    at_least = None
 
     def check(self) -> None:
         if not self.usable:
@@ -90,7 +92,7 @@ class LengthWorker:
     def __init__(self, stage: LengthStage) -> None:
         self._stage = stage
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.Table:
+    def __call__(self, batch: Batch) -> pa.Table:
         texts = [text or b"" for text in batch.column("txt").to_pylist()]
         for text in texts:
             self._misfortune(text)
@@ -98,7 +100,7 @@ class LengthWorker:
         lengths = [None if failed else len(text) for text, failed in zip(texts, bad, strict=True)]
         return result_table(
             self.columns,
-            keys=batch.column("__key__"),
+            keys=batch.keys,
             values={
                 "length": pa.array(lengths, pa.int32()),
                 "in_batch": pa.array([len(texts)] * len(texts), pa.int32()),

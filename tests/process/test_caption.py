@@ -11,8 +11,9 @@ import pytest
 from source_data.scenes import HELD_OUT_SEEDS, scene
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import UsageError
-from tarloom.process.caption import CaptionStage
-from tarloom.process.run import ProcessConfig, ProcessJob
+from tarloom.process.caption.stage import CaptionStage
+from tarloom.process.config import ProcessConfig
+from tarloom.process.job import ProcessJob
 from tests.process.shards import CAPTIONER, CLIP, ROOT, encoded, scene_sample, scene_shards, sidecars, write_shard
 
 SHARDS, ROWS = 2, 60

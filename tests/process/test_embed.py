@@ -13,8 +13,9 @@ from PIL import Image
 
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.errors import UsageError
-from tarloom.process.embed import EmbedStage, text_vectors
-from tarloom.process.run import ProcessConfig, ProcessJob
+from tarloom.process.config import ProcessConfig
+from tarloom.process.embed.stage import EmbedStage, text_vectors
+from tarloom.process.job import ProcessJob
 from tests.process.shards import CLIP, ROOT, encoded, scene_shards, sidecars, write_shard
 
 SHARDS, ROWS = 3, 40

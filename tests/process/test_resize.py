@@ -16,8 +16,8 @@ from PIL import Image
 
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import UsageError
-from tarloom.process.resize import ResizeJob, ResizeSummary, chunks, planned
-from tarloom.process.resize_plan import ResizeConfig, parse_box, sizes
+from tarloom.process.resize.job import ResizeJob, ResizeSummary, chunks, planned
+from tarloom.process.resize.plan import ResizeConfig, parse_box, sizes
 from tests.create.helpers import encoded, photo
 from tests.source_tree import ROOT
 

@@ -10,7 +10,8 @@ from tarloom.errors import CorruptShard, StageMismatch, UsageError
 from tarloom.format.index_load import load_index
 from tarloom.format.sidecar import check_fresh, sidecar_info
 from tarloom.format.storage import open_storage
-from tarloom.process.run import ProcessConfig, ProcessJob
+from tarloom.process.config import ProcessConfig
+from tarloom.process.job import ProcessJob
 from tests.process.shards import LengthStage, sidecars, write_shard
 
 

@@ -16,7 +16,7 @@ from tarloom.create.config import ImageOptions
 from tarloom.engines.base import Engine
 from tarloom.errors import RowError, StorageError
 from tarloom.format.storage import Storage
-from tarloom.process.resize_plan import Box, Mode, Move, ResizeConfig, parse_box, planned_moves, sizes
+from tarloom.process.resize.plan import Box, Mode, Move, ResizeConfig, parse_box, planned_moves, sizes
 
 if TYPE_CHECKING:
     from tarloom.create.pictures.scale import Shape

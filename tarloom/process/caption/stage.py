@@ -1,5 +1,6 @@
 """Captioning with a vision-language model in vLLM: what a user can choose."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +8,16 @@ from typing import ClassVar, Literal
 
 from tarloom.errors import UsageError
 from tarloom.format.cpus import cpu_share
-from tarloom.format.layout import IMAGE_MEMBERS
+from tarloom.process.batch import AT_LEAST
 from tarloom.process.models import check_model, model_identity
-from tarloom.process.stage import StageWorker
+from tarloom.process.stage import Stage, StageWorker
 
 VERSION = "1"
 """Of what this code makes of the options below; a change of outputs changes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionStage:
+class CaptionStage(Stage):
     """A caption for every picture: columns `text`, `finish_reason`, `prompt_tokens` and `output_tokens`."""
 
     model: str
@@ -47,7 +48,10 @@ class CaptionStage:
     """Pictures decoded and handed to the engine at a time."""
 
     name: ClassVar[str] = "caption"
-    members: ClassVar[tuple[str, ...]] = IMAGE_MEMBERS
+
+    @property
+    def at_least(self) -> int:
+        return max(AT_LEAST, math.ceil(math.sqrt(self.max_pixels)))
 
     def check(self) -> None:
         """Raises UsageError for options that cannot work or a model that is not there."""
@@ -78,7 +82,7 @@ class CaptionStage:
 
     def open(self) -> StageWorker:
         _prepare_environment()
-        from tarloom.process.with_vllm import Captioner
+        from tarloom.process.caption.with_vllm import Captioner
 
         return Captioner(self)
 

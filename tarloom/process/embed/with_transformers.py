@@ -15,9 +15,9 @@ import pyarrow as pa
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
-from tarloom.process.embed import EmbedStage
+from tarloom.process.batch import Batch
+from tarloom.process.embed.stage import EmbedStage
 from tarloom.process.models import cannot_load, is_folder, model_location
-from tarloom.process.pictures import Decoder
 from tarloom.process.stage import result_table
 
 try:
@@ -41,13 +41,11 @@ class Embedder:
     def __init__(self, stage: EmbedStage) -> None:
         self._model = _load_model(stage)
         self._processor = _load(AutoImageProcessor, stage)
-        # Twice the model's own size: no detail is lost that it could see, and a batch of large photos fits in memory.
-        self._decoder = Decoder(at_least=2 * self._model.config.vision_config.image_size)
         self._passes = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-embed")
         self.columns = pa.schema([("embedding", pa.list_(pa.float16(), self._width()))])
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.Table:
-        pictures = self._decoder(batch)
+    def __call__(self, batch: Batch) -> pa.Table:
+        pictures = batch.pictures()
         seen = [picture.rgb for picture in pictures if picture.rgb is not None]
         vectors = np.zeros((len(pictures), self._width()), np.float16)
         missing = np.array([picture.rgb is None for picture in pictures])
@@ -55,14 +53,13 @@ class Embedder:
             vectors[~missing] = self._embed(seen)
         return result_table(
             self.columns,
-            keys=batch.column("__key__"),
+            keys=batch.keys,
             values={"embedding": _vector_column(vectors, missing)},
             endings=[picture.ending for picture in pictures],
         )
 
     def close(self) -> None:
         """Free the model's memory."""
-        self._decoder.close()
         self._passes.shutdown()
         del self._model
 

@@ -17,9 +17,9 @@ from PIL import Image
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import missing_extra
 from tarloom.format.sidecar import FAILED, SUCCESS
-from tarloom.process.caption import CaptionStage
+from tarloom.process.batch import Batch, Picture, shrink
+from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.models import cannot_load, model_location
-from tarloom.process.pictures import Decoder, Picture
 from tarloom.process.stage import result_table
 
 
@@ -87,7 +87,6 @@ class Captioner:
 
     def __init__(self, stage: CaptionStage) -> None:
         self._stage = stage
-        self._decoder = Decoder(max_pixels=stage.max_pixels)
         self._set_num_threads = torch.set_num_threads
         self._llm = _load(stage)
         self._sampling = vllm.SamplingParams(
@@ -95,8 +94,8 @@ class Captioner:
         )
         self._probe()
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.Table:
-        pictures = self._decoder(batch)
+    def __call__(self, batch: Batch) -> pa.Table:
+        pictures = batch.pictures(self._stage.at_least)
         answers = [Answer(ending=picture.ending) for picture in pictures]
         rows = [row for row, picture in enumerate(pictures) if picture.rgb is not None]
         self._forget()
@@ -106,13 +105,10 @@ class Captioner:
             answers[row] = answer
         columns = self.columns
         values = {field.name: pa.array([getattr(a, field.name) for a in answers], field.type) for field in columns}
-        return result_table(
-            columns, keys=batch.column("__key__"), values=values, endings=[answer.ending for answer in answers]
-        )
+        return result_table(columns, keys=batch.keys, values=values, endings=[answer.ending for answer in answers])
 
     def close(self) -> None:
         """Stop the engine and leave torch as it was found."""
-        self._decoder.close()
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
         gc.collect()
@@ -192,7 +188,7 @@ def _conversation(stage: CaptionStage, picture: Picture) -> list[dict[str, Any]]
     assert picture.rgb is not None
     image = {
         "type": "image_pil",
-        "image_pil": Image.fromarray(picture.rgb),
+        "image_pil": Image.fromarray(shrink(picture.rgb, stage.max_pixels)),
         "uuid": hashlib.blake2b(picture.data, digest_size=16).hexdigest(),  # spares vLLM hashing all pixels
     }
     return [{"role": "user", "content": [{"type": "text", "text": stage.prompt}, image]}]

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tarloom.errors import UsageError
-from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.process.models import check_model, model_identity
-from tarloom.process.stage import StageWorker
+from tarloom.process.stage import Stage, StageWorker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +16,7 @@ VERSION = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedStage:
+class EmbedStage(Stage):
     """A unit vector for every picture, comparable with vectors of texts: column `embedding`, float16[dim]."""
 
     model: str
@@ -30,7 +29,6 @@ class EmbedStage:
     """Pictures in one pass through the model."""
 
     name: ClassVar[str] = "clip"
-    members: ClassVar[tuple[str, ...]] = IMAGE_MEMBERS
 
     def check(self) -> None:
         """Raises UsageError for options that cannot work or a model that is not there."""
@@ -47,7 +45,7 @@ class EmbedStage:
         }
 
     def open(self) -> StageWorker:
-        from tarloom.process.with_clip import Embedder
+        from tarloom.process.embed.with_transformers import Embedder
 
         return Embedder(self)
 
@@ -58,6 +56,6 @@ def text_vectors(model: str, texts: Sequence[str], *, revision: str | None = Non
     Raises UsageError for a model that cannot be loaded, MissingExtra without transformers.
     """
     check_model(model, revision=revision)
-    from tarloom.process.with_clip import embed_texts
+    from tarloom.process.embed.with_transformers import embed_texts
 
     return embed_texts(EmbedStage(model=model, revision=revision), texts)

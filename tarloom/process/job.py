@@ -1,0 +1,119 @@
+"""A run over a dataset: find what is to be done, let an engine do it, sum up.
+
+The sidecar is the commit mark. A run does the shards that have none, or one made for an older version of the shard; a
+sidecar of another fingerprint is refused unless the run is named otherwise or told to overwrite.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tarloom.engines.base import Engine
+from tarloom.errors import UsageError
+from tarloom.format.sidecar import check_stage_name
+from tarloom.process.config import ProcessConfig
+from tarloom.process.plan import Planner
+from tarloom.process.shard import ShardProcessor
+from tarloom.process.stage import Stage
+from tarloom.process.task import ShardReport, ShardTask
+from tarloom.read.dataset import open_dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSummary:
+    """What a run did and what lies there now. rows = successes + all of failed_by_error."""
+
+    rows: int
+    successes: int
+    failed_by_error: Mapping[str, int]
+    shards: int
+    """Shards that are done."""
+    skipped: int
+    """Shards that an earlier run had done; their rows are counted too."""
+    failed_shards: Mapping[str, str]
+    """Why, by shard."""
+    bytes: int
+    seconds: float
+    rows_per_second: float
+    """Of what this run did, loading the model included."""
+
+
+class ProcessJob:
+    """Stages over all shards of a dataset. Prepare it, iterate over its reports, then ask for the summary.
+
+    stages: one, or several over one decode, in the order in which they see each batch. Raises UsageError where two of
+    them would write the same sidecars.
+    """
+
+    def __init__(self, stages: Stage | Sequence[Stage], config: ProcessConfig, engine: Engine) -> None:
+        self.config = config
+        self.stages = _named([stages] if isinstance(stages, Stage) else stages, config.name)
+        """By the sidecars' names."""
+        self.total = 0
+        """Rows in all shards, once for each stage."""
+        self._engine = engine
+        self._todo: list[ShardTask] = []
+        self._reports: list[ShardReport] = []
+        self._failed: dict[str, str] = {}
+        self._seconds = 0.0
+
+    def prepare(self) -> None:
+        """Find what is to be done. Raises UsageError, StageMismatch among them, before any work is started."""
+        for name, stage in self.stages.items():
+            check_stage_name(name)
+            stage.check()
+        dataset = open_dataset(self.config.path)
+        found = Planner(dataset, self.stages, self.config).found()
+        dataset.catalog.storage.sweep()
+        self.total = len(self.stages) * len(dataset)
+        self._todo = [task for task, _ in found if task is not None]
+        self._reports = [report for _, report in found if report is not None]
+
+    def __iter__(self) -> Iterator[ShardReport]:
+        """Reports of what was done earlier, then of shards as they are done. A shard that fails has none."""
+        yield from tuple(self._reports)
+        started = time.monotonic()
+        needed = {stage.name for task in self._todo for stage in task.stages}
+        opener = ShardProcessor(stages={name: stage for name, stage in self.stages.items() if name in needed})
+        try:
+            for outcome in self._engine.map(opener, self._todo):
+                if outcome.result is None:
+                    shard = outcome.item.piece.shard
+                    self._failed[shard] = outcome.error or "no reason was given"
+                    logger.warning("shard %s failed: %s", shard, outcome.error)
+                else:
+                    self._reports.append(outcome.result)
+                    yield outcome.result
+        finally:
+            self._seconds = time.monotonic() - started
+
+    def summary(self) -> ProcessSummary:
+        errors: Counter[str] = Counter()
+        for report in self._reports:
+            errors.update(report.errors)
+        done_now = sum(report.rows for report in self._reports if not report.skipped)
+        return ProcessSummary(
+            rows=sum(report.rows for report in self._reports),
+            successes=sum(report.successes for report in self._reports),
+            failed_by_error=dict(sorted(errors.items())),
+            shards=len({report.shard for report in self._reports} - {task.piece.shard for task in self._todo})
+            + sum(not report.skipped for report in self._reports),
+            skipped=len({report.shard for report in self._reports} - {task.piece.shard for task in self._todo}),
+            failed_shards=dict(sorted(self._failed.items())),
+            bytes=sum(report.bytes for report in self._reports),
+            seconds=round(self._seconds, 3),
+            rows_per_second=round(done_now / self._seconds, 1) if self._seconds else 0.0,
+        )
+
+
+def _named(stages: Sequence[Stage], name: str | None) -> dict[str, Stage]:
+    if name is not None and len(stages) != 1:
+        raise UsageError(f"name {name!r}: for one stage only; several stages have their own names")
+    named = {stage.name if name is None else name: stage for stage in stages}
+    if len(named) != len(stages):
+        raise UsageError(f"stages {', '.join(stage.name for stage in stages)}: each of them may be there once")
+    return named

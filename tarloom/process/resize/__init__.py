@@ -1,0 +1,1 @@
+"""Resizing one picture or a folder of them."""
