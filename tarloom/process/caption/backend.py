@@ -1,0 +1,48 @@
+"""What answers questions about pictures: an engine in this process, or a server. All backends look the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from tarloom.format.sidecar import SUCCESS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One picture and what is asked about it."""
+
+    rgb: np.ndarray
+    """uint8 of shape (height, width, 3), small enough for the model."""
+    prompt: str
+    uuid: str
+    """Of the picture: equal for equal pixels, so that nobody need hash them again."""
+    schema: dict[str, Any] | None = None
+    """JSON schema that the answer must fit; None for free text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What came of one question."""
+
+    text: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    ending: tuple[str, str | None] = field(default=(SUCCESS, None))
+
+
+class Backend(Protocol):
+    """Answers questions, many at a time. Safe to use from several threads."""
+
+    def ask(self, questions: Sequence[Question]) -> list[Said]:
+        """Answers in order. What a question is refused for is its own row's ending.
+
+        Raises WorkerBroken where no further question can be answered by this backend.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
