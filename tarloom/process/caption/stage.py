@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from tarloom.errors import UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.process.batch import AT_LEAST
+from tarloom.process.caption.backend import Backend
 from tarloom.process.models import check_model, model_identity
 from tarloom.process.stage import Stage, StageWorker
 
@@ -81,10 +82,15 @@ class CaptionStage(Stage):
         }
 
     def open(self) -> StageWorker:
-        _prepare_environment()
-        from tarloom.process.caption.with_vllm import Captioner
+        from tarloom.process.caption.worker import CaptionWorker
 
-        return Captioner(self)
+        return CaptionWorker(self, self._backend())
+
+    def _backend(self) -> Backend:
+        _prepare_environment()
+        from tarloom.process.caption.with_vllm import VllmBackend
+
+        return VllmBackend(self)
 
 
 def _prepare_environment() -> None:

@@ -1,26 +1,22 @@
-"""The captioner's worker: a vLLM engine in this process, fed with pictures that are decoded and small already."""
+"""Captions by a vLLM engine in this process, fed with pictures that are decoded and small already."""
 
 import contextlib
 import gc
-import hashlib
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import missing_extra
-from tarloom.format.sidecar import FAILED, SUCCESS
-from tarloom.process.batch import Batch, Picture, shrink
+from tarloom.format.sidecar import FAILED
+from tarloom.process.caption.backend import Question, Said
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.models import cannot_load, model_location
-from tarloom.process.stage import result_table
 
 
 @contextlib.contextmanager
@@ -55,13 +51,6 @@ PROBE_SIDE = 224
 PROMPT_REFUSED = "prompt_refused"
 """The engine does not take this picture with this prompt: too long for the model, or of a shape it cannot see."""
 
-_COLUMNS: dict[str, pa.DataType] = {
-    "text": pa.string(),
-    "finish_reason": pa.string(),
-    "prompt_tokens": pa.int32(),
-    "output_tokens": pa.int32(),
-}
-
 REFUSALS = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
 """What vLLM raises for a request that it cannot take; of its own kind in newer versions."""
 
@@ -69,21 +58,8 @@ REFUSALS = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
 logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came of one picture."""
-
-    text: str | None = None
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    ending: tuple[str, str | None] = (SUCCESS, None)
-
-
-class Captioner:
-    """Answers batches with captions. Raises UsageError where the model cannot be loaded."""
-
-    columns: ClassVar[pa.Schema] = pa.schema(_COLUMNS)
+class VllmBackend:
+    """Answers by an engine of this process. Raises UsageError where the model cannot be loaded."""
 
     def __init__(self, stage: CaptionStage) -> None:
         self._stage = stage
@@ -94,18 +70,9 @@ class Captioner:
         )
         self._probe()
 
-    def __call__(self, batch: Batch) -> pa.Table:
-        pictures = batch.pictures(self._stage.at_least)
-        answers = [Answer(ending=picture.ending) for picture in pictures]
-        rows = [row for row, picture in enumerate(pictures) if picture.rgb is not None]
+    def ask(self, questions: Sequence[Question]) -> list[Said]:
         self._forget()
-        for row, answer in zip(
-            rows, self._ask([_conversation(self._stage, pictures[row]) for row in rows]), strict=True
-        ):
-            answers[row] = answer
-        columns = self.columns
-        values = {field.name: pa.array([getattr(a, field.name) for a in answers], field.type) for field in columns}
-        return result_table(columns, keys=batch.keys, values=values, endings=[answer.ending for answer in answers])
+        return self._ask([_conversation(question) for question in questions])
 
     def close(self) -> None:
         """Stop the engine and leave torch as it was found."""
@@ -115,7 +82,7 @@ class Captioner:
         cleanup_dist_env_and_memory()
         torch.set_num_threads = self._set_num_threads
 
-    def _ask(self, conversations: Sequence[list[dict[str, Any]]]) -> list[Answer]:
+    def _ask(self, conversations: Sequence[list[dict[str, Any]]]) -> list[Said]:
         """Answers in order. If the engine refuses one of several, each is asked alone."""
         if not conversations:
             return []
@@ -125,7 +92,7 @@ class Captioner:
             if self._llm.llm_engine.has_unfinished_requests():
                 raise self._broken(error) from error
             if len(conversations) == 1:
-                return [Answer(ending=(FAILED, PROMPT_REFUSED))]
+                return [Said(ending=(FAILED, PROMPT_REFUSED))]
             return [answer for conversation in conversations for answer in self._ask([conversation])]
         except Exception as error:
             raise self._broken(error) from error
@@ -139,9 +106,10 @@ class Captioner:
 
         Raises UsageError.
         """
-        grey = Picture(rgb=np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8))
+        grey = np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8)
+        question = Question(rgb=grey, prompt=self._stage.prompt, uuid="grey")
         try:
-            self._llm.chat([_conversation(self._stage, grey)], vllm.SamplingParams(max_tokens=1), use_tqdm=False)
+            self._llm.chat([_conversation(question)], vllm.SamplingParams(max_tokens=1), use_tqdm=False)
         except REFUSALS as error:
             self.close()
             raise cannot_load(self._stage.model, error) from error
@@ -183,20 +151,15 @@ def _length_limit(stage: CaptionStage, location: str) -> int:
     return min(stage.max_model_len, own) if own else stage.max_model_len
 
 
-def _conversation(stage: CaptionStage, picture: Picture) -> list[dict[str, Any]]:
+def _conversation(question: Question) -> list[dict[str, Any]]:
     """The text comes first: all pictures of a batch then share its place in the engine's cache."""
-    assert picture.rgb is not None
-    image = {
-        "type": "image_pil",
-        "image_pil": Image.fromarray(shrink(picture.rgb, stage.max_pixels)),
-        "uuid": hashlib.blake2b(picture.data, digest_size=16).hexdigest(),  # spares vLLM hashing all pixels
-    }
-    return [{"role": "user", "content": [{"type": "text", "text": stage.prompt}, image]}]
+    image = {"type": "image_pil", "image_pil": Image.fromarray(question.rgb), "uuid": question.uuid}
+    return [{"role": "user", "content": [{"type": "text", "text": question.prompt}, image]}]
 
 
-def _answer(output: Any) -> Answer:
+def _answer(output: Any) -> Said:
     made = output.outputs[0]
-    return Answer(
+    return Said(
         text=made.text.strip(),
         finish_reason=made.finish_reason,
         prompt_tokens=len(output.prompt_token_ids),
