@@ -60,7 +60,9 @@ def _check_hashes(config: CreateConfig) -> None:
         raise UsageError("bbox_col: nothing is decoded with disable_all_reencoding, so nothing could be blurred")
 
 
-IMG2DATASET_LACKS = "user_agent host_connections host_rate max_redirects max_bytes max_wait robots_txt tdm_reservation"
+IMG2DATASET_LACKS = (
+    "user_agent host_connections host_rate max_redirects max_bytes max_wait robots_txt tdm_reservation allow_storage"
+)
 """Options of fetching that img2dataset does not have."""
 
 

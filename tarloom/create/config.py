@@ -96,6 +96,8 @@ class WebOptions:
     """Redirects followed before a row fails as too_many_redirects."""
     allow_private: tuple[str, ...] = ()
     """Networks that are not public but may be fetched from, such as 127.0.0.0/8 or 10.1.2.3; "all" for any."""
+    allow_storage: tuple[str, ...] = ()
+    """Folders and buckets whose files a list may name as URLs, such as /data/pictures or s3://bucket/pictures."""
     user_agent: str = f"tarloom/{__version__}"
     """How the run introduces itself to web servers."""
     host_connections: int = 32

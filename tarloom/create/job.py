@@ -20,6 +20,7 @@ from tarloom.create.shards.results import report_of
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.folder import PictureFolder
 from tarloom.create.sources.open import Source, cut, open_source
+from tarloom.create.sources.stored import open_places
 from tarloom.create.tasks import Earlier, PackerDescription, ShardTask
 from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
@@ -77,6 +78,7 @@ class CreateJob:
         """
         check_options(self._config)
         parse_networks(self._config.web.allow_private)
+        open_places(self._config.web.allow_storage)
         parse_slice(self._config.sharding.shards)
         self._source = open_source(self._config)
         self._storage = open_storage(self._config.output)

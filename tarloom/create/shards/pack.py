@@ -14,6 +14,7 @@ from tarloom.create.shards.results import RowResult
 from tarloom.create.shards.shard_files import NewShard, open_shard
 from tarloom.create.sources.beside import FolderFetcher
 from tarloom.create.sources.keys import ContentKeys, hashed_key, shard_keys
+from tarloom.create.sources.stored import StoredFetcher
 from tarloom.create.tasks import PackerDescription, ShardTask, codec_threads
 from tarloom.create.web.fetch import WebFetcher
 from tarloom.engines.base import Report
@@ -64,8 +65,16 @@ class ShardPacker:
         if self._description.folder is not None:
             fetcher: Fetcher = FolderFetcher(self._description.folder, self._config.web.max_bytes, self._room.wait)
         else:
-            fetcher = WebFetcher(self._config.web, self._config.consent, room=self._room.wait)
+            fetcher = self._web_fetcher()
         return await fetcher.__aenter__()
+
+    def _web_fetcher(self) -> Fetcher:
+        options = self._config.web
+        fetcher: Fetcher = WebFetcher(options, self._config.consent, room=self._room.wait)
+        if options.allow_storage:
+            places = options.allow_storage
+            fetcher = StoredFetcher(fetcher, places, max_bytes=options.max_bytes, room=self._room.wait)
+        return fetcher
 
     async def _make(self, task: ShardTask) -> Report:
         schema = self._description.schema

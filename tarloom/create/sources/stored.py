@@ -1,0 +1,99 @@
+"""URLs of a list that are files: on this machine or in an object store, below places that the user named.
+
+Whoever writes a list decides what is read, so no file is one unless its place was allowed: `/data/pictures`,
+`s3://bucket/pictures`. What points out of such a place, by ".." or a symbolic link, is not in it.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from tarloom.create.rows import Fetched, Fetcher, Row
+from tarloom.errors import FetchError, StorageError, UsageError
+from tarloom.format.storage import LocalStorage, Storage, open_storage
+
+READS_AT_ONCE = 64
+"""Of an object store; each is mostly waiting."""
+WEB = ("http://", "https://")
+
+
+class StoredFetcher:
+    """Reads the rows whose URLs are files, in threads; the others are the web's."""
+
+    def __init__(
+        self, web: Fetcher, places: Sequence[str], *, max_bytes: int, room: Callable[[], Awaitable[object]]
+    ) -> None:
+        """room: awaited before a file is handed on and the next one read."""
+        self._web, self._max_bytes, self._room = web, max_bytes, room
+        self._places = open_places(places)
+        self._slots = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def __aenter__(self) -> Self:
+        await self._web.__aenter__()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._web.__aexit__(*failure)
+
+    async def fetch(self, row: Row) -> Fetched:
+        """The file's bytes. Raises FetchError scheme_refused, unreadable, too_large or empty_body, or what the web's
+        does."""
+        url = (row.url or "").strip()
+        if not url or url.lower().startswith(WEB):
+            return await self._web.fetch(row)
+        async with self._slots:
+            data = await asyncio.to_thread(self._read, url)
+            await self._room()
+        return Fetched(data=data)
+
+    def _read(self, url: str) -> bytes:
+        storage, name = self._found(url)
+        try:
+            entry = storage.head(name)
+            if entry is not None and entry.size > self._max_bytes:
+                raise FetchError("too_large", f"the file is longer than {self._max_bytes} bytes")
+            data = storage.read(name)
+        except StorageError as error:
+            raise FetchError("unreadable", "the file cannot be read") from error
+        if not data:
+            raise FetchError("empty_body", "the file has no bytes")
+        return data
+
+    def _found(self, url: str) -> tuple[Storage, str]:
+        """The allowed place that the file is in, and its name there."""
+        path = _local_path(url, self._places)
+        for place in self._places:
+            name = _below(place, url, path)
+            if name:
+                return place, name
+        raise FetchError("scheme_refused", "neither http(s) nor a file below a place of --allow-storage")
+
+
+def open_places(places: Sequence[str]) -> list[Storage]:
+    """The places that --allow-storage names. Raises UsageError for what is none."""
+    try:
+        return [open_storage(place) for place in places]
+    except UsageError as error:
+        raise UsageError(f"allow_storage: {error}") from error
+
+
+def _local_path(url: str, places: Sequence[Storage]) -> Path | None:
+    """The file that a URL without a scheme, or with that of files, is; relative to the first local place."""
+    if "://" in url and not url.startswith("file://"):
+        return None
+    root = next((place.url for place in places if isinstance(place, LocalStorage)), "/")
+    try:
+        return Path(os.path.realpath(Path(root, url.removeprefix("file://"))))
+    except (ValueError, OSError) as error:
+        raise FetchError("bad_url", "not a valid path") from error
+
+
+def _below(place: Storage, url: str, path: Path | None) -> str | None:
+    """The file's name in this place; None where it is not in it."""
+    if path is not None:
+        root = Path(os.path.realpath(place.url)) if isinstance(place, LocalStorage) else None
+        return str(path.relative_to(root)) if root is not None and path.is_relative_to(root) else None
+    name = url.removeprefix(f"{place.url}/") if url.startswith(f"{place.url}/") else None
+    return None if name is None or {".", ".."} & set(name.split("/")) else name
