@@ -75,10 +75,12 @@ def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str
     from tarloom.cli.console import show  # what takes its time to load is loaded where Ctrl-C is caught
     from tarloom.cli.img2dataset import translated
     from tarloom.cli.parse import parse
+    from tarloom.cli.process import path_first, with_stages
 
-    words = translated(argv) if command == "create" else argv
+    words = {"create": translated, "process": path_first}.get(command, list)(argv)
     with _reader_may_leave(exit_code=0):
-        options = parse(_commands()[command], words, prog=program, defaults=defaults)
+        kind = with_stages(_commands()[command], words, defaults)
+        options = parse(kind, words, prog=program, defaults=defaults)
     finished = options.execute()
     with _reader_may_leave(exit_code=finished.exit_code):
         show(finished, as_json=options.json)

@@ -8,7 +8,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from tarloom.cli.console import Finished, watch
+from tarloom.cli.console import LOST, Finished, all_but, watch
+from tarloom.cli.process import Process, run_stages
 from tarloom.cli.query import Query
 from tarloom.create.config import CreateConfig
 from tarloom.create.lean import become_lean
@@ -19,12 +20,9 @@ from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage
 from tarloom.process.resize.job import ResizeJob
 from tarloom.process.resize.plan import ResizeConfig
-from tarloom.process.stage import Stage
 from tarloom.read.readers import ReaderName, ScanJob
 from tarloom.read.scan import ScanConfig
 from tarloom.report.config import ReportConfig
-
-LOST = 3
 
 
 class Command(Protocol):
@@ -66,7 +64,7 @@ class Create:
                 pass
         summary = job.summary()
         return Finished(
-            title=f"Created {self.create.output}{_all_but(summary.failed_shards)}",
+            title=f"Created {self.create.output}{all_but(summary.failed_shards)}",
             facts=asdict(summary),
             exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
         )
@@ -107,7 +105,7 @@ class Caption:
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return _process(self.stage, self.process, self.run_on, title="captioning")
+        return run_stages(self.stage, self.process, self.run_on, title="captioning")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +119,7 @@ class Embed:
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return _process(self.stage, self.process, self.run_on, title="embedding")
+        return run_stages(self.stage, self.process, self.run_on, title="embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +247,7 @@ COMMANDS: dict[str, type[Command]] = {
     "read": Read,
     "caption": Caption,
     "embed": Embed,
+    "process": Process,
     "resize": Resize,
     "info": Info,
     "query": Query,
@@ -256,23 +255,3 @@ COMMANDS: dict[str, type[Command]] = {
     "repair": Repair,
     "report": Report,
 }
-
-
-def _all_but(failed: Mapping[str, str]) -> str:
-    return f", all but {len(failed)} shards; run the same command again for those" if failed else ""
-
-
-def _process(stage: Stage, config: ProcessConfig, engine_config: EngineConfig, *, title: str) -> Finished:
-    from tarloom.process.job import ProcessJob
-
-    with closing(open_engine(engine_config)) as engine:
-        job = ProcessJob(stage, config, engine)
-        job.prepare()
-        for _ in watch(job, title=title, total=job.total, done=lambda report: report.rows):
-            pass
-    summary = job.summary()
-    return Finished(
-        title=f"{title.capitalize()} of {config.path}{_all_but(summary.failed_shards)}",
-        facts=asdict(summary),
-        exit_code=LOST if len(summary.failed_shards) > engine_config.max_failed else 0,
-    )

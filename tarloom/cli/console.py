@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 Step = TypeVar("Step")
+LOST = 3
+"""The exit code where shards were lost or damage was found."""
 PLAIN_SECONDS = 10.0
 """Where stderr is no terminal, a line of progress at most this often."""
 
@@ -41,6 +43,11 @@ def show(finished: Finished, *, as_json: bool) -> None:
     if as_json:
         lines.append(json.dumps({"exit_code": finished.exit_code, **finished.facts}))
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def all_but(failed: Mapping[str, str]) -> str:
+    """What a title adds where shards failed."""
+    return f", all but {len(failed)} shards; run the same command again for those" if failed else ""
 
 
 def _told(facts: Mapping[str, object]) -> Iterator[str]:

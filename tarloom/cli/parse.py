@@ -15,7 +15,8 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 from tarloom.errors import UsageError
 
 Options = TypeVar("Options")
-_MARKERS = (tyro.conf.OmitArgPrefixes,)
+PREFIXED = "prefixed"
+"""In a field's metadata: the options of this group are called --NAME.option, by this name; others by their own."""
 
 
 def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: Mapping[str, Any]) -> Options:
@@ -25,18 +26,18 @@ def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: M
     names the wrong option; leaves with SystemExit(0) after --help.
     """
     registry = ConstructorRegistry()
-    registry.struct_rule(partial(_describe, defaults=defaults))
+    registry.struct_rule(partial(_describe, root=options, defaults=defaults))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, prog=prog, args=argv, config=_MARKERS, registry=registry)
+            return tyro.cli(options, prog=prog, args=argv, registry=registry)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise UsageError(f"{_one_line(complaint.getvalue())}; see {prog} --help") from None
 
 
-def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructConstructorSpec | None:
+def _describe(info: StructTypeInfo, *, root: type, defaults: Mapping[str, Any]) -> StructConstructorSpec | None:
     """How tyro makes one of our dataclasses from options, and what the help says about them."""
     if not dataclasses.is_dataclass(info.type):
         return None
@@ -47,7 +48,7 @@ def _describe(info: StructTypeInfo, *, defaults: Mapping[str, Any]) -> StructCon
         described.append(
             StructFieldSpec(
                 name=field.name,
-                type=_appearing(hints[field.name], default),
+                type=_called(field, _appearing(hints[field.name], default), in_root=info.type is root),
                 default=default,
                 helptext=partial(_help, info.type, field.name),  # only asked for when it is shown
             )
@@ -61,8 +62,11 @@ def _help(options: type, field: str) -> str | None:
 
 @cache
 def _docstrings(options: type) -> dict[str, str]:
-    """What stands below each field, read from the source."""
-    return {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(options).params}
+    """What stands below each field, read from the source of the class and of those it is made from."""
+    found: dict[str, str] = {}
+    for kind in (each for each in reversed(options.__mro__) if dataclasses.is_dataclass(each)):
+        found |= {item.arg_name: item.description or "" for item in docstring_parser.parse_from_object(kind).params}
+    return found
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
@@ -70,6 +74,13 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
     return tyro.MISSING_NONPROP
+
+
+def _called(field: "dataclasses.Field[Any]", hint: Any, *, in_root: bool) -> Any:
+    """The type, and whether options below this field of the whole command bear its name."""
+    if PREFIXED in field.metadata:
+        return Annotated[hint, tyro.conf.arg(name=field.metadata[PREFIXED])]
+    return Annotated[hint, tyro.conf.OmitArgPrefixes] if in_root else hint
 
 
 def _appearing(hint: Any, default: Any) -> Any:

@@ -45,13 +45,15 @@ class ProcessSummary:
 class ProcessJob:
     """Stages over all shards of a dataset. Prepare it, iterate over its reports, then ask for the summary.
 
-    stages: one, or several over one decode, in the order in which they see each batch. Raises UsageError where two of
-    them would write the same sidecars.
+    stages: one, or several over one decode, in the order in which they see each batch, as they are or by the names of
+    their sidecars. Raises UsageError where two of them would write the same.
     """
 
-    def __init__(self, stages: Stage | Sequence[Stage], config: ProcessConfig, engine: Engine) -> None:
+    def __init__(
+        self, stages: Stage | Sequence[Stage] | Mapping[str, Stage], config: ProcessConfig, engine: Engine
+    ) -> None:
         self.config = config
-        self.stages = _named([stages] if isinstance(stages, Stage) else stages, config.name)
+        self.stages = _named(stages, config.name)
         """By the sidecars' names."""
         self.total = 0
         """Rows in all shards, once for each stage."""
@@ -110,10 +112,12 @@ class ProcessJob:
         )
 
 
-def _named(stages: Sequence[Stage], name: str | None) -> dict[str, Stage]:
-    if name is not None and len(stages) != 1:
+def _named(stages: Stage | Sequence[Stage] | Mapping[str, Stage], name: str | None) -> dict[str, Stage]:
+    every = [stages] if isinstance(stages, Stage) else list(stages.values() if isinstance(stages, Mapping) else stages)
+    names = list(stages) if isinstance(stages, Mapping) else [stage.name for stage in every]
+    if name is not None and len(every) != 1:
         raise UsageError(f"name {name!r}: for one stage only; several stages have their own names")
-    named = {stage.name if name is None else name: stage for stage in stages}
-    if len(named) != len(stages):
-        raise UsageError(f"stages {', '.join(stage.name for stage in stages)}: each of them may be there once")
+    named = dict(zip(names if name is None else [name], every, strict=True))
+    if len(named) != len(every):
+        raise UsageError(f"stages {', '.join(names)}: each of them may be there once")
     return named

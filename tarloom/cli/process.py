@@ -1,0 +1,100 @@
+"""`tarloom process`: several stages over one decode. --stages names them; each brings its options, as --NAME.option."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, make_dataclass
+from typing import Any, TypeVar
+
+from tarloom.cli.console import LOST, Finished, all_but, watch
+from tarloom.cli.parse import PREFIXED
+from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.process.config import ProcessConfig
+from tarloom.process.registry import named_stages
+from tarloom.process.stage import Stage
+
+_OPTION = "--stages"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagesCommand:
+    """What commands have in common whose stages are chosen on the command line."""
+
+    stages: str
+    """Stages and the order in which they see each picture: caption, clip, hash, quality, clip_score, aesthetic, or
+    one's own as module:Class. NAME=STAGE names its sidecars. Each has its options: --stages caption,hash --help."""
+
+    @property
+    def chosen(self) -> dict[str, Stage]:
+        """The stages by the names of their sidecars, with the options that were given."""
+        return {name: getattr(self, _field(number)) for number, name in enumerate(named_stages(self.stages))}
+
+
+AnyCommand = TypeVar("AnyCommand")
+
+
+def with_stages(command: type[AnyCommand], words: Sequence[str], defaults: Mapping[str, Any]) -> type[AnyCommand]:
+    """The command, and the options of the stages that these words (or the defaults) name; of none if they name none."""
+    text = _named_in(words) or defaults.get("stages") or getattr(command, "stages", None)
+    if not issubclass(command, StagesCommand) or not text:
+        return command
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # module:Class lies where the user is, as it does for `python -m`
+    options = [
+        (_field(number), kind, field(metadata={PREFIXED: name}))
+        for number, (name, kind) in enumerate(named_stages(text).items())
+    ]
+    made = make_dataclass(command.__name__, options, bases=(command,), frozen=True, kw_only=True)
+    made.__doc__ = command.__doc__
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process(StagesCommand):
+    """Run stages over a dataset, decoding each picture once for all; write each stage's sidecar beside each shard."""
+
+    process: ProcessConfig
+    run_on: EngineConfig = field(default_factory=EngineConfig)
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        return run_stages(self.chosen, self.process, self.run_on, title="processing")
+
+
+def run_stages(
+    stages: Stage | Mapping[str, Stage], config: ProcessConfig, run_on: EngineConfig, *, title: str
+) -> Finished:
+    """Run stages over a dataset, showing progress. Raises TarloomError."""
+    from tarloom.process.job import ProcessJob
+
+    with closing(open_engine(run_on)) as engine:
+        job = ProcessJob(stages, config, engine)
+        job.prepare()
+        for _ in watch(job, title=title, total=job.total, done=lambda report: report.rows):
+            pass
+    summary = job.summary()
+    return Finished(
+        title=f"{title.capitalize()} of {config.path}{all_but(summary.failed_shards)}",
+        facts=asdict(summary),
+        exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
+    )
+
+
+def path_first(words: Sequence[str]) -> list[str]:
+    """`tarloom process PATH ...` is `tarloom process --path PATH ...`."""
+    return ["--path", *words] if words and not words[0].startswith("-") else list(words)
+
+
+def _named_in(words: Sequence[str]) -> str | None:
+    """The value of --stages, before the options are known that it brings."""
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option == _OPTION:
+            return value if equals else next(iter(words[number + 1 :]), None)
+    return None
+
+
+def _field(number: int) -> str:
+    return f"stage_{number}"

@@ -1,0 +1,92 @@
+"""The base of stages that look at one picture at a time: a subclass says which columns there are and what it sees.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Warmth(PictureStage):
+        name = "warmth"
+        columns = pa.schema([("warmth", pa.float32())])
+
+        def look(self, rgb):
+            return {"warmth": float(rgb[..., 0].mean() - rgb[..., 2].mean())}
+
+Pictures are looked at in threads: numpy, Pillow and cv2 release the GIL where they work long.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from tarloom.errors import RowError
+from tarloom.format.cpus import cpu_share
+from tarloom.format.sidecar import FAILED
+from tarloom.process.batch import Batch, Picture
+from tarloom.process.stage import Ending, Stage, StageWorker, result_table
+
+Answer = tuple[Mapping[str, Any], Ending]
+"""Values of columns, by name, and how the row ends; a column without a value is null."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureStage(Stage):
+    """Subclasses are frozen dataclasses too; their fields are options, and part of the fingerprint."""
+
+    batch_size: int = 256
+    """Pictures that are looked at before the answers are kept: what a killed run repeats at most."""
+
+    columns: ClassVar[pa.Schema]
+    """What it adds, without the key, status and error."""
+    version: ClassVar[str] = "1"
+    """Of what the code makes of the options; a change of answers changes it, so that old sidecars are told apart."""
+
+    @abstractmethod
+    def look(self, rgb: np.ndarray) -> Mapping[str, Any]:
+        """Values of the columns. rgb: uint8 of shape (height, width, 3), shared with other stages: not to be changed.
+
+        Raises RowError(name, reason) for a picture that has no answer: its row fails by this name.
+        """
+
+    def answer(self, picture: Picture) -> Answer:
+        """A row's values and ending. To be replaced by stages that have something to say without pixels too."""
+        if picture.rgb is None:
+            return {}, picture.ending
+        try:
+            return self.look(picture.rgb), picture.ending
+        except RowError as error:
+            return {}, (FAILED, error.name)
+
+    def fingerprint(self) -> Mapping[str, str]:
+        options = {field.name: str(getattr(self, field.name)) for field in fields(self) if field.name != "batch_size"}
+        return {"stage": type(self).name, "version": self.version, **options}
+
+    def open(self) -> StageWorker:
+        return _Looker(self)
+
+
+class _Looker:
+    """Answers batches, picture by picture."""
+
+    def __init__(self, stage: PictureStage) -> None:
+        self.columns = stage.columns
+        self._stage = stage
+        self._threads = ThreadPoolExecutor(cpu_share(), thread_name_prefix=f"tarloom-{stage.name}")
+
+    def __call__(self, batch: Batch) -> pa.Table:
+        at_least = self._stage.at_least
+        pictures = batch.pictures() if at_least is None else batch.pictures(at_least)
+        answers = list(self._threads.map(self._stage.answer, pictures))
+        return result_table(
+            self.columns,
+            keys=batch.keys,
+            values={
+                column.name: pa.array([values.get(column.name) for values, _ in answers], column.type)
+                for column in self.columns
+            },
+            endings=[ending for _, ending in answers],
+        )
+
+    def close(self) -> None:
+        self._threads.shutdown()
