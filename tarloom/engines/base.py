@@ -39,6 +39,13 @@ class Outcome(Generic[Item, Result]):
     error: str | None = None
 
 
+class NotYet:
+    """What a source of items yields where it knows none now, but there may be more later: it is asked again soon."""
+
+
+NOT_YET = NotYet()
+
+
 class WorkerBroken(Exception):
     """Raised by a worker that is of no more use (its model's engine died): another one is opened for the next try."""
 
@@ -47,7 +54,7 @@ class Engine(Protocol):
     """Runs workers. Closing stops them; Ctrl-C in the caller stops them too."""
 
     def map(
-        self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
+        self, opener: Opener[Item, Result], items: Iterable[Item | NotYet], *, retries: int = 2
     ) -> Iterator[Outcome[Item, Result]]:
         """Outcomes as they come, in any order. `items` is consumed lazily: a few in flight per worker.
 

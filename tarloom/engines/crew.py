@@ -4,8 +4,8 @@ An engine brings only its kind of *seat*: a process or an actor in which one wor
 time. Which item goes where, what counts as a failed try and when the run must end is decided here, once.
 """
 
-import itertools
 import logging
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
-from tarloom.engines.base import Item, Opener, Outcome, Result, Worker, WorkerBroken
+from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result, Worker, WorkerBroken
 from tarloom.errors import EngineError, TarloomError, UsageError
 
 LOST_OPENINGS = 3
 """So many workers in a row that die while they open mean a broken environment, not bad luck. Any hired before the last
 such death do not count: a node that is lost takes several along."""
+MOMENT = 0.1
+"""Seconds after which a source is asked again that had no item yet."""
 
 logger = logging.getLogger(__name__)
 
@@ -103,20 +105,32 @@ class _Task(Generic[Item]):
 class Backlog(Generic[Item]):
     """Items that are still to be done: those that failed a try first, then new ones, taken lazily."""
 
-    def __init__(self, items: Iterable[Item], *, retries: int, ahead: int) -> None:
+    def __init__(self, items: Iterable[Item | NotYet], *, retries: int, ahead: int) -> None:
         self._new = iter(items)
         self._waiting: deque[_Task[Item]] = deque()
         self._retries = retries
         self._ahead = ahead
+        self.not_yet = False
+        """The source had none when it was last asked, but there may be more."""
 
     def look_ahead(self) -> int:
         """How many items can be handed out now; new ones are taken up to as many as an engine has seats."""
-        missing = max(0, self._ahead - len(self._waiting))
-        self._waiting.extend(_Task(item) for item in itertools.islice(self._new, missing))
+        while len(self._waiting) < self._ahead:
+            item = next(self._new, None)
+            self.not_yet = isinstance(item, NotYet)
+            if item is None or isinstance(item, NotYet):
+                break
+            self._waiting.append(_Task(item))
         return len(self._waiting)
 
     def take(self) -> _Task[Item] | None:
         return self._waiting.popleft() if self.look_ahead() else None
+
+    def wait(self) -> _Task[Item] | None:
+        """The next item, None when there will be no more."""
+        while (task := self.take()) is None and self.not_yet:
+            time.sleep(MOMENT)
+        return task
 
     def failed(self, task: _Task[Item], error: str) -> Outcome[Item, Any] | None:
         """The item's end, or None when it will be tried again."""
@@ -127,10 +141,14 @@ class Backlog(Generic[Item]):
         return None
 
 
+Wait = Callable[[Sequence[Any], float | None], Sequence[Any]]
+"""Those of the given seats that have a reply: at least one, unless there is a limit to the seconds and none has."""
+
+
 class Crew(Generic[Item]):
     """The loop over seats. `hire` makes a new seat, `wait` returns those of the given that have a reply."""
 
-    def __init__(self, *, hire: Callable[[], Any], wait: Callable[[Sequence[Any]], Sequence[Any]], size: int) -> None:
+    def __init__(self, *, hire: Callable[[], Any], wait: Wait, size: int) -> None:
         self._hire = hire
         self._wait = wait
         self._size = size
@@ -140,14 +158,14 @@ class Crew(Generic[Item]):
         self._busy: dict[Seat, _Task[Item]] = {}
         self._lost_openings = 0
 
-    def run(self, items: Iterable[Item], *, retries: int) -> Iterator[Outcome[Item, Any]]:
+    def run(self, items: Iterable[Item | NotYet], *, retries: int) -> Iterator[Outcome[Item, Any]]:
         """Outcomes as they come. However this ends, no seat is left behind."""
         backlog = Backlog(items, retries=retries, ahead=self._size)
         finished = False
         try:
-            while backlog.look_ahead() or self._busy:
+            while backlog.look_ahead() or self._busy or backlog.not_yet:
                 self._staff(backlog)
-                for seat in self._wait([*self._opening, *self._busy]):
+                for seat in self._replied(MOMENT if backlog.not_yet else None):
                     outcome = self._handle(seat, seat.receive(), backlog)
                     if outcome is not None:
                         yield outcome
@@ -155,6 +173,13 @@ class Crew(Generic[Item]):
         finally:
             for seat in (*self._opening, *self._idle, *self._busy):
                 seat.dismiss(at_once=not finished or seat in self._opening)
+
+    def _replied(self, seconds: float | None) -> Sequence[Seat]:
+        """Seats that have a reply; none where nobody owes one yet, or none came in so many seconds."""
+        if owing := [*self._opening, *self._busy]:
+            return self._wait(owing, seconds)
+        time.sleep(seconds or 0)
+        return ()
 
     def _staff(self, backlog: Backlog[Item]) -> None:
         """Give every idle seat an item, and hire for the rest."""

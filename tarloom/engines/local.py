@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
-from tarloom.engines.base import Item, Opener, Outcome, Result
+from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result
 from tarloom.engines.crew import Backlog, Crew, Reply, close_worker, open_worker, try_item
 from tarloom.errors import UsageError
 
@@ -23,19 +23,21 @@ CLOSING_SECONDS = 10.0
 
 
 class LocalEngine:
-    """Runs workers on this machine. One worker runs inline, so that a debugger and Ctrl-C work as in any loop."""
+    """Runs workers on this machine. One worker runs inline, so that a debugger and Ctrl-C work as in any loop; unless
+    it is to have a process of its own, so that its caller can do something else meanwhile."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, *, inline: bool = True) -> None:
         if workers < 1:
             raise UsageError(f"the number of workers must be at least 1, not {workers}")
         self.workers = workers
+        self._inline = inline and workers == 1
         self._threads = max(1, (os.cpu_count() or 1) // workers)
         """Each worker's share of the CPUs, told to the numeric libraries unless the user has told them otherwise."""
 
     def map(
-        self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
+        self, opener: Opener[Item, Result], items: Iterable[Item | NotYet], *, retries: int = 2
     ) -> Iterator[Outcome[Item, Result]]:
-        if self.workers == 1:
+        if self._inline:
             yield from _run_inline(opener, items, retries)
         else:
             crew = Crew[Item](hire=lambda: _ProcessSeat(opener, self._threads), wait=_wait, size=self.workers)
@@ -45,11 +47,13 @@ class LocalEngine:
         """Nothing to stop: the worker processes of a `map` end with it."""
 
 
-def _run_inline(opener: Opener[Item, Result], items: Iterable[Item], retries: int) -> Iterator[Outcome[Item, Result]]:
+def _run_inline(
+    opener: Opener[Item, Result], items: Iterable[Item | NotYet], retries: int
+) -> Iterator[Outcome[Item, Result]]:
     backlog = Backlog(items, retries=retries, ahead=1)
     worker = None
     try:
-        while (task := backlog.take()) is not None:
+        while (task := backlog.wait()) is not None:
             if worker is None:
                 worker, opened = open_worker(opener)
                 _raise_fatal(opened)
@@ -141,8 +145,8 @@ def _start_tracker() -> None:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def _wait(seats: Sequence[_ProcessSeat]) -> list[_ProcessSeat]:
-    ready = set(connection.wait([seat.pipe for seat in seats]))
+def _wait(seats: Sequence[_ProcessSeat], seconds: float | None) -> list[_ProcessSeat]:
+    ready = set(connection.wait([seat.pipe for seat in seats], seconds))
     return [seat for seat in seats if seat.pipe in ready]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from tarloom.engines.base import Item, Opener, Outcome, Result, Worker
+from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result, Worker
 from tarloom.engines.crew import Crew, Reply, open_worker, try_item
 from tarloom.engines.ray_session import first_line, ray_session
 from tarloom.errors import EngineError, UsageError, missing_extra
@@ -55,7 +55,7 @@ class RayEngine:
             self._session = session.pop_all()
 
     def map(
-        self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
+        self, opener: Opener[Item, Result], items: Iterable[Item | NotYet], *, retries: int = 2
     ) -> Iterator[Outcome[Item, Result]]:
         shipped = ray.put(opener)
         crew = Crew[Item](hire=lambda: _ActorSeat(shipped, self._resources), wait=self._wait, size=self.workers)
@@ -76,10 +76,14 @@ class RayEngine:
             raise UsageError(f"{self._lack()}; ask for less, or use a larger cluster")
         logger.warning("%s now; waiting for it to grow, up to %g s", self._lack(), self._grow_seconds)
 
-    def _wait(self, seats: Sequence["_ActorSeat"]) -> list["_ActorSeat"]:
+    def _wait(self, seats: Sequence["_ActorSeat"], seconds: float | None) -> list["_ActorSeat"]:
         """Those that have replied. Raises EngineError where none can, because no node has room any more."""
         owed = [seat.owed for seat in seats]
-        while not (ready := ray.wait(owed, num_returns=1, timeout=self._grow_seconds)[0]):
+        while not (
+            ready := ray.wait(owed, num_returns=1, timeout=self._grow_seconds if seconds is None else seconds)[0]
+        ):
+            if seconds is not None:
+                return []
             if not self._has_room():
                 raise EngineError(f"{self._lack()}, for {self._grow_seconds:g} s; run the same command again to go on")
         return [seat for seat in seats if seat.owed in ready]

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any
 
-from tarloom.engines.base import Item, Opener, Outcome, Result, Worker
+from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result, Worker
 from tarloom.engines.crew import Crew, Reply, close_worker, describe, open_worker, try_item
 from tarloom.engines.spark_session import spark_session
 from tarloom.errors import EngineError, UsageError, missing_extra
@@ -46,7 +46,7 @@ class SparkEngine:
         self._context = self._session.enter_context(spark_session(workers, SETTINGS)).sparkContext
 
     def map(
-        self, opener: Opener[Item, Result], items: Iterable[Item], *, retries: int = 2
+        self, opener: Opener[Item, Result], items: Iterable[Item | NotYet], *, retries: int = 2
     ) -> Iterator[Outcome[Item, Result]]:
         run = uuid.uuid4().hex
         with ThreadPoolExecutor(self.workers, thread_name_prefix="spark-job") as threads:
@@ -99,8 +99,8 @@ class _JobSeat:
         return replies[0]
 
 
-def _wait(seats: Sequence[_JobSeat]) -> list[_JobSeat]:
-    done, _ = wait([seat.owed for seat in seats], return_when=FIRST_COMPLETED)
+def _wait(seats: Sequence[_JobSeat], seconds: float | None) -> list[_JobSeat]:
+    done, _ = wait([seat.owed for seat in seats], seconds, FIRST_COMPLETED)
     return [seat for seat in seats if seat.owed in done]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tarloom.engines.base import Engine
+from tarloom.engines.base import NOT_YET, Engine
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, UsageError
@@ -47,6 +47,20 @@ class EngineSuite:
             next(outcomes)
         outcomes.close()
         assert len(taken) <= 5 + 3 * self.workers
+
+    def test_what_is_there_is_done_while_a_source_has_no_more_yet(self, engine, tmp_path):
+        done = []
+
+        def source():
+            """The next number comes only when the one before it is through."""
+            for number in range(4):
+                while len(done) < number:
+                    yield NOT_YET
+                yield number
+
+        for outcome in engine.map(Squares(str(tmp_path)), source()):
+            done.append(outcome.result)
+        assert done == [0, 1, 4, 9]
 
     @pytest.mark.parametrize("manner", ["error", "broken"])
     def test_a_failed_try_is_repeated(self, engine, tmp_path, manner):
