@@ -15,7 +15,8 @@ FLOORS = ("errors", "format", "engines", "read create", "process", "report", "cl
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
 
 FRAMEWORKS = {
-    "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py",
+    "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py "
+    "process/caption/with_endpoint.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_session.py "
     "read/ray/actors.py read/ray/data.py read/ray/filters.py read/ray/sidecars.py read/ray/sink.py read/ray/tensors.py "
     "read/ray/webdataset.py",

@@ -8,6 +8,10 @@ import numpy as np
 
 from tarloom.format.sidecar import SUCCESS
 
+PROMPT_REFUSED = "prompt_refused"
+"""The model does not take this picture with this prompt: too long for it, or of a shape it cannot see."""
+PROBE_SIDE = 224
+
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
@@ -46,3 +50,8 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free what it holds."""
         ...
+
+
+def probe(prompt: str) -> Question:
+    """About a grey picture: a backend that cannot answer this one answers nothing."""
+    return Question(rgb=np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8), prompt=prompt, uuid="grey")

@@ -10,6 +10,7 @@ from tarloom.errors import UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.process.batch import AT_LEAST
 from tarloom.process.caption.backend import Backend
+from tarloom.process.caption.server import ServerOptions
 from tarloom.process.models import check_model, model_identity
 from tarloom.process.stage import Stage, StageWorker
 
@@ -18,11 +19,12 @@ VERSION = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionStage(Stage):
+class CaptionStage(ServerOptions, Stage):
     """A caption for every picture: columns `text`, `finish_reason`, `prompt_tokens` and `output_tokens`."""
 
     model: str
-    """A vision-language model that vLLM knows: a folder, or a name on the Hugging Face hub."""
+    """A vision-language model that vLLM knows: a folder, or a name on the Hugging Face hub. With --endpoint: the name
+    that the server knows it by."""
     prompt: str = "Describe the image."
     """What the model is asked about each picture."""
     max_tokens: int = 128
@@ -40,7 +42,7 @@ class CaptionStage(Stage):
     max_model_len: int = 4096
     """Tokens of prompt, picture and caption together; a model's own limit holds where it is less."""
     max_num_seqs: int = 64
-    """Pictures that the engine works on at a time."""
+    """Pictures that the engine works on at a time, or that a server is asked about at a time."""
     gpu_memory_utilization: float = 0.9
     """Share of a GPU's memory that the engine may use."""
     trust_remote_code: bool = False
@@ -65,18 +67,28 @@ class CaptionStage(Stage):
                 raise UsageError(f"{option} must be at least 1, not {getattr(self, option)}")
         if self.temperature < 0:
             raise UsageError(f"temperature must be at least 0, not {self.temperature}")
-        check_model(self.model, revision=self.revision)
+        self.check_server()
+        if self.endpoint is None:
+            check_model(self.model, revision=self.revision)
 
     def fingerprint(self) -> Mapping[str, str]:
+        asked = self._engine() if self.endpoint is None else {"model": self.model}
         return {
             "stage": "caption",
             "version": VERSION,
-            "model": model_identity(self.model, revision=self.revision),
+            "backend": self.answers,
+            **asked,
             "prompt": self.prompt,
             "max_tokens": str(self.max_tokens),
             "temperature": str(self.temperature),
             "seed": str(self.seed),
             "max_pixels": str(self.max_pixels),
+        }
+
+    def _engine(self) -> dict[str, str]:
+        """What of its output is up to this machine, and not to a server."""
+        return {
+            "model": model_identity(self.model, revision=self.revision),
             "max_model_len": str(self.max_model_len),
             "dtype": self.dtype,
         }
@@ -87,6 +99,10 @@ class CaptionStage(Stage):
         return CaptionWorker(self, self._backend())
 
     def _backend(self) -> Backend:
+        if self.answers == "endpoint":
+            from tarloom.process.caption.with_endpoint import EndpointBackend
+
+            return EndpointBackend(self)
         _prepare_environment()
         from tarloom.process.caption.with_vllm import VllmBackend
 

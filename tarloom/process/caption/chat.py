@@ -1,0 +1,145 @@
+"""The OpenAI protocol of chat completions, as far as captions need it: address, key, what is sent, what answers say.
+
+No I/O lives here: whatever asks a server stands on it.
+"""
+
+import base64
+import io
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+
+from tarloom.errors import FetchError, UsageError
+from tarloom.process.caption.backend import Question, Said
+
+if TYPE_CHECKING:
+    from tarloom.process.caption.stage import CaptionStage
+
+BAD_ANSWER = "bad_answer"
+"""The server said 200, and what it sent is no chat completion."""
+_COMPLETIONS = "/chat/completions"
+
+
+def base_url(endpoint: str) -> str:
+    """The address below which the server's protocol lies, without a slash at its end. Raises UsageError.
+
+    What people paste is taken: a bare host gets /v1, and the address of the completions themselves loses its end.
+    """
+    parts = urlsplit(endpoint.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise UsageError(f"{endpoint}: not the address of a server; give one such as http://localhost:8000/v1")
+    path = parts.path.rstrip("/").removesuffix(_COMPLETIONS) or "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def headers(key_variable: str | None) -> dict[str, str]:
+    """What every request says besides its body. Raises UsageError where the key's variable is empty on this machine."""
+    said = {"Content-Type": "application/json"}
+    if key_variable is not None:
+        key = os.environ.get(key_variable, "").strip()
+        if not key:
+            raise UsageError(f"{key_variable} is not set here; put the server's key into this environment variable")
+        said["Authorization"] = f"Bearer {key}"
+    return said
+
+
+def request(stage: "CaptionStage", question: Question) -> dict[str, Any]:
+    """What the server is sent. Options that are off are left out: not every server knows all of them."""
+    body: dict[str, Any] = {
+        "model": stage.model,
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": question.prompt},
+                    {"type": "image_url", "image_url": {"url": _data_url(question.rgb)}},
+                ],
+            }
+        ],
+        "max_tokens": stage.max_tokens,
+        "temperature": stage.temperature,
+        "seed": stage.seed,
+    }
+    if question.schema is not None:
+        named = {"name": "caption", "schema": question.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": named}
+    return body
+
+
+def encoded(stage: "CaptionStage", question: Question) -> bytes:
+    """The request as it is sent."""
+    return json.dumps(request(stage, question)).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """A chat completion."""
+
+    said: Said
+    model: str | None
+    """Which one the server says it was."""
+
+
+def reply(body: bytes) -> Reply:
+    """What a server's answer says. Raises FetchError."""
+    if not body:
+        raise FetchError("empty_body", "the server sent no bytes", transient=True)
+    try:
+        answer = json.loads(body)
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        return Reply(
+            said=Said(
+                text=_text(choice["message"]).strip(),
+                finish_reason=_word(choice.get("finish_reason")),
+                prompt_tokens=_count(usage.get("prompt_tokens")),
+                output_tokens=_count(usage.get("completion_tokens")),
+            ),
+            model=_word(answer.get("model")),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise FetchError(BAD_ANSWER, "what the server sent is no chat completion", transient=True) from error
+
+
+def complaint(body: bytes) -> str:
+    """What a server says of a request that it does not take, in its own words; empty where it has none."""
+    try:
+        answer = json.loads(body)
+        error = answer.get("error", answer)
+        return " ".join(str(error["message"] if isinstance(error, dict) else error).split())[:300]
+    except (ValueError, LookupError, AttributeError, RecursionError):
+        return ""
+
+
+def _text(message: dict[str, Any]) -> str:
+    """The caption; where there is none, the words with which the model refuses; some servers send it in parts."""
+    content = message.get("content") or message.get("refusal") or ""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
+    return _word(content) or ""
+
+
+def _word(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a text")
+    value.encode()  # JSON can spell halves of characters, which no column takes
+    return value
+
+
+def _count(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or not 0 <= value < 1 << 31):
+        raise TypeError(f"{type(value).__name__} in place of a number of tokens")
+    return value
+
+
+def _data_url(rgb: np.ndarray) -> str:
+    """The picture as a PNG, fast rather than small: no pixel differs from what an engine here would have seen."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
