@@ -4,13 +4,14 @@ The sidecar is the commit mark. A run does the shards that have none, or one mad
 sidecar of another fingerprint is refused unless the run is named otherwise or told to overwrite.
 """
 
+import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tarloom.engines.base import Engine
+from tarloom.engines.base import NOT_YET, Engine, NotYet
 from tarloom.errors import UsageError
 from tarloom.format.sidecar import check_stage_name
 from tarloom.process.config import ProcessConfig
@@ -18,7 +19,7 @@ from tarloom.process.plan import Planner
 from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport, ShardTask
-from tarloom.read.dataset import open_dataset
+from tarloom.read.dataset import open_dataset, open_shards
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +64,15 @@ class ProcessJob:
         self._failed: dict[str, str] = {}
         self._seconds = 0.0
 
-    def prepare(self) -> None:
-        """Find what is to be done. Raises UsageError, StageMismatch among them, before any work is started."""
+    def check(self) -> None:
+        """Raises UsageError where a stage cannot work, whatever the dataset."""
         for name, stage in self.stages.items():
             check_stage_name(name)
             stage.check()
+
+    def prepare(self) -> None:
+        """Find what is to be done. Raises UsageError, StageMismatch among them, before any work is started."""
+        self.check()
         dataset = open_dataset(self.config.path)
         found = Planner(dataset, self.stages, self.config).found()
         dataset.catalog.storage.sweep()
@@ -78,11 +83,32 @@ class ProcessJob:
     def __iter__(self) -> Iterator[ShardReport]:
         """Reports of what was done earlier, then of shards as they are done. A shard that fails has none."""
         yield from tuple(self._reports)
+        yield from self._process(self._todo, {stage.name for task in self._todo for stage in task.stages})
+
+    def follow(self, shards: Iterable[str | None]) -> Iterator[ShardReport]:
+        """Like iterating, where shards are still being made: what `prepare` has found, if it was called, and then each
+        shard as it is named. None stands for no shard now, but maybe later."""
+        yield from tuple(self._reports)
+        yield from self._process(itertools.chain(tuple(self._todo), self._arriving(shards)), self.stages)
+
+    def _arriving(self, shards: Iterable[str | None]) -> Iterator[ShardTask | NotYet]:
+        for shard in shards:
+            if shard is None:
+                yield NOT_YET
+                continue
+            ((task, report),) = Planner(open_shards(self.config.path, [shard]), self.stages, self.config).found()
+            if report is not None:
+                self._reports.append(report)
+            if task is not None:
+                self._todo.append(task)
+                yield task
+
+    def _process(self, tasks: Iterable[ShardTask | NotYet], needed: Collection[str]) -> Iterator[ShardReport]:
+        """Let the engine do them with the stages that are needed."""
         started = time.monotonic()
-        needed = {stage.name for task in self._todo for stage in task.stages}
         opener = ShardProcessor(stages={name: stage for name, stage in self.stages.items() if name in needed})
         try:
-            for outcome in self._engine.map(opener, self._todo):
+            for outcome in self._engine.map(opener, tasks):
                 if outcome.result is None:
                     shard = outcome.item.piece.shard
                     self._failed[shard] = outcome.error or "no reason was given"

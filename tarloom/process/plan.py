@@ -51,7 +51,7 @@ class Planner:
         """Raises UsageError where a stage has nothing to work on, or its sidecars no place."""
         path, shards = self._config.path, {files.shard for files in self._dataset.shards}
         for name, stage in self._stages.items():
-            if stage.members and not set(stage.members) & set(self._members):
+            if stage.members and self._members and not set(stage.members) & set(self._members):
                 raise UsageError(
                     f"{path}: no member that this stage can use ({', '.join(stage.members)}); "
                     f"it has {', '.join(self._members) or 'none'}"

@@ -9,7 +9,7 @@ they are first needed.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow as pa
 from tarloom.errors import UsageError
 from tarloom.read.feed.feedable import Feedable
 from tarloom.read.ledger import Ledger, Skipped
-from tarloom.read.plan.catalog import Facts, open_catalog
+from tarloom.read.plan.catalog import Facts, catalog_of, open_catalog
 from tarloom.read.plan.picking import Picker, column_batches, numbers_of
 from tarloom.read.plan.pieces import MIB, Piece
 from tarloom.read.plan.planning import Plan, piece_of_rows, viewed_bytes
@@ -44,6 +44,14 @@ def open_dataset(path: str | Path) -> "Dataset":
     Raises UsageError where there is no shard, StorageError where the place cannot be listed.
     """
     return Dataset(path=str(path), catalog=open_catalog(path))
+
+
+def open_shards(path: str | Path, shards: Iterable[str]) -> "Dataset":
+    """Open these shards of a folder, which are known to be whole, whatever else is there: nothing is listed.
+
+    Raises ShardError for one that is not there.
+    """
+    return Dataset(path=str(path), catalog=catalog_of(path, shards))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,11 @@ from tarloom.format.layout import (
     metadata_name,
     sidecar_name,
     stats_name,
+    tar_name,
 )
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import find_sidecars
-from tarloom.format.storage import Entry, Storage, open_dataset_storage
+from tarloom.format.storage import Entry, Storage, open_dataset_storage, open_storage
 from tarloom.read.plan.facts import Facts, ShardFacts, load_facts
 from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.view import Column
@@ -194,6 +195,22 @@ def open_catalog(path: str | Path) -> Catalog:
     """
     storage, tar = open_dataset_storage(path)
     return _nonempty(storage, [shard for shard in _shards(storage) if tar in (None, shard.tar.name)], str(path))
+
+
+def catalog_of(path: str | Path, shards: Iterable[str]) -> Catalog:
+    """These shards alone, which are known to be whole: nothing is listed, and no sidecar known.
+
+    Raises ShardError for one that is not there.
+    """
+    storage = open_storage(path)
+    return Catalog(storage, [_known_shard(storage, shard) for shard in shards])
+
+
+def _known_shard(storage: Storage, shard: str) -> ShardFiles:
+    tar = storage.head(tar_name(shard))
+    if tar is None:
+        raise ShardError(f"{storage.describe(tar_name(shard))}: is gone; create it again")
+    return ShardFiles(shard=shard, tar=tar, has_metadata=storage.head(metadata_name(shard)) is not None, sidecars=())
 
 
 def _shards(storage: Storage) -> list[ShardFiles]:
