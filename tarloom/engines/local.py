@@ -154,7 +154,7 @@ def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], 
     """The life of a worker process: open, then try items until the pipe closes."""
     os.environ.clear()
     os.environ.update(environment)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     worker, opened = open_worker(opener)
     pipe.send(opened)
     if worker is None:
@@ -170,7 +170,8 @@ def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], 
     close_worker(worker)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait, in a thread, for the end of the process that started this one; then end at once."""
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
