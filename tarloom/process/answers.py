@@ -3,7 +3,7 @@
 import errno
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from threading import Lock
 
 import numpy as np
@@ -13,114 +13,129 @@ import pyarrow.compute as pc
 from tarloom.errors import EngineError, ShardError, StorageError
 from tarloom.format.sidecar import ERROR, FAILED, STATUS, SUCCESS, read_sidecar, write_sidecar
 from tarloom.process.parts import ROW, Parts
-from tarloom.process.stage import result_schema
-from tarloom.process.task import Retry, StageReport, StageTask
-from tarloom.read.plan.pieces import Piece
+from tarloom.process.stage import Stage, result_schema
+from tarloom.process.task import Again, ShardTask, StageReport, StageTask
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 """Reasons for which no other shard could be written either."""
-TRANSIENT: frozenset[str] = frozenset()
-"""Errors of rows that another try may not meet."""
+UNANSWERED = -1
 
 
 class Answers:
-    """Of one stage and shard. Safe to add to from several threads.
+    """Of one stage to one shard. Safe to use from several threads.
 
-    columns: of the stage. under_way: rows of its batches; a shard of no more needs no parts.
+    task: the shard's; wanted: of this stage; columns: of its worker.
     """
 
-    def __init__(self, piece: Piece, task: StageTask, columns: pa.Schema, *, under_way: int) -> None:
-        self._piece, self._task = piece, task
+    def __init__(self, task: ShardTask, wanted: StageTask, stage: Stage, columns: pa.Schema) -> None:
+        self._task, self._wanted, self._stage = task, wanted, stage
         self._schema = result_schema(columns)
-        self._parts = Parts(storage=piece.storage, shard=piece.shard, info=task.info)
-        self._keeps_parts = piece.rows > under_way
-        self._found = list(self._of_earlier_runs())
+        self._parts = Parts(storage=task.piece.storage, shard=task.piece.shard, info=wanted.info)
+        self._keeps_parts = (
+            task.keep and task.piece.rows > stage.batch_size
+        )  # a batch more or less is what a kill costs
+        self._tables: list[pa.Table] = []
+        self._table_of = np.full(task.piece.rows, UNANSWERED)
+        """Of shape (rows,): which table answers each row."""
+        self._place_of = np.zeros(task.piece.rows, np.int64)
+        """Of shape (rows,): and at which of its rows."""
         self._lock = Lock()
-        self.done = np.zeros(piece.rows, bool)
-        """Of shape (rows,): which rows are answered."""
-        for table in self._found:
-            self.done[table.column(ROW).to_numpy()] = True
+        if task.keep:
+            self._find()
 
     @property
-    def missing(self) -> np.ndarray:
-        """Numbers of the rows that are not answered, int64, ascending."""
-        return np.flatnonzero(~self.done)
+    def done(self) -> np.ndarray:
+        """Which rows are answered: bool of shape (rows,)."""
+        return np.asarray(self._table_of != UNANSWERED)
 
     def add(self, numbers: Sequence[int], answer: pa.Table) -> None:
-        """Keep the answers of these rows, so that another run need not ask again."""
+        """Keep the answers of these rows, so that another run need not ask again.
+
+        Raises EngineError where nothing can be written at their place.
+        """
         if self._keeps_parts:
             with _room():
                 self._parts.add(numbers, answer)
-        with self._lock:
-            self._found.append(answer.append_column(ROW, pa.array(numbers, pa.int64())))
-            self.done[numbers] = True
+        self._hold(np.asarray(numbers, np.int64), answer)
 
     def of(self, numbers: Sequence[int]) -> pa.Table:
-        """The answers of these rows, in this order."""
-        with self._lock:
-            found = pa.concat_tables(self._found)
-        places = pc.index_in(pa.array(numbers, pa.int64()), value_set=found.column(ROW).combine_chunks())
-        return found.take(places).drop_columns([ROW]).combine_chunks()
+        """The answers of these rows, in this order. All of them must be there."""
+        wanted = np.asarray(numbers, np.int64)
+        tables, places = self._table_of[wanted], self._place_of[wanted]
+        used = np.unique(tables)
+        found = [self._tables[table].take(pa.array(places[tables == table])) for table in used]
+        order = np.argsort(np.concatenate([np.flatnonzero(tables == table) for table in used]))
+        return pa.concat_tables(found).take(pa.array(order)).combine_chunks()
 
     def commit(self) -> StageReport:
         """Write the sidecar, the mark that this shard is done; then the parts go.
 
         Raises EngineError where nothing can be written at its place.
         """
-        if not self.done.all():
-            raise ShardError(f"{self._piece.url}: {len(self.missing)} rows have no answer; run the same command again")
-        table = self._schema.empty_table()
-        if self._found:
-            found = pa.concat_tables(self._found)
-            table = found.sort_by(ROW).drop_columns([ROW]).combine_chunks()
-        with _room():
-            write_sidecar(self._piece.storage, self._piece.shard, table, self._task.info)
-        self._parts.drop()
-        return report_of(table)
+        piece, missing = self._task.piece, int((~self.done).sum())
+        if missing:
+            raise ShardError(f"{piece.url}: {missing} rows have no answer; run the same command again")
+        table = self.of(range(piece.rows)) if piece.rows else self._schema.empty_table()
+        if self._task.keep:
+            with _room():
+                write_sidecar(piece.storage, piece.shard, table, self._wanted.info)
+            self._parts.drop()
+        return report_of(table, self._stage)
 
-    def _of_earlier_runs(self) -> Iterator[pa.Table]:
-        """Disjoint tables of answered rows: parts first, which are newer than a sidecar whose failures are retried."""
-        done = np.zeros(self._piece.rows, bool)
-        for table in (*self._parts.found(), *self._old_sidecar()):
-            numbers = table.column(ROW).to_numpy()
-            if table.schema.names != [*self._schema.names, ROW] or not (numbers < len(done)).all():
-                continue
-            new = ~done[numbers]
-            done[numbers] = True
-            yield table.filter(pa.array(new)).cast(self._schema.append(pa.field(ROW, pa.int64())))
+    def _hold(self, numbers: np.ndarray, answer: pa.Table) -> None:
+        with self._lock:
+            self._tables.append(answer)
+            self._place_of[numbers] = np.arange(len(numbers))
+            self._table_of[numbers] = len(self._tables) - 1
 
-    def _old_sidecar(self) -> Iterator[pa.Table]:
-        if self._task.retry != "none":
-            table = read_sidecar(self._piece.storage, self._piece.shard, self._task.name)
-            again = np.array(to_retry(table, self._task.retry))
-            yield table.append_column(ROW, pa.array(np.arange(table.num_rows))).filter(pa.array(~again))
+    def _find(self) -> None:
+        """What earlier runs have answered: parts last, which are newer than a sidecar whose failures are retried."""
+        for numbers, table in (*self._in_sidecar(), *self._in_parts()):
+            same = (table.schema.names, table.schema.types) == (self._schema.names, self._schema.types)
+            if same and (numbers < len(self._table_of)).all():
+                self._hold(numbers, table.cast(self._schema))
+
+    def _in_sidecar(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        if self._wanted.retry != "none":
+            table = read_sidecar(self._task.piece.storage, self._task.piece.shard, self._wanted.name)
+            kept = np.flatnonzero(~np.array(to_retry(table, self._wanted.retry, self._stage), bool))
+            yield kept, table.take(pa.array(kept))
+
+    def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        for table in self._parts.found():
+            yield table.column(ROW).to_numpy(), table.drop_columns([ROW])
 
 
-def to_retry(table: pa.Table, retry: Retry) -> list[bool]:
+def to_retry(table: pa.Table, again: Again, stage: Stage) -> list[bool]:
     """Of each row, whether it is to be asked again."""
-    if retry == "none":
+    if again == "none":
         return [False] * table.num_rows
     statuses, errors = table.column(STATUS).to_pylist(), table.column(ERROR).to_pylist()
-    return [s == FAILED and (retry == "all" or e in TRANSIENT) for s, e in zip(statuses, errors, strict=True)]
+    if again == "unsuccessful":
+        return [status != SUCCESS for status in statuses]
+    wanted = stage.transient if again == "transient" else set(errors)
+    return [status == FAILED and error in wanted for status, error in zip(statuses, errors, strict=True)]
 
 
-def report_of(table: pa.Table, *, skipped: bool = False) -> StageReport:
-    """Successes, and the other rows by error."""
+def report_of(table: pa.Table, stage: Stage, *, skipped: bool = False) -> StageReport:
+    """Successes, the other rows by error, and what the stage counts. table: at least these columns of its sidecar."""
     statuses = Counter(table.column(STATUS).to_pylist())
     errors = Counter(error for error in table.column(ERROR).to_pylist() if error is not None)
     return StageReport(
-        rows=table.num_rows, successes=statuses[SUCCESS], errors=dict(sorted(errors.items())), skipped=skipped
+        rows=table.num_rows,
+        successes=statuses[SUCCESS],
+        errors=dict(sorted(errors.items())),
+        skipped=skipped,
+        totals={column: pc.sum(table.column(column)).as_py() or 0 for column in stage.counted},
     )
 
 
-@dataclass(frozen=True)
-class _room:
+@contextmanager
+def _room() -> Iterator[None]:
     """Raises EngineError where no other file could be written either."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        cause = error.__cause__ if isinstance(error, StorageError) else None
-        if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+    try:
+        yield
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM:
             raise EngineError(str(error)) from error
+        raise

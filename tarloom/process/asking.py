@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import EngineError
+from tarloom.format.index import KEY
+from tarloom.format.sidecar import ERROR, STATUS, STATUSES, SUCCESS
 from tarloom.process.batch import Batch
-from tarloom.process.stage import Stage, StageWorker
+from tarloom.process.stage import Stage, StageWorker, result_schema
 from tarloom.process.times import Clock
 
 Numbered = tuple[list[int], Batch]
@@ -39,27 +41,49 @@ class Answered(Protocol):
 
 
 class OpenStage:
-    """A stage and its worker, given no more batches at a time than it takes."""
+    """A stage and its worker: given no more batches at a time than it takes, and its answers looked at.
 
-    def __init__(self, stage: Stage) -> None:
+    Raises EngineError for a worker whose columns no sidecar can have.
+    """
+
+    def __init__(self, name: str, stage: Stage) -> None:
         self.stage = stage
         self.worker: StageWorker = stage.open()
-        self._seats = Semaphore(stage.calls)
+        self.seat = Semaphore(stage.calls)
+        """Taken while it is asked and its answer written: what is lost with a worker is what has a seat."""
+        self._name, self._schema = name, result_schema(self.worker.columns)
+        if len(set(self._schema.names)) < len(self._schema.names):
+            self.worker.close()
+            raise EngineError(f"stage {name}: two columns have one name in {', '.join(self._schema.names)}")
 
     def answer(self, batch: Batch) -> pa.Table:
-        """What the stage says. Raises EngineError where it does not answer row for row."""
-        with self._seats:
-            answer = self.worker(batch)
-        if not answer.column("__key__").combine_chunks().equals(batch.keys):
-            raise EngineError("the stage did not answer its batch row for row: keys differ from those it was given")
+        """What the stage says. Raises EngineError for what is no answer to this batch: it would go on like that."""
+        answer = self.worker(batch)
+        wrong = self._wrong(answer, batch)
+        if wrong is not None:
+            raise EngineError(f"stage {self._name}: {wrong}; see tarloom.process.stage")
         return answer
+
+    def _wrong(self, answer: pa.Table, batch: Batch) -> str | None:
+        if not isinstance(answer, pa.Table) or answer.schema != self._schema:
+            found = dict(zip(answer.schema.names, map(str, answer.schema.types), strict=True))
+            return f"its answer's columns are {found}, not those that it has named and a status"
+        if not answer.column(KEY).combine_chunks().equals(batch.keys):
+            return f"did not answer its {len(batch)} rows row for row: keys differ from those it was given"
+        endings = zip(answer.column(STATUS).to_pylist(), answer.column(ERROR).to_pylist(), strict=True)
+        wrong = [(status, error) for status, error in endings if _is_no_ending(status, error)]
+        return f"status {wrong[0][0]!r} with the error {wrong[0][1]!r} is none" if wrong else None
+
+
+def _is_no_ending(status: str, error: str | None) -> bool:
+    return status not in STATUSES or (status == SUCCESS) != (error is None)
 
 
 def open_stages(stages: Mapping[str, Stage], closing: ExitStack) -> dict[str, OpenStage]:
     """All of them, by the sidecars' names; `closing` closes those that were opened, whatever happens."""
     opened: dict[str, OpenStage] = {}
     for name, stage in stages.items():
-        opened[name] = OpenStage(stage)
+        opened[name] = OpenStage(name, stage)
         closing.callback(opened[name].worker.close)
     return opened
 
@@ -67,16 +91,18 @@ def open_stages(stages: Mapping[str, Stage], closing: ExitStack) -> dict[str, Op
 def ask(stages: Mapping[str, OpenStage], answered: Mapping[str, Answered], numbered: Numbered, clock: Clock) -> None:
     """Every stage's answers to the rows that it has not answered yet. Later stages see what earlier ones said."""
     numbers, batch = numbered
+    described = {name: stage.stage for name, stage in stages.items()}
     for name, stage in stages.items():
         answers = answered[name]
         places = np.flatnonzero(~answers.done[numbers]).tolist()
         if places:
             asked = batch if len(places) == len(batch) else batch.select(places)
-            with clock(name):
-                answer = stage.answer(asked)
-            with clock("write"):
-                answers.add([numbers[place] for place in places], answer)
-        wanted = seen_later(name, {name: other.stage for name, other in stages.items()})
+            with stage.seat:
+                with clock(name):
+                    answer = stage.answer(asked)
+                with clock("write"):
+                    answers.add([numbers[place] for place in places], answer)
+        wanted = seen_later(name, described)
         if wanted:
             batch = batch.joined(_columns(answers.of(numbers), name, wanted))
 

@@ -74,8 +74,9 @@ class ProcessJob:
         """Find what is to be done. Raises UsageError, StageMismatch among them, before any work is started."""
         self.check()
         dataset = open_dataset(self.config.path)
-        found = Planner(dataset, self.stages, self.config).found()
-        dataset.catalog.storage.sweep()
+        planner = Planner(dataset, self.stages, self.config)
+        found = planner.found()
+        planner.sweep(found)
         self.total = len(self.stages) * len(dataset)
         self._todo = [task for task, _ in found if task is not None]
         self._reports = [report for _, report in found if report is not None]

@@ -1,21 +1,23 @@
 """Parts of a sidecar: what a stage has answered of a shard that it is not through with.
 
-    _tarloom/parts/caption/00000/000000064.parquet    the answers of one batch, by the first row's number
+    _tarloom/parts/00000.caption/000000064.parquet    the answers of one batch, by the first row's number
 
 Each batch's answer is a file of its own as soon as it is there. When all rows are answered they become the sidecar, and
-the parts go. A part is believed only if its footer names the stage's fingerprint and this version of the shard.
+the parts go. A part is believed only if its footer names the stage's fingerprint and this version of the shard, and its
+checksums hold: it is not synced to the disk, since to lose it costs one batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard
 from tarloom.format.layout import PRIVATE
-from tarloom.format.parquet import open_table, write_table
+from tarloom.format.parquet import find_table, table_bytes
 from tarloom.format.sidecar import SidecarInfo, info_metadata
 from tarloom.format.storage import Storage
+from tarloom.read.samples.ahead import ahead, threads_for
 
 ROW = "__row__"
 PARTS = f"{PRIVATE}/parts"
@@ -31,29 +33,42 @@ class Parts:
 
     @property
     def folder(self) -> str:
-        return f"{PARTS}/{self.info.stage}/{self.shard}"
+        return _folder(self.shard, self.info.stage)
 
     def found(self) -> list[pa.Table]:
         """Those of earlier runs, with the column `__row__`: the rows' numbers. What cannot be read is left out."""
-        return [table for name in self._names() if (table := self._read(name)) is not None]
+        names = sorted(entry.name for entry in self.storage.list(self.folder))
+        tables = ahead(self._read, names, threads=threads_for(self.storage))
+        return [table for table in tables if table is not None]
 
     def add(self, numbers: Sequence[int], answer: pa.Table) -> None:
         """Commit the answers of these rows."""
         table = answer.append_column(ROW, pa.array(numbers, pa.int64()))
-        write_table(self.storage, f"{self.folder}/{numbers[0]:09d}.parquet", table, info_metadata(self.info))
+        name = f"{self.folder}/{numbers[0]:09d}.parquet"
+        self.storage.write_unsynced(name, table_bytes(table, info_metadata(self.info)))
 
     def drop(self) -> None:
         """Remove them all."""
-        for name in self._names():
-            self.storage.delete(name)
-
-    def _names(self) -> list[str]:
-        return sorted(entry.name for entry in self.storage.list(self.folder))
+        self.storage.delete_folder(self.folder)
 
     def _read(self, name: str) -> pa.Table | None:
         try:
-            table = open_table(self.storage, name)
-            fits = table.footer() == info_metadata(self.info)
-            return table.read().replace_schema_metadata(None) if fits else None
+            table = find_table(self.storage, name)
+            fits = table is not None and table.footer() == info_metadata(self.info)
+            return table.read().replace_schema_metadata(None) if table is not None and fits else None
         except CorruptShard:
             return None
+
+
+def sweep_parts(storage: Storage, stages: Set[str], unfinished: Set[tuple[str, str]]) -> None:
+    """Remove what these stages left of shards that are done or gone. unfinished: pairs of shard and stage."""
+    folders = {entry.name.removeprefix(f"{PARTS}/").rpartition("/")[0] for entry in storage.list(PARTS)}
+    for folder in sorted(folders):
+        shard, _, stage = folder.rpartition(".")
+        if stage in stages and (shard, stage) not in unfinished:
+            storage.delete_folder(_folder(shard, stage))
+
+
+def _folder(shard: str, stage: str) -> str:
+    """Called as the sidecar will be."""
+    return f"{PARTS}/{shard}.{stage}"

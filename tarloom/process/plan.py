@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 
 from tarloom.errors import CorruptShard, StageMismatch, UsageError
 from tarloom.format.layout import sidecar_name
@@ -13,9 +14,9 @@ from tarloom.format.sidecar import ERROR, STATUS, SidecarInfo, describe_differen
 from tarloom.format.storage import Storage
 from tarloom.process.answers import report_of, to_retry
 from tarloom.process.config import ProcessConfig
-from tarloom.process.parts import Parts
+from tarloom.process.parts import sweep_parts
 from tarloom.process.stage import Stage
-from tarloom.process.task import ShardReport, ShardTask, StageReport, StageTask, shard_report
+from tarloom.process.task import Again, ShardReport, ShardTask, StageReport, StageTask, shard_report
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import Piece
 
@@ -34,13 +35,21 @@ class Planner:
         self._storage: Storage = dataset.catalog.storage
         self._members = dataset.catalog.members()
         self._check_place()
+        self._check_order()
         self._fingerprints = {name: stage.fingerprint() for name, stage in stages.items()}
-        self._joined = {name: self._columns_of(name) for name in stages}
+        self._view = lru_cache(lambda *names: dataset.select(*names).view)
+        """Of these members and columns: the same for nearly all shards."""
 
     def found(self) -> list[Found]:
         """One a shard, empty ones included: every shard gets its sidecars. Raises StageMismatch."""
         with ThreadPoolExecutor(LOOKERS) as pool:
             return list(pool.map(self._look, self._pieces()))
+
+    def sweep(self, found: Iterable[Found]) -> None:
+        """Remove what killed runs have left of these stages: temporaries, and parts of shards that are done or gone."""
+        unfinished = {(task.piece.shard, stage.name) for task, _ in found if task for stage in task.stages}
+        self._storage.sweep()
+        sweep_parts(self._storage, self._stages.keys(), unfinished)
 
     @property
     def batch_rows(self) -> int:
@@ -65,10 +74,13 @@ class Planner:
         if folder is not None and not os.access(folder, os.W_OK):
             raise UsageError(f"{path}: sidecars cannot be written here; check the folder's permissions")
 
-    def _columns_of(self, name: str) -> tuple[str, ...]:
-        """The columns that a stage wants and the dataset has to give: all but those of stages before it."""
-        before = [other for other in self._stages if other != name][: list(self._stages).index(name)]
-        return tuple(c for c in self._stages[name].inputs if c.partition(".")[0] not in before)
+    def _check_order(self) -> None:
+        """Raises UsageError where a stage wants to see what it or a later one has yet to say."""
+        names = list(self._stages)
+        for place, name in enumerate(names):
+            for column in self._stages[name].inputs:
+                if _source(column) in names[place:]:
+                    raise UsageError(f"stage {name} wants to see {column}; name stage {_source(column)} before it")
 
     def _pieces(self) -> Iterator[Piece]:
         facts = self._dataset.catalog.facts()
@@ -80,50 +92,51 @@ class Planner:
                 identity=shard.identity,
                 first=0,
                 last=shard.rows,
-                view=self._dataset.select().view,
+                view=self._view(),
             )
 
     def _look(self, piece: Piece) -> Found:
-        tasks: list[StageTask] = []
+        tasks: dict[str, StageTask] = {}
         reports: dict[str, StageReport] = {}
-        for name in self._stages:
+        for name, stage in self._stages.items():
             info = SidecarInfo(
                 stage=name, fingerprint=self._fingerprint(name, piece.shard), identity=piece.identity, rows=piece.rows
             )
-            done = self._done(piece, info)
+            # what it could not say may be for want of what is now asked again
+            again = any(_source(column) in tasks for column in stage.inputs)
+            done = self._done(piece, info, "unsuccessful" if again else self._config.retry_failed)
             if isinstance(done, StageReport):
-                Parts(storage=piece.storage, shard=piece.shard, info=info).drop()
                 reports[name] = done
             else:
-                tasks.append(done)
+                tasks[name] = done
         return self._task(piece, tasks), shard_report(piece.shard, reports) if reports else None
 
-    def _task(self, piece: Piece, tasks: list[StageTask]) -> ShardTask | None:
+    def _task(self, piece: Piece, tasks: Mapping[str, StageTask]) -> ShardTask | None:
         if not tasks:
             return None
-        wanted = [self._stages[task.name] for task in tasks]
+        wanted = [self._stages[name] for name in tasks]
         members = [m for m in self._members if any(m in stage.members for stage in wanted)]
-        # what an earlier stage of this run would say, had it not been done before, is joined like all else
-        columns = [c for stage in wanted for c in stage.inputs if c.partition(".")[0] not in {t.name for t in tasks}]
-        view = self._dataset.select(*members, *columns).view
-        return ShardTask(piece=replace(piece, view=view), stages=tuple(tasks), batch_rows=self.batch_rows)
+        # what an earlier stage of this run has said before is joined like all else
+        columns = [column for stage in wanted for column in stage.inputs if _source(column) not in tasks]
+        view = self._view(*members, *dict.fromkeys(columns))
+        return ShardTask(piece=replace(piece, view=view), stages=tuple(tasks.values()), batch_rows=self.batch_rows)
 
     def _fingerprint(self, name: str, shard: str) -> Mapping[str, str]:
         """The stage's own, and for each column that it wants to see, what made that."""
         made = dict(self._fingerprints[name])
         for column in self._stages[name].inputs:
-            source = column.partition(".")[0]
-            made[f"input {column}"] = self._source_of(source, shard) if "." in column else "metadata"
+            source = _source(column)
+            made[f"input {column}"] = "metadata" if source is None else self._made_by(source, shard)
         return made
 
-    def _source_of(self, source: str, shard: str) -> str:
-        """A digest of the fingerprint of the sidecars that a column comes from."""
+    def _made_by(self, source: str, shard: str) -> str:
+        """A digest of the fingerprint of the sidecar that a column comes from."""
         if source in self._stages:
             return _digest(self._fingerprint(source, shard))
         info = sidecar_info(self._storage, shard, source)
         return "missing" if info is None else _digest(info.fingerprint)
 
-    def _done(self, piece: Piece, wanted: SidecarInfo) -> StageReport | StageTask:
+    def _done(self, piece: Piece, wanted: SidecarInfo, again: Again) -> StageReport | StageTask:
         """The report of a stage whose sidecar is there already, else what is to be done."""
         where = self._storage.describe(sidecar_name(piece.shard, wanted.stage))
         try:
@@ -143,10 +156,17 @@ class Planner:
             )
         if (found.identity, found.rows) != (wanted.identity, wanted.rows):
             return StageTask(info=wanted)
-        endings = read_sidecar(self._storage, piece.shard, wanted.stage, [STATUS, ERROR])
-        if any(to_retry(endings, self._config.retry_failed)):
-            return StageTask(info=wanted, retry=self._config.retry_failed)
-        return report_of(endings, skipped=True)
+        stage = self._stages[wanted.stage]
+        endings = read_sidecar(self._storage, piece.shard, wanted.stage, [*stage.counted, STATUS, ERROR])
+        if any(to_retry(endings, again, stage)):
+            return StageTask(info=wanted, retry=again)
+        return report_of(endings, stage, skipped=True)
+
+
+def _source(column: str) -> str | None:
+    """The stage that says it; None for one of the metadata."""
+    stage, dot, _ = column.partition(".")
+    return stage if dot else None
 
 
 def _digest(fingerprint: Mapping[str, str]) -> str:

@@ -1,9 +1,15 @@
-"""A shard's batches: read, and decoded once for all stages."""
+"""A shard's batches: read, and decoded once for all stages, ahead of whoever takes them.
+
+A shard is cut into batches once and for all, whatever of it has been answered: what a run that goes on asks about are
+the batches that an uninterrupted run would have asked about, so that models whose last bits depend on what else is in a
+batch give the same bytes.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from tarloom.errors import ShardError
 from tarloom.process.asking import Numbered
@@ -11,7 +17,13 @@ from tarloom.process.batch import Batch, Decoder
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardTask
 from tarloom.process.times import Clock
-from tarloom.read.samples.batches import read_piece
+from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.pieces import Piece
+from tarloom.read.samples.ahead import ahead
+from tarloom.read.samples.batches import BATCH_BYTES, read_piece
+
+DECODED_AHEAD = 2
+"""Batches: while the last pictures of one are decoded, no thread is idle."""
 
 
 class BatchReader:
@@ -19,32 +31,72 @@ class BatchReader:
 
     def __init__(self, task: ShardTask, stages: Sequence[Stage], decoder: Decoder, clock: Clock) -> None:
         self._task, self._decoder, self._clock = task, decoder, clock
-        self._sizes = {stage.at_least for stage in stages if stage.at_least is not None}
+        self._sizes = sorted({stage.at_least for stage in stages if stage.at_least is not None})
         self.bytes = 0
         """Of what was read so far."""
 
     def __call__(self, wanted: np.ndarray) -> Iterator[Numbered]:
-        """These rows, batch by batch. wanted: int64 of shape (rows,), ascending.
+        """These rows, by the batches that they are in. wanted: int64 of shape (rows,), ascending.
 
         Raises ShardError where the shard cannot be read, or holds others than planned.
         """
+        return ahead(self._decoded, self._read(wanted), threads=DECODED_AHEAD)
+
+    def _read(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         if not len(wanted):
             return
-        piece = replace(self._task.piece, only=tuple(wanted.tolist()))
-        found, first = read_piece(piece, batch_rows=self._task.batch_rows), 0
-        while True:
-            with self._clock("read"):
-                rows = next(found, None)
-            if rows is None:
-                break
-            numbers = wanted[first : first + rows.num_rows].tolist()
-            first, self.bytes = first + rows.num_rows, self.bytes + rows.nbytes
-            yield numbers, self._decoded(Batch(rows, self._decoder))
-        if first != len(wanted):
-            raise ShardError(f"{piece.url}: {len(wanted)} rows planned, {first} read; open the dataset again")
+        piece = self._task.piece
+        only = None if len(wanted) == piece.rows else tuple(wanted.tolist())
+        found = read_piece(replace(piece, only=only), batch_rows=self._task.batch_rows)
+        batches = _cut(piece, found, by_batch(piece, wanted, batch_rows=self._task.batch_rows))
+        while (batch := self._clock.next("read", batches)) is not None:
+            self.bytes += batch[1].nbytes
+            yield batch
 
-    def _decoded(self, batch: Batch) -> Batch:
+    def _decoded(self, numbered: tuple[np.ndarray, pa.RecordBatch]) -> Numbered:
+        numbers, rows = numbered
+        batch = Batch(rows, self._decoder)
         with self._clock("decode"):
             for at_least in self._sizes:
                 batch.pictures(at_least)
-        return batch
+        return numbers.tolist(), batch
+
+
+def by_batch(piece: Piece, wanted: np.ndarray, *, batch_rows: int) -> list[np.ndarray]:
+    """The wanted rows of each batch that has any. piece: a whole shard, or its beginning.
+
+    A batch has at most `batch_rows` rows, and about 64 MiB unless it is one row.
+    """
+    index = cached_index(piece.storage, piece.shard, piece.tar, piece.identity)
+    sizes = np.zeros(index.rows, np.int64)
+    for member in set(piece.view.members) & set(index.extensions):
+        sizes += index.sizes(member).fill_null(0).to_numpy(zero_copy_only=False)
+    batch_of = np.searchsorted(_ends(sizes, batch_rows), wanted, side="right")
+    return np.split(wanted, np.flatnonzero(np.diff(batch_of)) + 1)
+
+
+def _ends(sizes: np.ndarray, batch_rows: int) -> np.ndarray:
+    """The first row behind each batch of the shard: int64, ascending. sizes: bytes of each row, int64."""
+    reached, ends, first = np.cumsum(sizes), [], 0
+    while first < len(reached):
+        before = reached[first - 1] if first else 0
+        fits = int(np.searchsorted(reached, before + BATCH_BYTES, side="right")) - first
+        first += max(1, min(batch_rows, fits))
+        ends.append(first)
+    return np.array(ends, np.int64)
+
+
+def _cut(
+    piece: Piece, found: Iterator[pa.RecordBatch], wanted: list[np.ndarray]
+) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    """What was read, as the batches that are wanted."""
+    held: list[pa.RecordBatch] = []
+    for numbers in wanted:
+        while (rows := sum(batch.num_rows for batch in held)) < len(numbers):
+            batch = next(found, None)
+            if batch is None:
+                raise ShardError(f"{piece.url}: {len(numbers)} rows planned, {rows} read; open the dataset again")
+            held.append(batch)
+        (whole,) = held if len(held) == 1 else pa.Table.from_batches(held).combine_chunks().to_batches()
+        yield numbers, whole.slice(0, len(numbers))
+        held = [whole.slice(len(numbers))] if whole.num_rows > len(numbers) else []

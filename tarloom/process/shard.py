@@ -1,16 +1,17 @@
 """The one shard loop: read a shard's batches, decode them, let the stages answer, commit the answers as sidecars.
 
-    read and decode (a thread, one batch ahead) -> stages (threads: as many batches side by side as a stage takes)
+    read -> decode (threads, two batches ahead) -> stages (threads: as many batches side by side as a stage takes)
         -> parts, batch by batch -> sidecars, when all rows are answered
 
 Rows that an earlier run has answered are not read again.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from tarloom.process.reading import BatchReader
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport, ShardTask, shard_report
 from tarloom.process.times import Clock
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class ShardProcessor:
 
 
 class OpenProcessor:
-    """Stages that are open, and the one decoder that they share."""
+    """Stages that are open, and the one decoder that they share. May be given several shards side by side."""
 
     def __init__(self, stages: Mapping[str, Stage]) -> None:
         with ExitStack() as opened:
@@ -54,15 +57,10 @@ class _ShardWork:
     """One shard on its way through the stages."""
 
     def __init__(self, stages: Mapping[str, OpenStage], decoder: Decoder, task: ShardTask) -> None:
-        self._task = task
+        self._shard = task.piece.shard
         self._stages = {wanted.name: stages[wanted.name] for wanted in task.stages}
         self._answers = {
-            wanted.name: Answers(
-                task.piece,
-                wanted,
-                stages[wanted.name].worker.columns,
-                under_way=stages[wanted.name].stage.batch_size,
-            )
+            wanted.name: Answers(task, wanted, stages[wanted.name].stage, stages[wanted.name].worker.columns)
             for wanted in task.stages
         }
         self._clock = Clock()
@@ -71,45 +69,50 @@ class _ShardWork:
     def run(self) -> ShardReport:
         started = time.monotonic()
         side_by_side = max(stage.stage.calls for stage in self._stages.values())
-        with ThreadPoolExecutor(side_by_side, thread_name_prefix="tarloom-stage") as threads:
-            _all_done(threads, self._ahead(), self._answer, side_by_side)
+        _side_by_side(self._answer, self._batches(), threads=side_by_side)
         with self._clock("write"):
             reports = {name: answers.commit() for name, answers in self._answers.items()}
         return shard_report(
-            self._task.piece.shard,
+            self._shard,
             reports,
             bytes=self._reader.bytes,
             seconds=time.monotonic() - started,
             seconds_in={name: round(seconds, 6) for name, seconds in self._clock.seconds.items()},
         )
 
-    def _ahead(self) -> Iterator[Numbered]:
-        """Batches of rows that some stage has not answered; the next one is made while the caller works on this."""
-        batches = self._reader(np.flatnonzero(~np.logical_and.reduce([a.done for a in self._answers.values()])))
-        with ThreadPoolExecutor(1, thread_name_prefix="tarloom-batches") as thread:
-            coming = thread.submit(next, batches, None)
-            while True:
-                with self._clock("wait"):
-                    batch = coming.result()
-                if batch is None:
-                    return
-                coming = thread.submit(next, batches, None)
-                yield batch
+    def _batches(self) -> Iterator[Numbered]:
+        """Of rows that some stage has not answered."""
+        answered = np.logical_and.reduce([answers.done for answers in self._answers.values()])
+        batches = self._reader(np.flatnonzero(~answered))
+        while (batch := self._clock.next("wait", batches)) is not None:
+            yield batch
 
     def _answer(self, numbered: Numbered) -> None:
         ask(self._stages, self._answers, numbered, self._clock)
 
 
-def _all_done(
-    threads: ThreadPoolExecutor, batches: Iterator[Numbered], work: Callable[[Numbered], None], side_by_side: int
-) -> None:
-    """Hand the batches to threads, never more than these at a time; the first error ends it."""
-    pending: set[Future[None]] = set()
-    for batch in batches:
-        pending.add(threads.submit(work, batch))
-        if len(pending) >= side_by_side:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-    for future in pending:
+def _side_by_side(work: Callable[[Thing], None], things: Iterable[Thing], *, threads: int) -> None:
+    """Hand the things to threads, never more than these at a time; the first error ends it.
+
+    Who interrupts it does not wait for what is under way.
+    """
+    pool, pending = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-stage"), set[Future[None]]()
+    try:
+        for thing in things:
+            if len(pending) == threads:
+                pending = _without_done(pending)
+            pending.add(pool.submit(work, thing))
+        while pending:
+            pending = _without_done(pending)
+    except BaseException as error:
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _without_done(pending: set[Future[None]]) -> set[Future[None]]:
+    """Those that are still under way, after waiting for one to be through. Raises its error."""
+    done, others = wait(pending, return_when=FIRST_COMPLETED)
+    for future in done:
         future.result()
+    return others

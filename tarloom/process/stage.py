@@ -48,7 +48,12 @@ class Stage(ABC):
     members: ClassVar[tuple[str, ...]] = IMAGE_MEMBERS
     """Extensions of the members it wants to see; those that a dataset lacks are left out."""
     calls: ClassVar[int] = 1
-    """How many batches the worker takes side by side, from as many threads."""
+    """How many batches the worker takes side by side, from as many threads. Those whose answers are being written are
+    among them: with two, one is written while the worker works on the other."""
+    transient: ClassVar[frozenset[str]] = frozenset()
+    """Errors of rows that another day's try may not meet: asked again with --retry-failed transient."""
+    counted: ClassVar[tuple[str, ...]] = ()
+    """Its columns of whole numbers whose sums a run reports, such as tokens."""
 
     batch_size: int
     """Rows under way at a time, over all calls: what a killed run may have to repeat. Batches never cross shards, so
@@ -56,7 +61,8 @@ class Stage(ABC):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Columns of the metadata, of sidecars, or of stages before it in the same run, that it wants to see."""
+        """Columns of the metadata, of sidecars ("caption.text"), or of stages before it in the same run, that it wants
+        to see. What made those is part of its sidecars' fingerprint: asked anew where they were made otherwise."""
         return ()
 
     @property

@@ -9,6 +9,8 @@ from tarloom.format.sidecar import SidecarInfo
 from tarloom.read.plan.pieces import Piece
 
 Retry = Literal["none", "transient", "all"]
+Again = Retry | Literal["unsuccessful"]
+"""Which rows of a sidecar are asked again. Unsuccessful: skipped ones too, since what they lacked may be there now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +19,8 @@ class StageTask:
 
     info: SidecarInfo
     """What the sidecar's footer will say; its `stage` is the sidecar's name."""
-    retry: Retry = "none"
-    """Which failed rows of a sidecar that is there already are asked again; with "none" there is none, or it goes."""
+    retry: Again = "none"
+    """Which rows of a sidecar that is there already are asked again; with "none" there is none, or it goes."""
 
     @property
     def name(self) -> str:
@@ -35,6 +37,8 @@ class ShardTask:
     """In the order in which they see a batch: later ones may want to see what earlier ones said."""
     batch_rows: int
     """Rows that are read, decoded and answered at a time."""
+    keep: bool = True
+    """Whether what was answered is kept, and believed where it lies there; else all rows are asked for a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
 
 
 class Clock:
@@ -24,3 +27,8 @@ class Clock:
             took = time.perf_counter() - started
             with self._lock:
                 self.seconds[name] += took
+
+    def next(self, name: str, things: Iterator[Thing]) -> Thing | None:
+        """The next of them, None where there is none, and count the time that it took to come."""
+        with self(name):
+            return next(things, None)

@@ -119,6 +119,15 @@ class Storage(RangeSource):
         with self.create(name) as file:
             file.write(data)
 
+    def write_unsynced(self, name: str, data: bytes) -> None:
+        """Write a small file that costs little to lose: where the power fails, it may be gone, or hold anything."""
+        self.write(name, data)
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove a folder that nobody writes to, and all that is in it; none to remove is no error."""
+        for entry in [*self.list(prefix)]:
+            self.delete(entry.name)
+
     def describe(self, name: str) -> str:
         """The file's full address, for messages."""
         return f"{self.url}/{name}"

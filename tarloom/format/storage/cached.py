@@ -102,6 +102,12 @@ class CachedStorage(Storage):
     def delete(self, name: str) -> None:
         self.storage.delete(name)
 
+    def write_unsynced(self, name: str, data: bytes) -> None:
+        self.storage.write_unsynced(name, data)
+
+    def delete_folder(self, prefix: str) -> None:
+        self.storage.delete_folder(prefix)
+
     def sweep(self) -> int:
         return self.storage.sweep()
 

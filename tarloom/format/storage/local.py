@@ -9,6 +9,7 @@ import errno
 import fcntl
 import mmap
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -149,6 +150,24 @@ class LocalStorage(Storage):
     def delete(self, name: str) -> None:
         with _translated(self.describe(name)):
             self._path(name).unlink(missing_ok=True)
+
+    def write_unsynced(self, name: str, data: bytes) -> None:
+        with _translated(self.describe(name)):
+            target = self._path(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = _locked_temporary(target)
+            try:
+                with file:
+                    file.write(data)
+                    file.flush()
+                    os.rename(file.name, target)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+
+    def delete_folder(self, prefix: str) -> None:
+        with _translated(self.describe(prefix)), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._path(prefix))
 
     def sweep(self) -> int:
         return sum(_remove_if_abandoned(path) for path in Path(self.url).rglob(f"{TEMPORARY}*"))

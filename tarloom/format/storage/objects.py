@@ -120,9 +120,18 @@ class ObjectStorage(Storage):
                 return False
         return True
 
+    def write_unsynced(self, name: str, data: bytes) -> None:
+        with translated(self.describe(name)):
+            obstore.put(object_store(self.url), name, data)
+
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), translated(self.describe(name)):
             obstore.delete(object_store(self.url), name)
+
+    def delete_folder(self, prefix: str) -> None:
+        names = [entry.name for entry in self.list(prefix)]
+        with contextlib.suppress(FileNotFoundError), translated(self.describe(prefix)):
+            obstore.delete(object_store(self.url), names)
 
     def sweep(self) -> int:
         """Unfinished uploads are never visible; a bucket's lifecycle rule clears their parts."""

@@ -113,6 +113,19 @@ class StorageContract:
             storage.read_ranges("short", [0, offset], [1, size])
         assert_clear(raised.value, storage.describe("short"))
 
+    def test_an_unsynced_file_is_read_back_and_replaced(self, storage: Storage):
+        for data in (b"first", b"second", b""):
+            storage.write_unsynced("deep/er/part", data)
+            assert storage.read("deep/er/part") == data
+        assert [entry.name for entry in storage.list()] == ["deep/er/part"]
+
+    def test_a_folder_is_deleted_with_all_that_is_in_it_and_nothing_else(self, storage: Storage, put_raw: PutRaw):
+        for name in ("a/b/1", "a/b/deep/2", "a/bc", "a/c/3"):
+            put_raw(name, b"x")
+        storage.delete_folder("a/b")
+        storage.delete_folder("a/nowhere")
+        assert {entry.name for entry in storage.list()} == {"a/bc", "a/c/3"}
+
     def test_a_file_is_invisible_until_its_block_ends(self, storage: Storage):
         with storage.create("late") as file:
             file.write(b"x" * 1000)
