@@ -75,7 +75,7 @@ class OpenStage:
         return f"status {wrong[0][0]!r} with the error {wrong[0][1]!r} is none" if wrong else None
 
 
-def _is_no_ending(status: str, error: str | None) -> bool:
+def _is_no_ending(status: str | None, error: str | None) -> bool:
     return status not in STATUSES or (status == SUCCESS) != (error is None)
 
 
