@@ -1,0 +1,155 @@
+"""What a run took and what it costs: images a second for each stage, where the time went, tokens, GPUs, money.
+
+Rates leave out what is done once, such as loading a model: they say what another million images take.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tarloom.process.task import ShardReport, ShardTask
+
+MILLION = 1_000_000
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostConfig:
+    """What a run says about its cost."""
+
+    price_per_hour: float | None = None
+    """Of all machines of the run together, in any currency: the summary then says what the run cost, and a million
+    images."""
+    estimate: int | None = None
+    """Run the stages over so many images, spread over the shards, keep nothing, and predict what the rest takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCost:
+    """Of one stage."""
+
+    images: int
+    images_per_second: float | None
+    """Of its own work in all workers together, as if it had no other stage or reading to wait for."""
+    totals: Mapping[str, int] = field(default_factory=dict)
+    """Of what it counts, such as tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of the shards that a run did, without those of earlier runs."""
+
+    images: int
+    worker_seconds: float
+    """Of all workers together, from the beginning of a shard to its commit."""
+    images_per_second: float | None
+    """Of all workers together; None where nothing was done."""
+    seconds_in: Mapping[str, float]
+    """Of worker threads by kind of work: read, decode, wait (for batches), write, and each stage by its name."""
+    stages: Mapping[str, StageCost]
+    gpu_seconds_per_million: float | None
+    """None where no GPU is known to be used."""
+    price: float | None
+    """Of the worker seconds, at the price of an hour of all workers."""
+    price_per_million: float | None
+
+
+def cost_of(
+    reports: Iterable[ShardReport], *, workers: int, gpus: float = 0, price_per_hour: float | None = None
+) -> Cost:
+    """Sum up. workers: that worked side by side. gpus: of all of them together."""
+    done = [report for report in reports if not report.skipped and report.seconds]
+    images = sum(max((stage.rows for stage in report.stages.values()), default=0) for report in done)
+    worker_seconds = sum(report.seconds for report in done)
+    seconds = worker_seconds / workers
+    seconds_in = _summed(report.seconds_in for report in done)
+    price = None if price_per_hour is None else seconds / HOUR * price_per_hour
+    return Cost(
+        images=images,
+        worker_seconds=round(worker_seconds, 3),
+        images_per_second=round(images / seconds, 1) if seconds else None,
+        seconds_in={name: round(value, 3) for name, value in seconds_in.items()},
+        stages={name: _stage_cost(name, done, seconds_in, workers) for name in _names(done)},
+        gpu_seconds_per_million=round(seconds * gpus / images * MILLION, 1) if gpus and images else None,
+        price=None if price is None else round(price, 4),
+        price_per_million=round(price / images * MILLION, 2) if price is not None and images else None,
+    )
+
+
+def sample(tasks: Iterable[ShardTask], images: int) -> list[ShardTask]:
+    """Tasks of about so many images, spread evenly over the shards, that keep nothing of what is answered."""
+    todo = [task for task in tasks if task.piece.rows]
+    left = min(images, sum(task.piece.rows for task in todo))
+    shards = min(len(todo), -(-left // max((task.batch_rows for task in todo), default=1)))
+    chosen = sorted((todo[number * len(todo) // shards] for number in range(shards)), key=lambda task: task.piece.rows)
+    cut = []
+    for number, task in enumerate(chosen):  # the smallest first: what it lacks, larger ones give
+        rows = min(task.piece.rows, -(-left // (shards - number)))
+        left -= rows
+        cut.append(replace(task, piece=replace(task.piece, last=rows), keep=False))
+    return cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a sample says about the rest."""
+
+    sampled: int
+    """Images that the stages were run over."""
+    remaining: int
+    """Images of the shards that are not done."""
+    images_per_second: float
+    seconds: float
+    """That the rest will take, without loading models."""
+    totals: Mapping[str, int]
+    """Of what stages count, such as tokens, for the rest."""
+    failed: int
+    """Images of the rest that will fail, if they are like the sample."""
+    gpu_seconds: float | None
+    price: float | None
+    seconds_in: Mapping[str, float]
+    """Of the sample: where its time went."""
+
+
+def predict(
+    cost: Cost, *, remaining: int, failures: int, workers: int, gpus: float, price_per_hour: float | None
+) -> Estimate:
+    """The whole from a sample. failures: rows of the sample that failed."""
+    share = remaining / cost.images if cost.images else 0.0
+    seconds = cost.worker_seconds / workers * share
+    totals: dict[str, int] = {}
+    for name, stage in cost.stages.items():
+        totals |= {f"{name}.{what}": round(count * share) for what, count in stage.totals.items()}
+    return Estimate(
+        sampled=cost.images,
+        remaining=remaining,
+        images_per_second=cost.images_per_second or 0.0,
+        seconds=round(seconds, 1),
+        totals=totals,
+        failed=round(failures * share),
+        gpu_seconds=round(seconds * gpus, 1) if gpus else None,
+        price=None if price_per_hour is None else round(seconds / HOUR * price_per_hour, 2),
+        seconds_in=cost.seconds_in,
+    )
+
+
+def _stage_cost(name: str, done: list[ShardReport], seconds_in: Mapping[str, float], workers: int) -> StageCost:
+    reports = [report.stages[name] for report in done if name in report.stages]
+    images, seconds = sum(report.rows for report in reports), seconds_in.get(name, 0.0) / workers
+    return StageCost(
+        images=images,
+        images_per_second=round(images / seconds, 1) if seconds else None,
+        totals={what: round(value) for what, value in _summed(report.totals for report in reports).items()},
+    )
+
+
+def _names(done: Iterable[ShardReport]) -> list[str]:
+    return list(dict.fromkeys(name for report in done for name in report.stages))
+
+
+def _summed(mappings: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: defaultdict[str, float] = defaultdict(float)
+    for mapping in mappings:
+        for name, value in mapping.items():
+            total[name] += value
+    return dict(total)
