@@ -33,3 +33,108 @@ class Answers:
         self._parts = Parts(storage=task.piece.storage, shard=task.piece.shard, info=wanted.info)
         self._keeps_parts = task.keep and task.piece.rows > stage.batch_size
         """Not of a shard that a killed run may have to repeat whole anyway."""
+        self._tables: list[pa.Table] = []
+        self._table_of = np.full(task.piece.rows, UNANSWERED)
+        """Of shape (rows,): which table answers each row."""
+        self._place_of = np.zeros(task.piece.rows, np.int64)
+        """Of shape (rows,): and at which of its rows."""
+        self._lock = Lock()
+        if task.keep:
+            self._find()
+
+    @property
+    def done(self) -> np.ndarray:
+        """Which rows are answered: bool of shape (rows,)."""
+        return np.asarray(self._table_of != UNANSWERED)
+
+    def add(self, numbers: Sequence[int], answer: pa.Table) -> None:
+        """Keep the answers of these rows, so that another run need not ask again.
+
+        Raises EngineError where nothing can be written at their place.
+        """
+        if self._keeps_parts:
+            with _room():
+                self._parts.add(numbers, answer)
+        self._hold(np.asarray(numbers, np.int64), answer)
+
+    def of(self, numbers: Sequence[int]) -> pa.Table:
+        """The answers of these rows, in this order. All of them must be there."""
+        wanted = np.asarray(numbers, np.int64)
+        tables, places = self._table_of[wanted], self._place_of[wanted]
+        used = np.unique(tables)
+        found = [self._tables[table].take(places[tables == table]) for table in used]
+        order = np.argsort(np.concatenate([np.flatnonzero(tables == table) for table in used]))
+        return pa.concat_tables(found).take(order).combine_chunks()
+
+    def commit(self) -> StageReport:
+        """Write the sidecar, the mark that this shard is done; then the parts go.
+
+        Raises EngineError where nothing can be written at its place.
+        """
+        piece, missing = self._task.piece, int((~self.done).sum())
+        if missing:
+            raise ShardError(f"{piece.url}: {missing} rows have no answer; run the same command again")
+        table = self.of(range(piece.rows)) if piece.rows else self._schema.empty_table()
+        if self._task.keep:
+            with _room():
+                write_sidecar(piece.storage, piece.shard, table, self._wanted.info)
+            self._parts.drop()
+        return report_of(table, self._stage)
+
+    def _hold(self, numbers: np.ndarray, answer: pa.Table) -> None:
+        with self._lock:
+            self._tables.append(answer)
+            self._place_of[numbers] = np.arange(len(numbers))
+            self._table_of[numbers] = len(self._tables) - 1
+
+    def _find(self) -> None:
+        """What earlier runs have answered: parts last, which are newer than a sidecar whose failures are retried."""
+        for numbers, table in (*self._in_sidecar(), *self._in_parts()):
+            same = (table.schema.names, table.schema.types) == (self._schema.names, self._schema.types)
+            if same and (numbers < len(self._table_of)).all():
+                self._hold(numbers, table.cast(self._schema))
+
+    def _in_sidecar(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        if self._wanted.retry != "none":
+            table = read_sidecar(self._task.piece.storage, self._task.piece.shard, self._wanted.name)
+            kept = np.flatnonzero(~np.array(to_retry(table, self._wanted.retry, self._stage), bool))
+            yield kept, table.take(kept)
+
+    def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        for table in self._parts.found():
+            yield table.column(ROW).to_numpy(), table.drop_columns([ROW])
+
+
+def to_retry(table: pa.Table, again: Again, stage: Stage) -> list[bool]:
+    """Of each row, whether it is to be asked again."""
+    if again == "none":
+        return [False] * table.num_rows
+    statuses, errors = table.column(STATUS).to_pylist(), table.column(ERROR).to_pylist()
+    if again == "unsuccessful":
+        return [status != SUCCESS for status in statuses]
+    wanted = stage.transient if again == "transient" else set(errors)
+    return [status == FAILED and error in wanted for status, error in zip(statuses, errors, strict=True)]
+
+
+def report_of(table: pa.Table, stage: Stage, *, skipped: bool = False) -> StageReport:
+    """Successes, the other rows by error, and what the stage counts. table: at least these columns of its sidecar."""
+    statuses = Counter(table.column(STATUS).to_pylist())
+    errors = Counter(error for error in table.column(ERROR).to_pylist() if error is not None)
+    return StageReport(
+        rows=table.num_rows,
+        successes=statuses[SUCCESS],
+        errors=dict(sorted(errors.items())),
+        skipped=skipped,
+        totals={column: pc.sum(table.column(column)).as_py() or 0 for column in stage.counted},
+    )
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Raises EngineError where no other file could be written either."""
+    try:
+        yield
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM:
+            raise EngineError(str(error)) from error
+        raise
