@@ -1,14 +1,7 @@
 """The base of stages that look at one picture at a time: a subclass says which columns there are and what it sees.
 
-    @dataclass(frozen=True, kw_only=True)
-    class Warmth(PictureStage):
-        name = "warmth"
-        columns = pa.schema([("warmth", pa.float32())])
-
-        def look(self, rgb):
-            return {"warmth": float(rgb[..., 0].mean() - rgb[..., 2].mean())}
-
-Pictures are looked at in threads: numpy, Pillow and cv2 release the GIL where they work long.
+docs/own_stage.py is one to copy. Pictures are looked at in threads: numpy, Pillow and cv2 release the GIL where they
+work long.
 """
 
 from abc import abstractmethod
@@ -20,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import RowError
+from tarloom.errors import RowError, UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED
 from tarloom.process.batch import Batch, Picture
@@ -35,10 +28,11 @@ class PictureStage(Stage):
     """Subclasses are frozen dataclasses too; their fields are options, and part of the fingerprint."""
 
     batch_size: int = 256
-    """Pictures that are looked at before the answers are kept: what a killed run repeats at most."""
+    """Pictures under way at a time: what a killed run repeats at most."""
 
-    columns: ClassVar[pa.Schema]
-    """What it adds, without the key, status and error."""
+    calls: ClassVar[int] = 2
+    columns: ClassVar[Mapping[str, pa.DataType]]
+    """What it adds: names and types, without the key, status and error."""
     version: ClassVar[str] = "1"
     """Of what the code makes of the options; a change of answers changes it, so that old sidecars are told apart."""
 
@@ -58,6 +52,11 @@ class PictureStage(Stage):
         except RowError as error:
             return {}, (FAILED, error.name)
 
+    def check(self) -> None:
+        """Raises UsageError for options that cannot work."""
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}")
+
     def fingerprint(self) -> Mapping[str, str]:
         options = {field.name: str(getattr(self, field.name)) for field in fields(self) if field.name != "batch_size"}
         return {"stage": type(self).name, "version": self.version, **options}
@@ -70,7 +69,7 @@ class _Looker:
     """Answers batches, picture by picture."""
 
     def __init__(self, stage: PictureStage) -> None:
-        self.columns = stage.columns
+        self.columns = pa.schema(stage.columns)
         self._stage = stage
         self._threads = ThreadPoolExecutor(cpu_share(), thread_name_prefix=f"tarloom-{stage.name}")
 

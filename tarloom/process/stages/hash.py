@@ -38,9 +38,7 @@ class HashStage(PictureStage):
     """Hashes of every picture: columns `sha256` of its bytes, and `phash` and `dhash` of what is seen."""
 
     name: ClassVar[str] = "hash"
-    columns: ClassVar[pa.Schema] = pa.schema(
-        [pa.field("sha256", pa.string()), pa.field("phash", pa.uint64()), pa.field("dhash", pa.uint64())]
-    )
+    columns: ClassVar[Mapping[str, pa.DataType]] = {"sha256": pa.string(), "phash": pa.uint64(), "dhash": pa.uint64()}
 
     def answer(self, picture: Picture) -> Answer:
         """Bytes that are no picture have a hash too."""

@@ -32,18 +32,16 @@ class QualityStage(PictureStage):
     """A picture is blank whose grey levels (0 to 255) have a smaller standard deviation."""
 
     name: ClassVar[str] = "quality"
-    columns: ClassVar[pa.Schema] = pa.schema(
-        [
-            pa.field("width", pa.int32()),
-            pa.field("height", pa.int32()),
-            pa.field("blur", pa.float32()),
-            pa.field("blank", pa.bool_()),
-            pa.field("brightness", pa.float32()),
-            pa.field("contrast", pa.float32()),
-            pa.field("entropy", pa.float32()),
-            pa.field("saturation", pa.float32()),
-        ]
-    )
+    columns: ClassVar[Mapping[str, pa.DataType]] = {
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "blur": pa.float32(),
+        "blank": pa.bool_(),
+        "brightness": pa.float32(),
+        "contrast": pa.float32(),
+        "entropy": pa.float32(),
+        "saturation": pa.float32(),
+    }
 
     def answer(self, picture: Picture) -> Answer:
         """The size is that of the stored picture, which may be decoded smaller."""
