@@ -65,7 +65,9 @@ class OpenStage:
         return answer
 
     def _wrong(self, answer: pa.Table, batch: Batch) -> str | None:
-        if not isinstance(answer, pa.Table) or answer.schema != self._schema:
+        if not isinstance(answer, pa.Table):
+            return f"answered with {answer!r:.80}, not with a table"
+        if answer.schema != self._schema:
             found = dict(zip(answer.schema.names, map(str, answer.schema.types), strict=True))
             return f"its answer's columns are {found}, not those that it has named and a status"
         if not answer.column(KEY).combine_chunks().equals(batch.keys):

@@ -18,7 +18,7 @@ from tarloom.process.config import ProcessConfig
 from tarloom.process.plan import Planner
 from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
-from tarloom.process.task import ShardReport, ShardTask
+from tarloom.process.task import ShardReport, ShardTask, StageReport
 from tarloom.read.dataset import open_dataset, open_shards
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ class ProcessSummary:
     rows: int
     successes: int
     failed_by_error: Mapping[str, int]
+    stages: Mapping[str, StageReport]
+    """The same for each stage, by the sidecars' names; rows, successes and failed_by_error are their sums."""
     shards: int
     """Shards that are done."""
     skipped: int
@@ -121,22 +123,41 @@ class ProcessJob:
             self._seconds = time.monotonic() - started
 
     def summary(self) -> ProcessSummary:
-        errors: Counter[str] = Counter()
-        for report in self._reports:
-            errors.update(report.errors)
+        todo = {task.piece.shard for task in self._todo}
+        done = {report.shard for report in self._reports if not report.skipped or report.shard not in todo}
+        stages = {name: _summed(name, self._reports) for name in self.stages}
+        errors = Counter[str]()
+        for stage in stages.values():
+            errors.update(stage.errors)
         done_now = sum(report.rows for report in self._reports if not report.skipped)
         return ProcessSummary(
-            rows=sum(report.rows for report in self._reports),
-            successes=sum(report.successes for report in self._reports),
+            rows=sum(stage.rows for stage in stages.values()),
+            successes=sum(stage.successes for stage in stages.values()),
             failed_by_error=dict(sorted(errors.items())),
-            shards=len({report.shard for report in self._reports} - {task.piece.shard for task in self._todo})
-            + sum(not report.skipped for report in self._reports),
-            skipped=len({report.shard for report in self._reports} - {task.piece.shard for task in self._todo}),
+            stages=stages,
+            shards=len(done),
+            skipped=len(done - todo),
             failed_shards=dict(sorted(self._failed.items())),
             bytes=sum(report.bytes for report in self._reports),
             seconds=round(self._seconds, 3),
             rows_per_second=round(done_now / self._seconds, 1) if self._seconds else 0.0,
         )
+
+
+def _summed(name: str, reports: Iterable[ShardReport]) -> StageReport:
+    """What a stage said about all shards; skipped if earlier runs had done them all."""
+    found = [report.stages[name] for report in reports if name in report.stages]
+    errors, totals = Counter[str](), Counter[str]()
+    for report in found:
+        errors.update(report.errors)
+        totals.update(report.totals)
+    return StageReport(
+        rows=sum(report.rows for report in found),
+        successes=sum(report.successes for report in found),
+        errors=dict(sorted(errors.items())),
+        skipped=all(report.skipped for report in found),
+        totals=dict(totals),
+    )
 
 
 def _named(stages: Stage | Sequence[Stage] | Mapping[str, Stage], name: str | None) -> dict[str, Stage]:
