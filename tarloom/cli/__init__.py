@@ -72,15 +72,18 @@ def _prepare_streams() -> None:
 
 
 def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str, Any]) -> int:
+    from tarloom.cli.config_file import expanded
     from tarloom.cli.console import show  # what takes its time to load is loaded where Ctrl-C is caught
+    from tarloom.cli.images import of_resumed_run
     from tarloom.cli.img2dataset import translated
     from tarloom.cli.parse import parse
     from tarloom.cli.process import path_first, with_stages
 
-    words = {"create": translated, "process": path_first}.get(command, list)(argv)
+    written = {"create": translated, "process": path_first, "images": of_resumed_run}
+    words = written.get(command, list)(argv)
     with _reader_may_leave(exit_code=0):
         kind = with_stages(_commands()[command], words, defaults)
-        options = parse(kind, words, prog=program, defaults=defaults)
+        options = parse(kind, expanded(kind, words), prog=program, defaults=defaults)
     finished = options.execute()
     with _reader_may_leave(exit_code=finished.exit_code):
         show(finished, as_json=options.json)

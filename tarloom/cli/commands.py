@@ -8,9 +8,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
+from tarloom.cli.batch import Batch
 from tarloom.cli.console import LOST, Finished, all_but, watch
+from tarloom.cli.images import Images
 from tarloom.cli.process import Process, run_stages
 from tarloom.cli.query import Query
+from tarloom.cli.search import Search
 from tarloom.create.config import CreateConfig
 from tarloom.create.lean import become_lean
 from tarloom.engines.choose import EngineConfig, open_engine
@@ -248,6 +251,9 @@ COMMANDS: dict[str, type[Command]] = {
     "caption": Caption,
     "embed": Embed,
     "process": Process,
+    "images": Images,
+    "batch": Batch,
+    "search": Search,
     "resize": Resize,
     "info": Info,
     "query": Query,

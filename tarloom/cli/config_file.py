@@ -1,0 +1,87 @@
+"""--config FILE: options from a YAML, JSON or TOML file. What is also given on the command line holds instead."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_type_hints
+
+from tarloom.errors import StorageError, UsageError
+from tarloom.format.storage import split_location
+
+OPTION = "--config"
+
+
+def expanded(command: type, words: Sequence[str]) -> list[str]:
+    """The words of the command line, those of the file that they name in front of them, where the command takes one.
+
+    Raises UsageError for a file that cannot be read, and for what is no option.
+    """
+    known, path = set(_options(command)), _path_in(words)
+    if path is None or "config" not in known:
+        return list(words)
+    given = {word.partition("=")[0].lstrip("-").replace("_", "-").removeprefix("no-") for word in words}
+    found: list[str] = []
+    for name, value in _read(path).items():
+        if name.replace("-", "_") not in known:
+            raise UsageError(f"{path}: unknown option {name!r}; use {', '.join(sorted(known))}")
+        if name.replace("_", "-") not in given:
+            found += _words(path, name.replace("_", "-"), value)
+    return [*found, *words]
+
+
+def _path_in(words: Sequence[str]) -> str | None:
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option == OPTION:
+            return value if equals else next(iter(words[number + 1 :]), None)
+    return None
+
+
+def _options(kind: type) -> Iterator[str]:
+    """The names of all options, at any depth of nesting."""
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from _options(hints[field.name])
+        else:
+            yield field.name
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    try:
+        storage, name = split_location(path)
+        found = _parsed(path, storage.read(name).decode("utf-8-sig"))
+    except (StorageError, ValueError) as error:
+        raise UsageError(f"config {path}: cannot be read: {error}") from error
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise UsageError(f"config {path}: holds no options; write one NAME: VALUE a line")
+    return found
+
+
+def _parsed(path: str, text: str) -> Any:
+    """Raises ValueError for what is none of the three."""
+    extension = path.rpartition(".")[2].lower()
+    if extension == "toml":
+        return tomllib.loads(text)
+    if extension == "json":
+        return json.loads(text)
+    if extension not in ("yaml", "yml"):
+        raise UsageError(f"config {path}: call it .yaml, .json or .toml, after what it is")
+    import yaml  # only where it is wanted
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(error) from error
+
+
+def _words(path: str, name: str, value: Any) -> list[str]:
+    """An option as one would type it; null is not given."""
+    if isinstance(value, Mapping):
+        raise UsageError(f"{path}: {name} holds options of its own; write them one beside the other")
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]

@@ -1,0 +1,144 @@
+"""An index for similarity search: all vectors, with what they are of, in one file that is mapped into memory.
+
+    _tarloom/search/clip.arrow    Arrow IPC: blocks of rows (key, url, caption, embedding), uncompressed
+
+The search is exact: every vector is compared, block by block, in threads; what is in memory at a time is a block for
+each of them. The file is a cache: it lies beside the vectors, or in the user's cache directory (TARLOOM_CACHE) where
+they are remote or cannot be written, and is made anew when they have changed.
+"""
+
+import contextlib
+import heapq
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tarloom.errors import StorageError, UsageError
+from tarloom.format.cpus import cpu_share
+from tarloom.format.index_load import cache_storage
+from tarloom.format.layout import PRIVATE
+from tarloom.format.storage import LocalStorage, Storage
+from tarloom.process.search.vectors import EMBEDDING, FINGERPRINT, Vectors, regrouped
+
+BLOCK_ROWS = 16_384
+VERSION = "tarloom.search_version"
+"""In the file: the version of the vectors that it was made from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A row, and how near it is."""
+
+    score: float
+    """Cosine similarity, from -1 to 1."""
+    row: int
+    """Its number among the rows that have a vector."""
+    values: Mapping[str, str | None]
+    """Its key, and url and caption where they are known."""
+
+
+def open_index(vectors: Vectors, storage: Storage) -> "SearchIndex":
+    """The index of these vectors, made if it is not there or not of this version. storage: where the vectors lie.
+
+    Raises UsageError where there are no vectors, StorageError where the index has no place.
+    """
+    version, name = vectors.version(), f"{PRIVATE}/search/{vectors.name}.arrow"
+    places = list(_places(storage))
+    for place in places:
+        with contextlib.suppress(StorageError, pa.ArrowInvalid):  # a cache that cannot be read is made anew
+            index = SearchIndex(Path(place.url, name))
+            if index.version == version:
+                return index
+    for place in places[:-1]:
+        with contextlib.suppress(StorageError):  # not to be written: the user's cache is
+            return _made(vectors, version, place, name)
+    return _made(vectors, version, places[-1], name)
+
+
+class SearchIndex:
+    """Vectors and what they are of. Raises StorageError where there is no such file."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+        except FileNotFoundError as error:
+            raise StorageError(f"{path}: no such index") from error
+        told = self._file.schema.metadata or {}
+        self.version = told.get(VERSION.encode(), b"").decode()
+        self.fingerprint: Mapping[str, str] = json.loads(told.get(FINGERPRINT.encode(), b"{}"))
+        """Of the stage that made the vectors; empty where that is not known."""
+        self.dim: int = self._file.schema.field(EMBEDDING).type.list_size
+        blocks = [len(self._file.get_batch(number)) for number in range(self._file.num_record_batches)]
+        self._starts = np.cumsum([0, *blocks])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def nearest(self, queries: npt.NDArray[np.float32], k: int) -> list[list[Match]]:
+        """For each query (unit vectors, float32 of shape (queries, dim)) the k nearest rows, best first.
+
+        Of rows that are equally near the earlier ones come first. Raises UsageError for vectors of another length.
+        """
+        if queries.shape[1] != self.dim:
+            raise UsageError(f"the query has {queries.shape[1]} numbers, the vectors have {self.dim}: another model's")
+        if k < 1:
+            raise UsageError(f"k must be at least 1, not {k}")
+        with ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-search") as threads:
+            found = list(threads.map(lambda block: self._best(block, queries, k), range(len(self._starts) - 1)))
+        ranked = (heapq.merge(*(block[query] for block in found)) for query in range(len(queries)))
+        return [[self._match(-score, row) for (score, row), _ in zip(best, range(k), strict=False)] for best in ranked]
+
+    def vector(self, key: str) -> npt.NDArray[np.float32]:
+        """Of the first sample with this key, of shape (1, dim). Raises UsageError where there is none."""
+        for block in range(len(self._starts) - 1):
+            row = self._file.get_batch(block).column("key").index(key).as_py()
+            if row >= 0:
+                return self._vectors(block)[row : row + 1].astype(np.float32)
+        raise UsageError(f"key {key!r}: no sample with a vector has it")
+
+    def _best(self, block: int, queries: npt.NDArray[np.float32], k: int) -> list[list[tuple[float, int]]]:
+        """For each query the block's best: scores times -1, and rows, ascending."""
+        distances = np.nan_to_num(-(self._vectors(block).astype(np.float32) @ queries.T), copy=False, nan=np.inf)
+        best = []
+        for column in distances.T:
+            last = np.partition(column, k - 1)[k - 1] if len(column) > k else np.inf
+            rows = np.flatnonzero(column <= last)
+            rows = rows[np.argsort(column[rows], kind="stable")[:k]]
+            best.append([(float(column[row]), int(self._starts[block] + row)) for row in rows])
+        return best
+
+    def _vectors(self, block: int) -> npt.NDArray[np.float16]:
+        """Of shape (rows, dim), not copied."""
+        column: Any = self._file.get_batch(block).column(EMBEDDING)
+        flat: npt.NDArray[np.float16] = column.flatten().to_numpy()
+        return flat.reshape(-1, self.dim)
+
+    def _match(self, score: float, row: int) -> Match:
+        block = int(np.searchsorted(self._starts, row, side="right")) - 1
+        values = self._file.get_batch(block).slice(row - int(self._starts[block]), 1).drop_columns([EMBEDDING])
+        return Match(score=min(1.0, score), row=row, values=values.to_pylist()[0])
+
+
+def _places(storage: Storage) -> Iterator[LocalStorage]:
+    """Where an index may lie: mostly in the first."""
+    if isinstance(storage, LocalStorage):
+        yield storage
+    yield cache_storage(storage)
+
+
+def _made(vectors: Vectors, version: str, place: LocalStorage, name: str) -> SearchIndex:
+    footer = {VERSION: version, FINGERPRINT: json.dumps(dict(vectors.fingerprint()), sort_keys=True)}
+    schema = vectors.schema.with_metadata(footer)
+    with place.create(name) as file:
+        sink: Any = file
+        with pa.ipc.new_file(sink, schema) as blocks:
+            for block in regrouped(vectors.batches(), BLOCK_ROWS, vectors.schema):
+                blocks.write_table(block)
+    return SearchIndex(Path(place.url, name))

@@ -1,0 +1,225 @@
+"""One batch job, from samples to a table of embeddings: shards are made where there are none, embedded, and summed up.
+
+    OUTPUT/embeddings.parquet    key, url, caption, embedding: one row for every sample that has a vector, in order
+    OUTPUT/metadata.json         what was done and what failed, and why; written last
+    OUTPUT/shards/               where the input was a list: shards made of it, with their sidecars
+
+Sidecars lie beside the shards, as always: they say of every sample what became of it, and a job that is started again
+goes on where the last one stopped. The table is written anew from them, a row group at a time.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+
+from tarloom import __version__
+from tarloom.create.job import CreateJob
+from tarloom.engines.base import Engine, Report
+from tarloom.errors import UsageError
+from tarloom.format.sidecar import ERROR
+from tarloom.process.config import ProcessConfig
+from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.job import ProcessJob
+from tarloom.process.models import model_location
+from tarloom.process.search.query import MODEL, PARQUET
+from tarloom.process.search.vectors import EMBEDDING, FINGERPRINT, SidecarVectors
+from tarloom.process.service.loader import UnifiedDataLoader
+from tarloom.process.service.writer import UnifiedOutputWriter
+from tarloom.process.stage import Stage
+from tarloom.read.dataset import Dataset, open_dataset
+from tarloom.read.plan.catalog import Catalog
+
+METADATA = "metadata.json"
+SHARDS = "shards"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the job, to be iterated over to its end before the next one is asked for."""
+
+    title: str
+    total: int | None
+    """Rows, where it is known how many there will be."""
+    steps: Iterator[Report]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSummary:
+    """What a job did. rows = embeddings + all of failed_by_error, unless shards failed."""
+
+    rows: int
+    """Samples asked for; of a list, those rows of it that were tried."""
+    embeddings: int
+    """Rows of the table."""
+    dimension: int | None
+    """Numbers of each vector; None where there is no table."""
+    failed_by_error: Mapping[str, int]
+    """Rows without a vector by the name of the error (docs/errors.md)."""
+    failed_shards: Mapping[str, str]
+    """Shards that are not done, and why; their rows are not in the table. Run the same job again for those."""
+    shards: str
+    """Where shards and sidecars lie."""
+    embeddings_at: str | None
+    """The table's address; None where no shard could be done."""
+    seconds: float
+    rows_per_second: float
+
+
+class BatchInferenceOrchestrator:
+    """Embeds all samples of a loader. Raises UsageError for options that cannot work.
+
+    model_directory: a CLIP or SigLIP model's folder, or its name on the hub. engine: where the work runs; it is left
+    open. name: of the sidecars.
+    """
+
+    def __init__(
+        self, model_directory: str, *, engine: Engine, batch_size: int = EmbedStage.batch_size, name: str = "clip"
+    ) -> None:
+        self._stage: Stage = EmbedStage(model=model_directory, batch_size=batch_size)
+        self._stage.check()
+        self._model, self._engine, self._name = model_directory, engine, name
+        self._errors: Counter[str] = Counter()
+        self._failed: dict[str, str] = {}
+        self._rows = self._embeddings = 0
+        self._dimension: int | None = None
+
+    def process_dataset(
+        self, loader: UnifiedDataLoader, writer: UnifiedOutputWriter, *, max_samples: int | None = None
+    ) -> BatchSummary:
+        """Do it all, in silence."""
+        for phase in self.phases(loader, writer, max_samples=max_samples):
+            for _ in phase.steps:
+                pass
+        return self.summary()
+
+    def phases(
+        self, loader: UnifiedDataLoader, writer: UnifiedOutputWriter, *, max_samples: int | None = None
+    ) -> Iterator[Phase]:
+        """The parts of the job, one after the other; what each is iterated over for are reports on shards or rows.
+
+        max_samples: the first so many samples, and of a list, rows; shards are processed whole.
+        """
+        if max_samples is not None and max_samples < 1:
+            raise UsageError(f"max_samples must be at least 1, not {max_samples}")
+        self._started, self._writer = time.monotonic(), writer
+        self._shards = loader.input_dir if loader.is_shards else writer.storage.describe(SHARDS)
+        logger.info("embedding %s with %s into %s", loader.input_dir, self._model, writer.output_dir)
+        if not loader.is_shards:
+            job = loader.create_job(self._shards, self._engine, shards=loader.shards_for(max_samples))
+            job.prepare()
+            yield Phase(title="creating", total=job.total, steps=self._created(job))
+        chosen = _first_shards(open_dataset(self._shards), max_samples)
+        embed = ProcessJob(self._stage, ProcessConfig(path=self._shards, name=self._name), self._engine)
+        yield Phase(title="embedding", total=len(chosen), steps=self._embedded(embed, chosen))
+        yield Phase(title="writing", total=len(chosen), steps=self._written(chosen, max_samples))
+        self._write_metadata(loader, max_samples)
+
+    def summary(self) -> BatchSummary:
+        """Of what has been done so far."""
+        seconds = time.monotonic() - self._started
+        return BatchSummary(
+            rows=self._rows,
+            embeddings=self._embeddings,
+            dimension=self._dimension,
+            failed_by_error=dict(sorted(self._errors.items())),
+            failed_shards=dict(sorted(self._failed.items())),
+            shards=self._shards,
+            embeddings_at=None if self._dimension is None else self._writer.storage.describe(PARQUET),
+            seconds=round(seconds, 3),
+            rows_per_second=round(self._rows / seconds, 1),
+        )
+
+    def _created(self, job: CreateJob) -> Iterator[Report]:
+        for report in job:
+            yield _logged(report, "made")
+        summary = job.summary()
+        self._rows += sum(summary.failed_by_error.values())
+        self._errors.update(summary.failed_by_error)
+        self._failed |= summary.failed_shards
+
+    def _embedded(self, job: ProcessJob, chosen: Dataset) -> Iterator[Report]:
+        names = [files.shard for files in chosen.shards]
+        if len(names) == len(open_dataset(self._shards).shards):
+            job.prepare()
+            reports: Iterator[Report] = iter(job)
+        else:
+            job.check()
+            reports = job.follow(names)
+        for report in reports:
+            yield _logged(report, "embedded")
+        self._failed |= job.summary().failed_shards
+
+    def _written(self, chosen: Dataset, max_samples: int | None) -> Iterator[Report]:
+        """The table, from the sidecars of the shards that are done."""
+        done = {files.shard for files in chosen.shards} - self._failed.keys()
+        found = _part(open_dataset(self._shards), done)
+        if not found.shards:
+            return
+        vectors = SidecarVectors(dataset=found, name=self._name)
+        schema = vectors.schema
+        footer = {
+            FINGERPRINT: json.dumps(dict(self._stage.fingerprint()), sort_keys=True),
+            MODEL: model_location(self._model),
+        }
+        batches = self._counted(vectors, max_samples)
+        for rows in self._writer.write_parquet(PARQUET, schema, batches, footer):
+            self._embeddings += rows
+            yield Report(shard=PARQUET, rows=rows)
+        self._dimension = schema.field(EMBEDDING).type.list_size
+        logger.info("%s: %d rows", self._writer.storage.describe(PARQUET), self._embeddings)
+
+    def _counted(self, vectors: SidecarVectors, max_samples: int | None) -> Iterator[pa.RecordBatch]:
+        """Rows with a vector, while those without one are counted by their errors."""
+        left = sys.maxsize if max_samples is None else max_samples
+        for batch in vectors.all_rows():
+            batch = batch.slice(0, left)
+            left -= batch.num_rows
+            self._rows += batch.num_rows
+            self._errors.update(map(str, batch.column(ERROR).drop_null().to_pylist()))
+            yield batch.filter(batch.column(EMBEDDING).is_valid()).drop_columns([ERROR])
+            if not left:
+                return
+
+    def _write_metadata(self, loader: UnifiedDataLoader, max_samples: int | None) -> None:
+        summary = self.summary()
+        asked = {"input_dir": loader.input_dir, "model_directory": self._model, "max_samples": max_samples}
+        made_by = {"fingerprint": dict(self._stage.fingerprint()), "tarloom": __version__, "finished": _now()}
+        self._writer.write_json(METADATA, {**asked, **asdict(summary), **made_by})
+        logger.info("done: %d rows, %d embeddings, %s", summary.rows, summary.embeddings, dict(self._errors))
+
+
+def _first_shards(dataset: Dataset, rows: int | None) -> Dataset:
+    """The first shards that hold so many rows."""
+    if rows is None:
+        return dataset
+    count, names = 0, []
+    for files, facts in zip(dataset.shards, dataset.catalog.facts(), strict=True):
+        if count >= rows:
+            break
+        count += facts.rows
+        names.append(files.shard)
+    return _part(dataset, set(names))
+
+
+def _part(dataset: Dataset, names: Collection[str]) -> Dataset:
+    """These shards of a dataset."""
+    shards = [files for files in dataset.shards if files.shard in names]
+    return replace(dataset, catalog=Catalog(dataset.catalog.storage, shards))
+
+
+def _logged(report: Report, what: str) -> Report:
+    errors = f", {dict(report.errors)}" if report.errors else ""
+    before = " before" if report.skipped else f" in {report.seconds:.1f} s"
+    logger.info("shard %s: %s%s, %d of %d rows%s", report.shard, what, before, report.successes, report.rows, errors)
+    return report
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

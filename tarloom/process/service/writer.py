@@ -1,0 +1,94 @@
+"""Where a batch job's results go: one folder, local or in an object store; every file appears whole or not at all."""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from tarloom.create.planning import check_writable
+from tarloom.format.parquet import row_group_writer
+from tarloom.format.storage import open_storage
+from tarloom.process.search.vectors import EMBEDDING, regrouped
+
+ROW_GROUP_ROWS = 16_384
+"""Of one group, some 25 MB of vectors of 768 numbers: what is in memory at a time."""
+Env = Literal["dev", "prod"]
+
+
+class UnifiedOutputWriter:
+    """Writes tables, JSON and logs into a folder. Raises UsageError where it cannot be written to."""
+
+    def __init__(self, output_dir: str) -> None:
+        self.storage = open_storage(output_dir)
+        check_writable(self.storage)
+
+    @property
+    def output_dir(self) -> str:
+        """The folder's full address."""
+        return self.storage.url
+
+    def write_parquet(
+        self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], footer: Mapping[str, str]
+    ) -> Iterator[int]:
+        """Commit a table of these batches, as much of it in memory as a row group; tells rows as they are written."""
+        unlike = [field for field in schema.names if field in ("key", "url", EMBEDDING)]
+        whole = schema.with_metadata(dict(sorted(footer.items())))
+        with row_group_writer(self.storage, name, whole, unlike=unlike) as write:
+            for group in regrouped(iter(batches), ROW_GROUP_ROWS, schema):
+                write(group)
+                yield group.num_rows
+
+    def write_json(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Commit a JSON file for people."""
+        self.storage.write(name, json.dumps(facts, indent=2, ensure_ascii=False).encode() + b"\n")
+
+    @contextmanager
+    def log_file(self, env: Env = "prod") -> Iterator[str]:
+        """What tarloom logs while the block lasts, as a file `logs/TIME.log`, whose address this gives.
+
+        prod: lines of JSON from INFO on. dev: text from DEBUG on. In an object store the file appears at the end.
+        """
+        name = f"logs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.log"
+        here = self.storage.local_path(name)
+        with tempfile.TemporaryDirectory(prefix="tarloom-log-") as folder:
+            path = here or Path(folder, "log")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with _logging_to(path, env):
+                    yield self.storage.describe(name)
+            finally:
+                if here is None:
+                    self.storage.write(name, path.read_bytes())
+
+
+@contextmanager
+def _logging_to(path: Path, env: Env) -> Iterator[None]:
+    logger, handler = logging.getLogger("tarloom"), logging.FileHandler(path, encoding="utf-8")
+    level = logging.DEBUG if env == "dev" else logging.INFO
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s") if env == "dev" else _JsonLines())
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class _JsonLines(logging.Formatter):
+    """A JSON object a line, as collectors of logs want it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        line = {"time": at, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
