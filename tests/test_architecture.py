@@ -17,12 +17,14 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 FRAMEWORKS = {
     "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py "
     "process/caption/with_endpoint.py",
-    "ray": "engines/ray.py engines/ray_check.py engines/ray_session.py "
+    "ray": "engines/ray.py engines/ray_check.py engines/ray_data.py engines/ray_session.py "
     "read/ray/actors.py read/ray/data.py read/ray/filters.py read/ray/sidecars.py read/ray/sink.py read/ray/tensors.py "
     "read/ray/webdataset.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
-    "torch": "read/feed/torch.py read/with_torch.py process/embed/with_transformers.py process/caption/with_vllm.py",
+    "torch": "read/feed/torch.py read/with_torch.py process/embed/tensors.py process/embed/vectors.py "
+    "process/caption/with_vllm.py",
+    "open_clip": "process/embed/with_open_clip.py",
     "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py",
     "vllm": "process/caption/with_vllm.py",
     "webdataset": "read/with_webdataset.py",

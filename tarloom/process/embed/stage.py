@@ -1,61 +1,144 @@
-"""Embedding with CLIP or SigLIP: what a user can choose, and vectors of texts for queries."""
+"""Embedding with CLIP, SigLIP or open_clip: what a user can choose, and vectors of single texts and pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tarloom.errors import UsageError
-from tarloom.process.models import check_model, model_identity
+from tarloom.process.models import check_model, is_folder, model_identity
 from tarloom.process.stage import Stage, StageWorker
 
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = "1"
+    from tarloom.process.embed.vectors import Vectors
+
+VERSION = "2"
 """Of what this code makes of the options below; a change of outputs changes it."""
+DEFAULT_MODEL = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+_HUB_PREFIX = "hf-hub:"
+_TAGGED = re.compile(r"[\w.-]+:[\w.-]+")
+"""An architecture that open_clip knows, and the tag of its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedStage(Stage):
-    """A unit vector for every picture, comparable with vectors of texts: column `embedding`, float16[dim]."""
+class ModelStage(Stage):
+    """Stages that a CLIP-like model answers, and how it computes."""
 
-    model: str
-    """A CLIP or SigLIP model of transformers: a folder, or a name on the Hugging Face hub."""
+    model: str = DEFAULT_MODEL
+    """A CLIP or SigLIP model of transformers: a folder, or a name on the Hugging Face hub. Of open_clip: a folder with
+    open_clip_config.json, hf-hub:NAME, or ARCHITECTURE:TAG such as ViT-B-32:laion2b_s34b_b79k."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """What the model computes in; auto: float32 on a CPU, float16 on a GPU."""
-    batch_size: int = 64
-    """Pictures in one pass through the model."""
+    compile: bool = False
+    """Compile the model with torch.compile first: a minute at the start, and less time for every picture."""
+    batch_size: int = 256
+    """Rows under way at a time, half of them in the model: what a killed run may repeat. On a GPU the model is given as
+    many at once as its memory takes."""
 
-    name: ClassVar[str] = "clip"
+    calls: ClassVar[int] = 2
+
+    @property
+    def library(self) -> Literal["transformers", "open_clip"]:
+        """What loads the model: its folder or the form of its name says so."""
+        if not is_folder(self.model):
+            return "open_clip" if ":" in self.model else "transformers"
+        folder = Path(self.model).expanduser()
+        ours = folder.joinpath("config.json").is_file() or not folder.joinpath(OPEN_CLIP_CONFIG).is_file()
+        return "transformers" if ours else "open_clip"
 
     def check(self) -> None:
         """Raises UsageError for options that cannot work or a model that is not there."""
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {self.batch_size}")
-        check_model(self.model, revision=self.revision)
+        if self.library == "transformers":
+            check_model(self.model, revision=self.revision)
+        elif self.revision is not None:
+            raise UsageError(f"{self.model}: open_clip takes no revision; give a folder, or leave it out")
+        elif not (is_folder(self.model) or _TAGGED.fullmatch(self.model) or self.model.startswith(_HUB_PREFIX)):
+            raise UsageError(
+                f"{self.model}: no such folder; models of open_clip are named hf-hub:NAME or ARCHITECTURE:TAG"
+            )
 
     def fingerprint(self) -> Mapping[str, str]:
+        compiled = {"compile": "True"} if self.compile else {}
         return {
             "stage": "embed",
             "version": VERSION,
             "model": model_identity(self.model, revision=self.revision),
             "dtype": self.dtype,
+            **compiled,
         }
 
-    def open(self) -> StageWorker:
-        from tarloom.process.embed.with_transformers import Embedder
 
-        return Embedder(self)
+@dataclass(frozen=True, kw_only=True)
+class EmbedStage(ModelStage):
+    """A unit vector for every picture, comparable with vectors of texts: column `embedding`, float16[dim]."""
+
+    name: ClassVar[str] = "clip"
+
+    def open(self) -> StageWorker:
+        from tarloom.process.embed.worker import PictureWorker
+
+        return PictureWorker(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedTextStage(ModelStage):
+    """A unit vector for every text of a column, to compare with those of pictures: column `embedding`, float16[dim]."""
+
+    text_column: str = "caption"
+    """Of the metadata, of sidecars (caption.text), or of a stage before this one in the same run."""
+
+    name: ClassVar[str] = "clip_text"
+    members: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.text_column,)
+
+    @property
+    def at_least(self) -> None:
+        return None
+
+    def fingerprint(self) -> Mapping[str, str]:
+        return {**super().fingerprint(), "stage": "embed texts", "text_column": self.text_column}
+
+    def open(self) -> StageWorker:
+        from tarloom.process.embed.worker import TextWorker
+
+        return TextWorker(self)
 
 
 def text_vectors(model: str, texts: Sequence[str], *, revision: str | None = None) -> "np.ndarray":
     """Unit vectors of texts, to compare with the embeddings of pictures by the same model: float32 of shape (n, dim).
 
-    Raises UsageError for a model that cannot be loaded, MissingExtra without transformers.
+    Raises UsageError for a model that cannot be loaded, MissingExtra without its library.
     """
-    check_model(model, revision=revision)
-    from tarloom.process.embed.with_transformers import embed_texts
+    vectors = _open(model, revision)
+    try:
+        return vectors.of_texts(texts)
+    finally:
+        vectors.close()
 
-    return embed_texts(EmbedStage(model=model, revision=revision), texts)
+
+def picture_vectors(model: str, pictures: "Sequence[np.ndarray]", *, revision: str | None = None) -> "np.ndarray":
+    """The same of pictures, uint8 of shape (height, width, 3), as decode_rgb makes them."""
+    vectors = _open(model, revision)
+    try:
+        return vectors.of_pictures(pictures)
+    finally:
+        vectors.close()
+
+
+def _open(model: str, revision: str | None) -> "Vectors":
+    stage = EmbedStage(model=model, revision=revision)
+    stage.check()
+    from tarloom.process.embed.vectors import Vectors
+
+    return Vectors(stage)
