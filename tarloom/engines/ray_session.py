@@ -35,6 +35,12 @@ def ray_session(*, cpus: int, store_bytes: int, address: str | None = None) -> I
             ray.shutdown()
 
 
+def session_address() -> str:
+    """Of the cluster that this process is connected to, for other processes to join it."""
+    address: str = ray.get_runtime_context().gcs_address
+    return address
+
+
 def first_line(error: Exception) -> str:
     """What went wrong, without the remote traceback that Ray puts into its messages."""
     cause = getattr(error, "cause", None) or error

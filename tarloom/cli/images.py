@@ -1,0 +1,71 @@
+"""`tarloom images`, and process/process_images.py: from a URL list to pictures that stages have seen, in one run."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.process import StagesCommand
+from tarloom.cli.progress import watching
+from tarloom.engines.choose import EngineConfig
+from tarloom.process.images.config import RunOptions, SourceConfig
+from tarloom.process.images.runs import named_run
+
+if TYPE_CHECKING:
+    from tarloom.process.images.job import ImagesSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(StagesCommand):
+    """Download the pictures of a URL list, and caption each shard while the next ones come; or run other stages."""
+
+    source: SourceConfig
+    run_options: RunOptions = field(default_factory=RunOptions)
+    run_on: EngineConfig = field(default_factory=EngineConfig)
+    stages: str = "caption"
+    """Stages and the order in which they see each picture, as `tarloom process` has them; each has its options:
+    --caption.model, --caption.prompt; for others --stages caption,hash --help."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        from tarloom.process.images.job import ImagesJob, Watch
+
+        job = ImagesJob(self.source, self.chosen, self.run_on, self.run_options, words=sys.argv[1:])
+        job.prepare()
+        sys.stderr.write(f"the run's folder: {job.run.folder}\n")
+        with watching("downloading", "processing") as advance:
+            watch = Watch(
+                planned=lambda rows: advance("downloading", total=rows),
+                created=lambda report: advance("downloading", report.rows),
+                processed=lambda report: advance("processing", report.rows),
+            )
+            job.execute(watch)
+        summary = job.summary()
+        return Finished(
+            title=f"Made {summary.folder}{all_but(summary.failed_shards)}",
+            facts=_facts(summary),
+            exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
+        )
+
+
+def _facts(summary: "ImagesSummary") -> dict[str, object]:
+    """What is told of a run: first of the downloads, as of any creation, then of each stage."""
+    created = asdict(summary.created)
+    stages = {name: {k: v for k, v in asdict(s).items() if v} for name, s in summary.processed.stages.items()}
+    run = {"failed_shards": dict(summary.failed_shards), "tables": summary.tables, "seconds": summary.seconds}
+    return {"folder": summary.folder, **created, "stages": stages, **run}
+
+
+def of_resumed_run(words: Sequence[str]) -> list[str]:
+    """`--resume FOLDER` stands for the words with which that run was asked for; words besides come behind these."""
+    option, folder = "--resume", None
+    for number, word in enumerate(words):
+        if word == option:
+            folder = next(iter(words[number + 1 :]), None)
+        elif word.startswith(f"{option}="):
+            folder = word.partition("=")[2]
+    if not folder:
+        return list(words)
+    return [*named_run(folder).entry()["words"], *words]

@@ -1,0 +1,75 @@
+"""Runs below one output: each has a folder called by its time, and an entry that says what it was asked to do.
+
+    results/20261121T093000Z/               what a run makes
+    results/_runs/20261121T093000Z.json     what it was asked to do
+    results/_runs/20261121T093000Z.done     its summary; written when nothing is left to do
+
+The same request goes on with its newest run that is not done; a run that is done is left alone unless it is named.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from tarloom.errors import UsageError
+from tarloom.format.storage import Storage, open_storage, split_location
+
+FOLDER = "_runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: its place, and its entry."""
+
+    storage: Storage
+    """Of all runs of the output."""
+    name: str
+
+    @property
+    def folder(self) -> str:
+        """What it makes lies here."""
+        return self.storage.describe(self.name)
+
+    @property
+    def is_done(self) -> bool:
+        return self.storage.head(f"{FOLDER}/{self.name}.done") is not None
+
+    def entry(self) -> dict[str, Any]:
+        """What it was asked to do. Raises UsageError where no run has this name."""
+        name = f"{FOLDER}/{self.name}.json"
+        if self.storage.head(name) is None:
+            raise UsageError(f"{self.folder}: no run of this program; resume one of {self.storage.url}/{FOLDER}")
+        found: dict[str, Any] = json.loads(self.storage.read(name))
+        return found
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Nothing is left to do."""
+        self.storage.write(f"{FOLDER}/{self.name}.done", json.dumps(summary, indent=1).encode())
+
+
+def named_run(folder: str) -> Run:
+    """The run whose folder this is."""
+    storage, name = split_location(folder.rstrip("/"))
+    return Run(storage=storage, name=name)
+
+
+def run_for(output: str, request: Mapping[str, str], words: Sequence[str]) -> Run:
+    """The newest run of this request that is not done, else a new one. words: with which a command asks for it."""
+    storage = open_storage(output)
+    names = {entry.name.removeprefix(f"{FOLDER}/") for entry in storage.list(FOLDER)}
+    for name in sorted((name.removesuffix(".json") for name in names if name.endswith(".json")), reverse=True):
+        run = Run(storage=storage, name=name)
+        if f"{name}.done" not in names and run.entry()["request"] == request:
+            return run
+    return _begun(storage, json.dumps({"request": request, "words": list(words)}, indent=1).encode())
+
+
+def _begun(storage: Storage, entry: bytes) -> Run:
+    """A new run; another that began in the same second has a name of its own."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    names = (now if number == 1 else f"{now}-{number}" for number in count(1))
+    name = next(name for name in names if storage.write_new(f"{FOLDER}/{name}.json", entry))
+    return Run(storage=storage, name=name)

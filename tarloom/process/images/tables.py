@@ -1,0 +1,106 @@
+"""Tables of a run: its shards with all that stages said about them, joined, as parquet files of many rows.
+
+Every input row is there, in input order, whatever became of it. A file is written when the last of its shards is
+processed, and again where one of them has changed since.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tarloom.format.index import KEY
+from tarloom.format.layout import metadata_name, sidecar_name, tar_name
+from tarloom.format.parquet import find_table, read_table, row_group_writer
+from tarloom.format.sidecar import read_sidecar
+from tarloom.format.storage import Storage
+from tarloom.read.dataset import open_shards
+
+MADE_FROM = "tarloom.made_from"
+"""In a file's footer: a digest of the versions of all files that it was made from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What the files of a run hold, and where they lie."""
+
+    shards: Storage
+    """The dataset that they are made from."""
+    storage: Storage
+    stages: tuple[str, ...]
+    member: str | None
+    """The pictures' extension; None to leave them out."""
+
+    def write(self, number: int, shards: Sequence[str]) -> None:
+        """Commit file `number`, of these shards, unless it is there already."""
+        name, made_from = table_name(number), self._made_from(shards)
+        found = find_table(self.storage, name)
+        if found is not None and found.footer().get(MADE_FROM) == made_from:
+            return
+        tables = map(self._joined, shards)
+        first = next(tables)
+        schema = first.schema.with_metadata({MADE_FROM: made_from})
+        with row_group_writer(self.storage, name, schema, unlike=[self.member or ""]) as write:
+            for table in itertools.chain([first], tables):
+                write(table)
+
+    def _joined(self, shard: str) -> pa.Table:
+        """A shard's rows: its metadata, and as "STAGE.column" what each stage said; null where there is no sample."""
+        table = read_table(self.shards, metadata_name(shard)).replace_schema_metadata(None)
+        for stage in self.stages:
+            table = _beside(table, read_sidecar(self.shards, shard, stage), prefix=f"{stage}.")
+        return table if self.member is None else _beside(table, self._pictures(shard, self.member))
+
+    def _pictures(self, shard: str, member: str) -> pa.Table:
+        dataset = open_shards(self.shards.url, [shard])
+        types: dict[str, pa.DataType] = {KEY: pa.string(), member: pa.binary()}
+        schema = pa.schema(types)
+        if member not in dataset.catalog.members():
+            return schema.empty_table()
+        batches = dataset.select(member).batches()
+        return pa.Table.from_batches([batch.select(schema.names).cast(schema) for batch in batches], schema)
+
+    def _made_from(self, shards: Sequence[str]) -> str:
+        digest = hashlib.sha256(repr((self.stages, self.member)).encode())
+        for shard in shards:
+            for name in (tar_name(shard), metadata_name(shard), *(sidecar_name(shard, s) for s in self.stages)):
+                entry = self.shards.head(name)
+                digest.update(repr(entry and (name, entry.size, entry.version)).encode())
+        return digest.hexdigest()
+
+
+class Files:
+    """Which shards make which file, and which files can be written now: those all of whose shards are processed."""
+
+    def __init__(self, shards: Sequence[str], *, rows_per_shard: int, rows_per_file: int) -> None:
+        many = max(1, rows_per_file // rows_per_shard)
+        self._files = [tuple(shards[first : first + many]) for first in range(0, len(shards), many)]
+        self._place = {shard: number for number, file in enumerate(self._files) for shard in file}
+        self._missing = [len(file) for file in self._files]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def with_shard(self, shard: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The file that can be written now that this shard is processed, if there is one: its number and its shards."""
+        number = self._place[shard]
+        self._missing[number] -= 1
+        if not self._missing[number]:
+            yield number, self._files[number]
+
+
+def table_name(number: int) -> str:
+    return f"part-{number:05d}.parquet"
+
+
+def _beside(table: pa.Table, other: pa.Table, prefix: str = "") -> pa.Table:
+    """The table, and the columns of another by key."""
+    places: Any = pc.index_in(table["key"], value_set=other[KEY].combine_chunks())
+    for name in other.column_names:
+        if name != KEY:
+            table = table.append_column(f"{prefix}{name}", other[name].combine_chunks().take(places.combine_chunks()))
+    return table
