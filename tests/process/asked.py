@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
@@ -30,10 +30,12 @@ class AskedStage(Stage):
     """Columns; with none it takes the text itself. The first of them is what it repeats."""
     batch_size: int = 4
     calls: int = 1
-    kill_at: str | None = None
-    """The key at which it kills its process, once; the whole process group if `group`."""
-    seconds: float = 0.0
-    """That it takes for each batch."""
+    ends_at: str | None = None
+    """The key at which it ends, once."""
+    how: Literal["kill", "interrupt", "raise"] = "kill"
+    """Its process, the run as Ctrl-C would, or only the try."""
+    until: str | None = None
+    """The file in its folder that it waits for, with every batch."""
 
     name: ClassVar[str] = "asked"
     members = ("txt",)
@@ -64,7 +66,8 @@ class AskedWorker:
         keys = batch.keys.to_pylist()
         self._write_down(keys)
         self._misfortune(keys)
-        time.sleep(self._stage.seconds)
+        while self._stage.until and not Path(self._stage.log, self._stage.until).exists():
+            time.sleep(0.01)
         texts = [text.decode() if isinstance(text, bytes) else text for text in batch.column(self._texts).to_pylist()]
         endings = [self._ending(text) for text in texts]
         said = [
@@ -96,10 +99,12 @@ class AskedWorker:
             file.writelines(f"{key}\n" for key in keys)
 
     def _misfortune(self, keys: Sequence[str]) -> None:
-        mark = Path(self._stage.log, "killed")
-        if self._stage.kill_at in keys and not mark.exists():
+        mark = Path(self._stage.log, "ended")
+        if self._stage.ends_at in keys and not mark.exists():
             mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self._stage.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt if self._stage.how == "interrupt" else ValueError("ended")
 
 
 def asked(log: Path, word: str = "said") -> Counter[str]:

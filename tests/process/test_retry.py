@@ -1,0 +1,108 @@
+"""Rows that failed are asked again on request, and no others."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.process.asked import AskedStage, asked, forget, run
+from tests.process.shards import sidecars, write_shard
+
+TEXTS = [b"one", b"bad", b"later", b"four", b"five", b"later", b"seven", b"bad again", b"nine"]
+
+
+@pytest.fixture
+def log(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two shards; of the first, rows 1 and 7 are bad and rows 2 and 5 fail for now. Of the second, all is well."""
+    place = tmp_path / "shards"
+    place.mkdir()
+    write_shard(place / "a.tar", [(str(number), {"txt": text}) for number, text in enumerate(TEXTS)])
+    write_shard(place / "b.tar", [("9", {"txt": b"ten"})])
+    return place
+
+
+@pytest.fixture
+def stage(folder, log):
+    """As it was when its sidecars were made."""
+    made = AskedStage(log=str(log))
+    run(folder, made)
+    forget(log)
+    return made
+
+
+def endings(folder, name="asked"):
+    return pq.read_table(folder / f"a.{name}.parquet")["error"].to_pylist()
+
+
+FAILED = [None, "bad_text", "not_now", None, None, "not_now", None, "bad_text", None]
+
+
+def test_without_the_request_nothing_is_asked_again(folder, log, stage):
+    summary = run(folder, stage).summary()
+    assert asked(log) == {}
+    assert summary.failed_by_error == {"bad_text": 2, "not_now": 2}
+
+
+@pytest.mark.parametrize(("retry", "again"), [("transient", ["2", "5"]), ("all", ["1", "2", "5", "7"])])
+def test_the_rows_that_failed_are_asked_again_and_no_others(folder, log, stage, retry, again):
+    untouched = (folder / "b.asked.parquet").stat().st_mtime_ns
+    (log / "now").touch()
+    summary = run(folder, stage, retry_failed=retry).summary()
+    assert sorted(asked(log)) == again
+    assert endings(folder) == [None, "bad_text", None, None, None, None, None, "bad_text", None]
+    assert (summary.rows, summary.successes, summary.failed_by_error) == (10, 8, {"bad_text": 2})
+    assert (folder / "b.asked.parquet").stat().st_mtime_ns == untouched
+
+
+def test_retried_rows_give_what_they_would_have_given_at_once(folder, log, stage, tmp_path):
+    (log / "now").touch()
+    run(folder, stage, retry_failed="all")
+    retried = pq.read_table(folder / "a.asked.parquet").drop_columns(["beside"])
+    run(folder, stage, name="anew")
+    assert pq.read_table(folder / "a.anew.parquet").drop_columns(["beside"]).equals(retried)
+
+
+def test_rows_that_fail_again_stay_as_they_were(folder, stage):
+    before = pq.read_table(folder / "a.asked.parquet").drop_columns(["beside"])
+    run(folder, stage, retry_failed="all")
+    assert pq.read_table(folder / "a.asked.parquet").drop_columns(["beside"]).equals(before)
+
+
+def test_where_nothing_transient_failed_nothing_is_done(folder, log, stage):
+    (log / "now").touch()
+    run(folder, stage, retry_failed="transient")
+    forget(log)
+    assert run(folder, stage, retry_failed="transient").summary().skipped == 2
+    assert asked(log) == {}
+
+
+def test_a_retry_that_is_stopped_goes_on_and_the_old_sidecar_stays_until_then(folder, log, stage):
+    before = sidecars(folder, "asked")
+    (log / "now").touch()
+    stopping = AskedStage(log=str(log), ends_at="7", how="interrupt")
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, stopping, retry_failed="all")
+    assert sidecars(folder, "asked") == before
+    assert sorted(asked(log)) == ["1", "2", "5", "7"]
+    forget(log)
+    run(folder, stopping, retry_failed="all")
+    assert sorted(asked(log)) == ["5", "7"]  # rows 1 and 2 are of the first batch
+    assert endings(folder) == [None, "bad_text", None, None, None, None, None, "bad_text", None]
+
+
+def test_a_stage_that_depends_on_one_that_is_retried_is_asked_what_it_could_not_say(folder, log):
+    first = AskedStage(log=str(log), word="first")
+    stages = {"first": first, "second": AskedStage(log=str(log), word="second", wants=("first.text",))}
+    run(folder, named=stages)
+    assert endings(folder, "second")[2] == "no_text"
+    forget(log)
+    (log / "now").touch()
+    run(folder, named=stages, retry_failed="transient")
+    assert sorted(asked(log, "first")) == ["2", "5"]
+    assert sorted(asked(log, "second")) == ["1", "2", "5", "7"]
+    assert pq.read_table(folder / "a.second.parquet")["text"][2].as_py() == "second first later"
