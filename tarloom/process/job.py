@@ -91,8 +91,12 @@ class ProcessJob:
     def follow(self, shards: Iterable[str | None]) -> Iterator[ShardReport]:
         """Like iterating, where shards are still being made: what `prepare` has found, if it was called, and then each
         shard as it is named. None stands for no shard now, but maybe later."""
-        yield from tuple(self._reports)
-        yield from self._process(itertools.chain(tuple(self._todo), self._arriving(shards)), self.stages)
+        told = 0
+        tasks = itertools.chain(tuple(self._todo), self._arriving(shards))
+        for _ in itertools.chain([None], self._process(tasks, self.stages), [None]):
+            new = self._reports[told:]  # also those of shards that were named but are done
+            told += len(new)
+            yield from new
 
     def _arriving(self, shards: Iterable[str | None]) -> Iterator[ShardTask | NotYet]:
         for shard in shards:

@@ -55,6 +55,7 @@ def test_what_was_there_before_is_done_first_and_what_is_done_is_skipped(tmp_pat
     folder = shards_of_texts(tmp_path / "shards", 3)
     first = processed(folder, LocalEngine())
     list(first.follow(["00001"]))
+    assert [report.shard for report in processed(folder, LocalEngine()).follow(["00001"])] == ["00001"]
     second = processed(folder, LocalEngine())
     second.prepare()
     write_shard(folder / "00003.tar", [])  # nothing could be downloaded
