@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 from tarloom.errors import UsageError, missing_extra
@@ -42,6 +43,8 @@ class TransformersEncoder:
         self.fitting = _fitting(self._load(AutoImageProcessor), stage.model)
         self.width = int(getattr(config, "projection_dim", None) or config.vision_config.hidden_size)
         self._longest = int(config.text_config.max_position_embeddings)
+        self._tokenizing = Lock()
+        """The tokenizer keeps to what another thread has told it about lengths."""
 
     def pictures(self, pixels: Any) -> Any:
         return _pooled(self._model.get_image_features(pixels))
@@ -49,14 +52,16 @@ class TransformersEncoder:
     def length(self, text: str) -> int:
         if self._kind == "siglip":
             return self._longest  # as it was trained
-        tokens = len(self._tokenizer(text, truncation=True, max_length=self._longest)["input_ids"])
+        tokens = len(self._tokens(text, max_length=self._longest)["input_ids"])
         return min(self._longest, -(-tokens // TOKEN_STEP) * TOKEN_STEP)
 
     def texts(self, texts: Sequence[str], length: int) -> Any:
-        tokens = self._tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
+        tokens = self._tokens(list(texts), padding="max_length", max_length=length, return_tensors="pt")
         return _pooled(self._model.get_text_features(**tokens.to(self.device)))
+
+    def _tokens(self, texts: str | list[str], **options: Any) -> Any:
+        with self._tokenizing:
+            return self._tokenizer(texts, truncation=True, **options)
 
     @cached_property
     def _tokenizer(self) -> Any:
