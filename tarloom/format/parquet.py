@@ -8,7 +8,7 @@ import bisect
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,36 +37,27 @@ def write_table(
     unlike: columns of values that are hardly ever equal, which no dictionary would make smaller. near: such columns of
     integers, of which each is near the one before: their differences are written.
     """
-    with storage.create(name) as file:
-        _write(table, file, metadata, unlike=unlike, near=near)
-
-
-def table_bytes(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
-    """What write_table would write."""
-    file = io.BytesIO()
-    _write(table, file, metadata)
-    return file.getvalue()
-
-
-def _write(
-    table: pa.Table,
-    file: IO[bytes],
-    metadata: Mapping[str, str] | None,
-    *,
-    unlike: Collection[str] = (),
-    near: Collection[str] = (),
-) -> None:
     table = table.replace_schema_metadata(dict(sorted(metadata.items())) if metadata else None)
     alike: Any = [field for field in table.schema.names if field not in (*unlike, *near)] if unlike or near else True
-    pq.write_table(
-        table,
-        file,
-        compression="zstd",
-        use_dictionary=alike,
-        column_encoding=dict.fromkeys(near, "DELTA_BINARY_PACKED") or None,
-        row_group_size=ROW_GROUP_ROWS,
-        write_page_checksum=True,
-    )
+    with storage.create(name) as file:
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            use_dictionary=alike,
+            column_encoding=dict.fromkeys(near, "DELTA_BINARY_PACKED") or None,
+            row_group_size=ROW_GROUP_ROWS,
+            write_page_checksum=True,
+        )
+
+
+def table_bytes(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """A file for a short time: made in a third of the time that write_table takes, and larger."""
+    file = io.BytesIO()
+    table = table.replace_schema_metadata(dict(metadata))
+    options: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table, file, write_page_checksum=True, **options)
+    return file.getvalue()
 
 
 @contextmanager
