@@ -5,6 +5,7 @@ A class is imported when it is named, and describes itself without a framework.
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from types import MappingProxyType
 
 from tarloom.errors import UsageError
@@ -15,6 +16,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "caption": "tarloom.process.caption.stage:CaptionStage",
         "clip": "tarloom.process.embed.stage:EmbedStage",
+        "clip_text": "tarloom.process.embed.stage:EmbedTextStage",
         "clip_text": "tarloom.process.embed.stage:EmbedTextStage",
         "hash": "tarloom.process.stages.hash:HashStage",
         "quality": "tarloom.process.stages.quality:QualityStage",
@@ -55,6 +57,9 @@ def stage_class(name: str) -> type[Stage]:
         raise UsageError(f"stage {name!r} cannot be imported: {error}") from error
     if not (isinstance(kind, type) and issubclass(kind, Stage)):
         raise UsageError(f"stage {name!r} is no subclass of tarloom.process.stage.Stage")
+    missing = [*sorted(kind.__abstractmethods__), *(["name"] if not hasattr(kind, "name") else [])]
+    if missing or not is_dataclass(kind):
+        raise UsageError(f"stage {name!r} is not a whole one: it lacks {', '.join(missing) or '@dataclass'}")
     return kind
 
 

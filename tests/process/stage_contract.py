@@ -101,8 +101,8 @@ class StageContract:
     def test_answers_do_not_depend_on_how_rows_are_batched(self, worker, batch, answer, sizes):
         assert pa.concat_tables(worker(part) for part in parts(batch, sizes)).combine_chunks().equals(answer)
 
-    def test_answers_are_the_same_from_several_threads(self, worker, batch, answer):
-        with ThreadPoolExecutor(4) as threads:
+    def test_answers_are_the_same_from_as_many_threads_as_it_takes(self, stage, worker, batch, answer):
+        with ThreadPoolExecutor(stage.calls) as threads:
             found = list(threads.map(worker, parts(batch, [3] * 4)))
         assert pa.concat_tables(found).combine_chunks().equals(answer)
 
@@ -160,6 +160,17 @@ def rows_of(samples: Sequence[Sample]) -> pa.RecordBatch:
     members = sorted({extension for _, found in samples for extension in found})
     columns = {m: pa.array([found.get(m) for _, found in samples], pa.binary()) for m in members}
     return pa.RecordBatch.from_pydict({"__key__": pa.array([key for key, _ in samples]), **columns})
+
+
+def ask(stage: Stage, *members: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """What a stage says of samples with these members."""
+    decoder, worker = Decoder(), stage.open()
+    try:
+        rows = rows_of([(str(number), dict(found)) for number, found in enumerate(members)])
+        return worker(Batch(rows, decoder)).to_pylist()
+    finally:
+        worker.close()
+        decoder.close()
 
 
 def parts(batch: Batch, sizes: Sequence[int]) -> Iterator[Batch]:

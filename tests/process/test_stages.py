@@ -1,15 +1,16 @@
 """Every stage keeps the contract: those that come with tarloom, and the template for one's own."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.embed.stage import EmbedStage, EmbedTextStage
 from tarloom.process.picture_stage import PictureStage
 from tarloom.process.stages.aesthetic import AestheticStage
+from tarloom.process.stages.clip_score import ClipScoreStage
 from tarloom.process.stages.hash import HashStage
 from tarloom.process.stages.quality import QualityStage
 from tests.process.shards import CLIP, ROOT
@@ -31,6 +32,9 @@ class TextStage(PictureStage):
 
 
 CLIP_STAGE = EmbedStage(model=str(CLIP))
+OTHER_MODEL = {"model": "other/model", "dtype": "bfloat16", "compile": True}
+OF_FOLDERS = frozenset({"batch_size", "revision"})
+"""Options that change nothing: folders have no revisions."""
 
 
 class TestHash(PictureStageContract):
@@ -57,6 +61,62 @@ class TestTheTemplate(PictureStageContract):
     @staticmethod
     def other(folder):
         return {"darkest": 100.0}
+
+
+class TestClip(PictureStageContract):
+    free: ClassVar = OF_FOLDERS
+
+    @staticmethod
+    def make(folder):
+        return CLIP_STAGE
+
+    @staticmethod
+    def other(folder):
+        return OTHER_MODEL
+
+
+class TestClipText(StageContract):
+    free: ClassVar = OF_FOLDERS
+    before: ClassVar = {"caption": TextStage()}
+
+    @staticmethod
+    def make(folder):
+        return EmbedTextStage(model=str(CLIP), text_column="caption.text")
+
+    @staticmethod
+    def other(folder):
+        return {**OTHER_MODEL, "text_column": "caption"}
+
+
+class TestClipScore(PictureStageContract):
+    free: ClassVar = OF_FOLDERS
+    before: ClassVar = {"caption": TextStage()}
+
+    @staticmethod
+    def make(folder):
+        return ClipScoreStage(model=str(CLIP))
+
+    @staticmethod
+    def other(folder):
+        return {**OTHER_MODEL, "texts": "caption", "pictures": "clip.embedding"}
+
+
+class TestClipScoreOfVectors(StageContract):
+    free: ClassVar = OF_FOLDERS
+    before: ClassVar = {"caption": TextStage(), "clip": CLIP_STAGE}
+
+    @staticmethod
+    def make(folder):
+        return ClipScoreStage(model=str(CLIP), pictures="clip.embedding")
+
+    @staticmethod
+    def other(folder):
+        return {**OTHER_MODEL, "texts": "caption", "pictures": None}
+
+
+def test_revisions_of_a_model_on_the_hub_are_told_apart():
+    stages = EmbedStage(model="other/model"), ClipScoreStage(model="other/model")
+    assert all(replace(stage, revision="v2").fingerprint() != stage.fingerprint() for stage in stages)
 
 
 class TestAesthetic(StageContract):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 VERSION = "2"
 """Of what this code makes of the options below; a change of outputs changes it."""
+NO_TEXT = "no_text"
+"""The row's column of texts is empty."""
 DEFAULT_MODEL = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 _HUB_PREFIX = "hf-hub:"

@@ -7,10 +7,8 @@ import pyarrow as pa
 
 from tarloom.format.sidecar import SKIPPED, SUCCESS
 from tarloom.process.batch import Batch
-from tarloom.process.embed.stage import EmbedStage, EmbedTextStage, ModelStage
+from tarloom.process.embed.stage import NO_TEXT, EmbedStage, EmbedTextStage, ModelStage
 from tarloom.process.stage import Ending, result_table
-
-NO_TEXT = "no_text"
 
 
 class _Embedder:

@@ -1,0 +1,70 @@
+"""CLIP scores: the right text scores higher than a wrong one, and what is missing is named."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tarloom.errors import UsageError
+from tarloom.process.batch import Batch, Decoder
+from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.stages.clip_score import ClipScoreStage
+from tests.process.shards import CLIP, scene_sample
+from tests.process.stage_contract import rows_of
+
+SCENES = 20
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Scenes; of the fourth there is no text, and the fifth is no picture."""
+    samples = [scene_sample(number) for number in range(SCENES)]
+    texts = [members["txt"].decode() for _, members in samples]
+    samples[4][1]["jpg"] = b"no picture"
+    texts[3] = None
+    wrong = texts[5:] + texts[:5]
+    decoder = Decoder()
+    rows = Batch(rows_of(samples), decoder)
+    yield rows.joined({"caption": pa.array(texts), "wrong": pa.array(wrong)})
+    decoder.close()
+
+
+def scores(batch, **options):
+    worker = ClipScoreStage(model=str(CLIP), **options).open()
+    try:
+        return worker(batch).to_pylist()
+    finally:
+        worker.close()
+
+
+def test_a_picture_fits_its_own_text_better_than_anothers(batch):
+    right, wrong = (
+        [row["score"] for row in scores(batch, texts=column) if row["score"] is not None]
+        for column in ("caption", "wrong")
+    )
+    assert np.mean(right) > np.mean(wrong) + 0.2
+    assert all(-1 <= score <= 1 for score in (*right, *wrong))
+
+
+def test_rows_without_a_text_or_a_picture_say_so(batch):
+    rows = scores(batch, texts="caption")
+    assert [(row["status"], row["error"]) for row in rows[3:6]] == [
+        ("skipped", "no_text"),
+        ("failed", "not_an_image"),
+        ("success", None),
+    ]
+    assert [row["score"] is None for row in rows[3:6]] == [True, True, False]
+
+
+def test_vectors_of_a_sidecar_give_the_same_scores(batch):
+    embed = EmbedStage(model=str(CLIP)).open()
+    vectors = embed(batch).column("embedding").combine_chunks()
+    embed.close()
+    rows = scores(batch.joined({"clip.embedding": vectors}), texts="caption", pictures="clip.embedding")
+    assert [row["score"] for row in rows] == [row["score"] for row in scores(batch, texts="caption")]
+    assert rows[4]["error"] == "no_embedding"
+
+
+def test_another_models_vectors_are_a_usage_error(batch):
+    other = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(SCENES * 5, np.float16)), 5)
+    with pytest.raises(UsageError, match=r"other\.embedding: vectors of 5 dimensions.*have 96"):
+        scores(batch.joined({"other.embedding": other}), texts="caption", pictures="other.embedding")
