@@ -52,7 +52,8 @@ class UnifiedOutputWriter:
     def log_file(self, env: Env = "prod") -> Iterator[str]:
         """What tarloom logs while the block lasts, as a file `logs/TIME.log`, whose address this gives.
 
-        prod: lines of JSON from INFO on. dev: text from DEBUG on. In an object store the file appears at the end.
+        prod: lines of JSON from INFO on. dev: text from DEBUG on, with tracebacks. It says too what ended the block, if
+        that was an error. In an object store the file appears at the end.
         """
         name = f"logs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.log"
         here = self.storage.local_path(name)
@@ -71,24 +72,41 @@ class UnifiedOutputWriter:
 def _logging_to(path: Path, env: Env) -> Iterator[None]:
     logger, handler = logging.getLogger("tarloom"), logging.FileHandler(path, encoding="utf-8")
     level = logging.DEBUG if env == "dev" else logging.INFO
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s") if env == "dev" else _JsonLines())
+    handler.setFormatter(_Lines() if env == "dev" else _JsonLines())
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(level)
     try:
         yield
+    except BaseException as error:
+        logger.error("ended by %s: %s", type(error).__name__, error, exc_info=env == "dev")
+        raise
     finally:
         logger.setLevel(before)
         logger.removeHandler(handler)
         handler.close()
 
 
-class _JsonLines(logging.Formatter):
+class _Lines(logging.Formatter):
+    """Text, with the time in UTC."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+
+
+class _JsonLines(_Lines):
     """A JSON object a line, as collectors of logs want it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
-        line = {"time": at, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
