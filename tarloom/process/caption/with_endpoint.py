@@ -6,20 +6,19 @@ fault. It ends the run, and the same command goes on from there once the server 
 """
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import aiohttp
 
 from tarloom.create.web.fetch import pause_before_retry, seconds_asked_for
 from tarloom.create.web.transport import name_error
-from tarloom.engines.base import WorkerBroken
 from tarloom.errors import EngineError, FetchError, TarloomError, UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED
 from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said, probe
+from tarloom.process.caption.background import Background
 from tarloom.process.caption.chat import Reply, base_url, complaint, encoded, headers, reply
 from tarloom.process.caption.stage import CaptionStage
 
@@ -35,8 +34,6 @@ REFUSALS = frozenset({400, 413, 422})
 OF_ALL_ROWS = frozenset({401, 404})
 """Address, key and model are the same for all rows."""
 
-Result = TypeVar("Result")
-
 
 class Throttled(FetchError):
     """The server says that it has too much to do: no fault of the row's."""
@@ -46,36 +43,23 @@ class EndpointBackend:
     """Asks from a thread of its own. Raises UsageError where the server is not there or cannot answer at all."""
 
     def __init__(self, stage: CaptionStage) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tarloom-endpoint", daemon=True)
-        self._thread.start()
+        self._server = _Server(stage)
+        self._background = Background("tarloom-endpoint")
         try:
-            self._server = _Server(stage)
-            self._do(self._server.open())
+            self._background.do(self._server.open())
         except BaseException:
-            self._stop()
+            self._background.stop()
             raise
 
     def ask(self, questions: Sequence[Question]) -> list[Said]:
         """Answers in order. Raises EngineError where the server answers nobody any more."""
-        try:
-            return self._do(self._server.answers(questions))
-        except CancelledError:
-            raise WorkerBroken(f"{self._server.url}: closed while it was asked") from None
+        return self._background.do(self._server.answers(questions))
 
     def close(self) -> None:
         """Whoever still waits for an answer gets none."""
-        if not self._loop.is_closed():
-            self._do(self._server.close())
-            self._stop()
-
-    def _do(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if not self._background.stopped:
+            self._background.do(self._server.close())
+            self._background.stop()
 
 
 class _Server:
