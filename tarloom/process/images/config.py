@@ -60,6 +60,8 @@ class RunOptions:
     """parquet: rows of a file, rounded down to whole shards."""
     without_pictures: bool = False
     """parquet: leave the pictures themselves out of the tables."""
+    new_run: bool = False
+    """Begin a new run, even if one of the same options was not finished."""
     resume: str | None = None
     """The folder of a run to go on with, finished or not. Its options are known: only those that differ are needed."""
 

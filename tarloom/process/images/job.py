@@ -26,7 +26,7 @@ from tarloom.format.storage import open_storage
 from tarloom.process.config import ProcessConfig
 from tarloom.process.images.config import RunOptions, SourceConfig, sized
 from tarloom.process.images.creating import Creation, Planned
-from tarloom.process.images.runs import named_run, run_for
+from tarloom.process.images.runs import named_run, new_run, unfinished_run
 from tarloom.process.images.tables import Files, Tables
 from tarloom.process.job import ProcessJob, ProcessSummary
 from tarloom.process.stage import Stage
@@ -101,7 +101,9 @@ class ImagesJob:
             self.run = named_run(self._options.resume)
             self.run.entry()
         else:
-            self.run = run_for(self._source.output, self._request(), self._words)
+            output, request = self._source.output, self._request()
+            earlier = None if self._options.new_run else unfinished_run(output, request)
+            self.run = earlier or new_run(output, request, self._words)
         self._dataset = f"{self.run.folder}/{SHARDS_OF_TABLES}" if self._is_table else self.run.folder
 
     def execute(self, watch: Watch | None = None) -> None:
@@ -112,7 +114,7 @@ class ImagesJob:
             engine = opened.enter_context(closing(open_engine(self._run_on)))
             job = self._process_job(engine)
             creation = opened.enter_context(closing(Creation(self._creation(), self._creating(), watch.created)))
-            planned = creation.planned()
+            planned = self._planned(creation)
             watch.planned(planned.rows)
             files = self._files(planned)
             for report in job.follow(creation.shards(done_before=not self._goes_on)):
@@ -161,6 +163,15 @@ class ImagesJob:
         if self._goes_on:
             job.prepare()
         return job
+
+    def _planned(self, creation: Creation) -> Planned:
+        """Raises what keeps shards from being made; a run that could not even be planned leaves nothing behind."""
+        try:
+            return creation.planned()
+        except UsageError:
+            if self.run.is_new:
+                self.run.forget()
+            raise
 
     def _creation(self) -> CreateConfig:
         sharding = dataclasses.replace(self._source.sharding, output_format="webdataset")

@@ -27,15 +27,13 @@ class Run:
     storage: Storage
     """Of all runs of the output."""
     name: str
+    is_new: bool = False
+    """It has not done anything yet."""
 
     @property
     def folder(self) -> str:
         """What it makes lies here."""
         return self.storage.describe(self.name)
-
-    @property
-    def is_done(self) -> bool:
-        return self.storage.head(f"{FOLDER}/{self.name}.done") is not None
 
     def entry(self) -> dict[str, Any]:
         """What it was asked to do. Raises UsageError where no run has this name."""
@@ -44,6 +42,10 @@ class Run:
             raise UsageError(f"{self.folder}: no run of this program; resume one of {self.storage.url}/{FOLDER}")
         found: dict[str, Any] = json.loads(self.storage.read(name))
         return found
+
+    def forget(self) -> None:
+        """It turned out to be impossible."""
+        self.storage.delete(f"{FOLDER}/{self.name}.json")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Nothing is left to do."""
@@ -56,20 +58,24 @@ def named_run(folder: str) -> Run:
     return Run(storage=storage, name=name)
 
 
-def run_for(output: str, request: Mapping[str, str], words: Sequence[str]) -> Run:
-    """The newest run of this request that is not done, else a new one. words: with which a command asks for it."""
+def new_run(output: str, request: Mapping[str, str], words: Sequence[str]) -> Run:
+    """A run that begins now; another that began in the same second has a name of its own.
+
+    words: with which a command asks for it.
+    """
+    storage, entry = open_storage(output), json.dumps({"request": request, "words": list(words)}, indent=1).encode()
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    names = (now if number == 1 else f"{now}-{number}" for number in count(1))
+    name = next(name for name in names if storage.write_new(f"{FOLDER}/{name}.json", entry))
+    return Run(storage=storage, name=name, is_new=True)
+
+
+def unfinished_run(output: str, request: Mapping[str, str]) -> Run | None:
+    """The newest run of this request that is not done, if there is one."""
     storage = open_storage(output)
     names = {entry.name.removeprefix(f"{FOLDER}/") for entry in storage.list(FOLDER)}
     for name in sorted((name.removesuffix(".json") for name in names if name.endswith(".json")), reverse=True):
         run = Run(storage=storage, name=name)
         if f"{name}.done" not in names and run.entry()["request"] == request:
             return run
-    return _begun(storage, json.dumps({"request": request, "words": list(words)}, indent=1).encode())
-
-
-def _begun(storage: Storage, entry: bytes) -> Run:
-    """A new run; another that began in the same second has a name of its own."""
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    names = (now if number == 1 else f"{now}-{number}" for number in count(1))
-    name = next(name for name in names if storage.write_new(f"{FOLDER}/{name}.json", entry))
-    return Run(storage=storage, name=name)
+    return None

@@ -26,6 +26,8 @@ class FileServer(ThreadingHTTPServer):
         """Answers to come that are 503."""
         self.cut_next = 0
         """Answers to come that end in the middle."""
+        self.token: str | None = None
+        """Who does not show it gets nothing."""
         self.requests: list[tuple[str, str | None]] = []
         """Paths asked for, and ranges."""
 
@@ -41,7 +43,9 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         wanted = self.headers.get("Range")
         self.server.requests.append((self.path, wanted))
-        if path.startswith("/moved/"):
+        if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            self.answer(401, b"")
+        elif path.startswith("/moved/"):
             self.answer(302, b"", {"Location": f"{self.server.url}/{path.removeprefix('/moved/')}"})
         elif path == "/loop":
             self.answer(302, b"", {"Location": f"/loop?{len(self.server.requests)}"})
