@@ -17,7 +17,6 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "caption": "tarloom.process.caption.stage:CaptionStage",
         "clip": "tarloom.process.embed.stage:EmbedStage",
         "clip_text": "tarloom.process.embed.stage:EmbedTextStage",
-        "clip_text": "tarloom.process.embed.stage:EmbedTextStage",
         "hash": "tarloom.process.stages.hash:HashStage",
         "quality": "tarloom.process.stages.quality:QualityStage",
         "clip_score": "tarloom.process.stages.clip_score:ClipScoreStage",

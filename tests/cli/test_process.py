@@ -1,0 +1,100 @@
+"""`tarloom process`: stages and their options as they are typed, and whole runs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from tarloom.cli.parse import parse
+from tarloom.cli.process import Process, path_first, with_stages
+from tarloom.errors import UsageError
+from tarloom.process.caption.stage import CaptionStage
+from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.stages.hash import HashStage
+from tests.process.shards import ROOT, scene_shards, sidecars
+
+
+def typed(*words, **defaults):
+    """The command as it is parsed from these words."""
+    words = path_first(words)
+    return parse(with_stages(Process, words, defaults), words, prog="tarloom process", defaults=defaults)
+
+
+def test_each_stage_has_its_options_under_its_name():
+    command = typed(
+        "d", "--stages", "hash,long=caption,clip", "--long.model", "m", "--long.max_tokens", "7", "--clip.model=c"
+    )
+    assert command.process.path == "d"
+    assert command.chosen == {
+        "hash": HashStage(),
+        "long": CaptionStage(model="m", max_tokens=7),
+        "clip": EmbedStage(model="c"),
+    }
+    assert list(command.chosen) == ["hash", "long", "clip"]
+
+
+def test_a_stage_may_be_there_twice_with_options_of_its_own():
+    command = typed("--path", "d", "--stages=a-1=clip,b_2=clip", "--a-1.model", "x", "--b_2.model", "y")
+    assert {name: stage.model for name, stage in command.chosen.items()} == {"a-1": "x", "b_2": "y"}
+
+
+def test_a_program_may_name_stages_and_others_replace_them():
+    assert list(typed("d", stages="hash,quality").chosen) == ["hash", "quality"]
+    assert list(typed("d", "--stages", "quality", stages="hash").chosen) == ["quality"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["d"], "--stages"),
+        (["d", "--stages"], "--stages"),
+        (["d", "--stages", "hsah"], "there is none of this name"),
+        (["d", "--stages", "hash", "--clip.model", "x"], r"--clip\.model"),
+        (["d", "--stages", "hash", "--model", "x"], "--model"),
+        (["--stages", "hash"], "--path"),
+    ],
+)
+def test_what_is_typed_wrongly_is_named(words, message):
+    with pytest.raises(UsageError, match=message):
+        typed(*words)
+
+
+def test_the_help_shows_the_options_of_the_stages_that_are_named(capsys):
+    with pytest.raises(SystemExit):
+        typed("--stages", "quality,own=tarloom.process.stages.hash:HashStage", "--help")
+    shown = capsys.readouterr().out
+    assert "--quality.blank-contrast" in shown
+    assert "--own.batch-size" in shown
+    assert "Pictures under way at a time" in shown  # an option of the class that the stages are made from
+    assert "--caption" not in shown
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return scene_shards(tmp_path / "shards", shards=2, rows=8)
+
+
+def command(*words, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "tarloom.cli", "process", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_several_stages_and_ones_own_run_in_worker_processes_and_say_what_they_did(shards, engine):
+    words = ["--stages", "hash,look=quality,own_stage:Warmth", "--look.blank-contrast", "200", "--warmth.darkest", "9"]
+    run = command(str(shards), *words, "--engine", engine, "--num-workers", "2", "--json", cwd=ROOT / "docs")
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout.splitlines()[-1])
+    assert (said["rows"], said["successes"], said["shards"]) == (3 * 16, 3 * 13, 2)
+    assert all(len(sidecars(shards, name)) == 2 for name in ("hash", "look", "warmth"))
+    (blank,) = set(pq.read_table(shards / "00001.look.parquet").column("blank").to_pylist())
+    assert blank is True
