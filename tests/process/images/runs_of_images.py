@@ -56,15 +56,16 @@ def run_job(source, output, **options) -> ImagesSummary:
 
 
 def words_for(source, output, *more: str) -> list[str]:
-    """Words of a command line that asks for what `job_of` does."""
+    """Words of a command line that asks for what `job_of` does, by default for hashes."""
     fetching = ["--allow-private", *LOOPBACK, "--timeout", "1", "--retries", "1", "--max-bytes", "4000000"]
-    where = ["--source", str(source), "--output", str(output), "--caption-col", "caption", "--stages", "hash"]
-    return [*where, *fetching, "--number-sample-per-shard", "10", "--json", *more]
+    where = ["--source", str(source), "--output", str(output), "--caption-col", "caption"]
+    stages = [] if "--stages" in more or any(word.startswith("--caption.") for word in more) else ["--stages", "hash"]
+    return [*where, *fetching, *stages, "--number-sample-per-shard", "10", "--json", *more]
 
 
 def facts_of(words, *, code: int = 0) -> dict:
     """What the program ends with."""
-    done = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*PROGRAM, *words], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
