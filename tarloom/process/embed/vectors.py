@@ -66,9 +66,10 @@ class Vectors:
         return vectors
 
     def close(self) -> None:
-        """Free the model's memory."""
+        """Free the model's memory. Once is enough."""
         self._threads.shutdown()
-        del self._encoder, self._see
+        for held in ("_encoder", "_see"):
+            vars(self).pop(held, None)
 
     def _passes(self, rows: Sequence[Any], see: Callable[[Sequence[Any]], "torch.Tensor"]) -> np.ndarray:
         parts = [rows[start : start + self._rows] for start in range(0, len(rows), self._rows)]

@@ -16,6 +16,7 @@ from tarloom.errors import UsageError
 from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage, text_vectors
 from tarloom.process.job import ProcessJob
+from tests.process.embed import models
 from tests.process.shards import CLIP, ROOT, encoded, scene_shards, sidecars, write_shard
 
 SHARDS, ROWS = 3, 40
@@ -137,7 +138,7 @@ def test_the_program_does_the_same_with_any_number_of_threads_and_says_so(shards
 
 
 def test_siglip_models_embed_too(shards, tmp_path):
-    model = siglip(tmp_path / "siglip")
+    model = models.siglip(tmp_path / "siglip")
     folder = embed(shutil.copytree(shards, tmp_path / "shards"), model=model)
     vectors = vectors_of(rows_of(folder))
     assert vectors.shape == (SHARDS * ROWS - 3, 32)
@@ -174,24 +175,6 @@ def caption(key: str) -> str:
     from source_data.scenes import HELD_OUT_SEEDS, scene
 
     return scene(HELD_OUT_SEEDS + int(key))[1]
-
-
-def siglip(folder):
-    """A tiny SigLIP with random weights, with the shipped model's tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, SiglipConfig, SiglipImageProcessor, SiglipModel
-
-    tokenizer = AutoTokenizer.from_pretrained(CLIP)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    config = SiglipConfig(
-        text_config={**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 32, "projection_size": 32},
-        vision_config={**sizes, "image_size": 32, "patch_size": 8},
-    )
-    SiglipModel(config).save_pretrained(folder)
-    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_a_picture_of_one_or_three_rows_is_not_taken_for_one_whose_channels_come_first(tmp_path):
