@@ -19,14 +19,14 @@ FRAMEWORKS = {
     "process/caption/with_endpoint.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_data.py engines/ray_session.py "
     "read/ray/actors.py read/ray/data.py read/ray/filters.py read/ray/sidecars.py read/ray/sink.py read/ray/tensors.py "
-    "read/ray/webdataset.py",
+    "read/ray/webdataset.py process/caption/with_ray_llm.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
     "torch": "read/feed/torch.py read/with_torch.py process/embed/tensors.py process/embed/vectors.py "
     "process/caption/with_vllm.py",
     "open_clip": "process/embed/with_open_clip.py",
-    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py",
-    "vllm": "process/caption/with_vllm.py",
+    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py process/caption/with_ray_llm.py",
+    "vllm": "process/caption/with_vllm.py process/caption/with_ray_llm.py",
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/sources/hub.py process/models.py",
     "cv2": "create/pictures/encode.py create/pictures/scale.py create/pictures/blur.py create/pictures/for_jpeg.py "

@@ -4,9 +4,9 @@ A *worker* is a callable from an item to a report, built once per process by an 
 and picklable and travel to where the work runs; the heavy things (a model, a connection pool) are built there.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,6 +37,40 @@ class Outcome(Generic[Item, Result]):
     item: Item
     result: Result | None = None
     error: str | None = None
+
+
+class Pipeline(Protocol):
+    """Work on items in portions, by workers of three kinds that may live on different machines: some read, some answer,
+    some write. An opener whose work can be done so has a method `pipeline` that returns it. Small and picklable.
+
+    Whatever fails, the item is tried again as a whole: what was written of it before need not be read again.
+    """
+
+    @property
+    def calls(self) -> int:
+        """How many portions a worker takes side by side."""
+        ...
+
+    def begin(self, item: Any) -> Any:
+        """What travels in the item's place. All that `read` yields follows from it: what is lost on its way is read
+        again, and must be the same."""
+        ...
+
+    def read(self, begun: Any) -> Iterator[Any]:
+        """The item's portions, as bytes or buffers."""
+        ...
+
+    def open(self) -> Worker[Any, Any]:
+        """Build the heavy worker: from a portion to its answer, both bytes or buffers."""
+        ...
+
+    def write(self, begun: Any, answer: Any) -> Any:
+        """Keep an answer; the small receipt for it."""
+        ...
+
+    def finish(self, item: Any, receipts: Sequence[Any]) -> Any:
+        """Runs at the caller, when all portions are written."""
+        ...
 
 
 class NotYet:

@@ -96,18 +96,31 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{place}"
 
 
+def openings_lost(reason: str | None) -> EngineError:
+    """To raise when so many in a row were."""
+    return EngineError(
+        f"{LOST_OPENINGS} workers in a row died while they opened ({reason}); "
+        "if they ran out of memory, use fewer workers or a smaller model"
+    )
+
+
 @dataclass
-class _Task(Generic[Item]):
+class Task(Generic[Item]):
+    """An item, and how many tries of it have failed."""
+
     item: Item
     failures: int = 0
 
 
 class Backlog(Generic[Item]):
-    """Items that are still to be done: those that failed a try first, then new ones, taken lazily."""
+    """Items that are still to be done: those that failed a try first, then new ones, taken lazily.
 
-    def __init__(self, items: Iterable[Item | NotYet], *, retries: int, ahead: int) -> None:
+    ahead: how many are held at most; None for all that there are.
+    """
+
+    def __init__(self, items: Iterable[Item | NotYet], *, retries: int, ahead: int | None) -> None:
         self._new = iter(items)
-        self._waiting: deque[_Task[Item]] = deque()
+        self._waiting: deque[Task[Item]] = deque()
         self._retries = retries
         self._ahead = ahead
         self.not_yet = False
@@ -115,24 +128,24 @@ class Backlog(Generic[Item]):
 
     def look_ahead(self) -> int:
         """How many items can be handed out now; new ones are taken up to as many as an engine has seats."""
-        while len(self._waiting) < self._ahead:
+        while self._ahead is None or len(self._waiting) < self._ahead:
             item = next(self._new, None)
             self.not_yet = isinstance(item, NotYet)
             if item is None or isinstance(item, NotYet):
                 break
-            self._waiting.append(_Task(item))
+            self._waiting.append(Task(item))
         return len(self._waiting)
 
-    def take(self) -> _Task[Item] | None:
+    def take(self) -> Task[Item] | None:
         return self._waiting.popleft() if self.look_ahead() else None
 
-    def wait(self) -> _Task[Item] | None:
+    def wait(self) -> Task[Item] | None:
         """The next item, None when there will be no more."""
         while (task := self.take()) is None and self.not_yet:
             time.sleep(MOMENT)
         return task
 
-    def failed(self, task: _Task[Item], error: str) -> Outcome[Item, Any] | None:
+    def failed(self, task: Task[Item], error: str) -> Outcome[Item, Any] | None:
         """The item's end, or None when it will be tried again."""
         task.failures += 1
         if task.failures > self._retries:
@@ -155,7 +168,7 @@ class Crew(Generic[Item]):
         self._opening: dict[Seat, int] = {}
         """Seats that are not open yet, and how many openings had been lost when they were hired."""
         self._idle: list[Seat] = []
-        self._busy: dict[Seat, _Task[Item]] = {}
+        self._busy: dict[Seat, Task[Item]] = {}
         self._lost_openings = 0
 
     def run(self, items: Iterable[Item | NotYet], *, retries: int) -> Iterator[Outcome[Item, Any]]:
@@ -215,7 +228,4 @@ class Crew(Generic[Item]):
         if lost_before >= self._lost_openings:
             self._lost_openings += 1
         if self._lost_openings >= LOST_OPENINGS:
-            raise EngineError(
-                f"{LOST_OPENINGS} workers in a row died while they opened ({reply.error}); "
-                "if they ran out of memory, use fewer workers or a smaller model"
-            )
+            raise openings_lost(reply.error)

@@ -15,6 +15,7 @@ from tarloom.engines.base import NOT_YET, Engine
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, UsageError
+from tests.engines.piped import PipingEngine
 from tests.engines.workers import CannotOpen, Collects, Squares, Stumbles
 
 
@@ -136,6 +137,29 @@ class TestRay(MortalSuite):
         assert ray.is_initialized()
 
 
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context")  # Ray copies its own settings
+class TestRayData(MortalSuite):
+    """Every item is one portion of bytes here."""
+
+    test_items_are_taken_lazily = None  # Ray Data is given all that there are
+
+    @pytest.fixture
+    def engine(self, ray_session):
+        config = EngineConfig(engine="ray-data", num_workers="1,2", cpus_per_worker=0.5)
+        engine = PipingEngine(open_engine(config))
+        yield engine
+        engine.close()
+
+    def test_a_pool_that_leaves_no_cpu_for_reading_is_refused(self, ray_session):
+        with pytest.raises(UsageError, match=r"2 CPUs .* reading beside them need 3"):
+            open_engine(EngineConfig(engine="ray-data", num_workers=2))
+
+    def test_what_cannot_be_split_is_refused(self, ray_session):
+        engine = open_engine(EngineConfig(engine="ray-data"))
+        with pytest.raises(UsageError, match="give --engine ray"):
+            next(engine.map(Squares(""), range(3)))
+
+
 class TestSpark(MortalSuite):
     @pytest.fixture
     def engine(self, spark_session):
@@ -151,6 +175,7 @@ class TestSpark(MortalSuite):
 DRIVER = """
 import signal, sys
 from tarloom.engines.choose import EngineConfig, open_engine
+from tests.engines.piped import PipingEngine
 from tests.engines.workers import Sleeps
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)

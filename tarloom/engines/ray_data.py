@@ -1,0 +1,304 @@
+"""Work on Ray Data: tasks read, a pool of actors answers, tasks write; each on whatever node has room for it.
+
+    read (tasks: CPUs) -> answer (actors: GPUs, MIN to MAX of them) -> write (tasks: CPUs) -> finish (here)
+
+So nodes without a GPU read and decode for those that have one. What passes between them are rows of Ray Data that each
+hold one portion of an item, so that portions keep their bounds. What goes wrong with a portion travels in its row: one
+bad item does not end the run, and is tried again when all others have been.
+"""
+
+import contextlib
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from tarloom.engines.base import Item, NotYet, Opener, Outcome, Pipeline, Result
+from tarloom.engines.crew import LOST_OPENINGS, Backlog, Reply, Task, open_worker, openings_lost, try_item
+from tarloom.engines.ray_session import first_line, ray_session
+from tarloom.engines.workers import Workers
+from tarloom.errors import EngineError, UsageError, missing_extra
+
+try:
+    import ray
+    import ray.data
+    from ray.data import ActorPoolStrategy, Datasource
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import ReadTask
+    from ray.exceptions import RayActorError, RayError
+except ImportError as error:
+    raise missing_extra("ray", error) from error
+
+STORE_BYTES = 1 << 30
+"""Of a cluster started here: decoded pictures pass through its object store."""
+READING_CPUS = 1
+WRITING_CPUS = 0.25
+FINISHERS = 16
+"""Items that are finished side by side: mostly waiting for storage."""
+_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("number", pa.int64()),  # the item's
+    pa.field("item", pa.binary()),  # what the pipeline begins with
+    pa.field("portion", pa.large_binary()),
+    pa.field("portions", pa.int64()),  # in an item's last row: how many it has
+    pa.field("reply", pa.binary()),  # how it ended, for better or worse
+]
+_ROW = pa.schema(_FIELDS)
+
+
+class RayDataEngine:
+    """Runs the pipelines of openers that have one. All items that are there are taken at once.
+
+    address: as for RayEngine. Raises UsageError where no cluster answers there, or it has no room for the least
+    number of workers and for reading beside them.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        *,
+        cpus_per_worker: float = 1,
+        gpus_per_worker: float = 0,
+        address: str | None = None,
+    ) -> None:
+        self.workers = workers
+        self._resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
+        with ExitStack() as session:
+            cpus = math.ceil(workers.most * cpus_per_worker) + READING_CPUS
+            session.enter_context(ray_session(cpus=cpus, store_bytes=STORE_BYTES, address=address))
+            self._check_room()
+            self._session = session.pop_all()
+
+    def map(
+        self, opener: Opener[Item, Result], items: Iterable[Item | NotYet], *, retries: int = 2
+    ) -> Iterator[Outcome[Item, Result]]:
+        make = getattr(opener, "pipeline", None)
+        if make is None:
+            raise UsageError("the engine ray-data runs stages over shards, and nothing else: give --engine ray")
+        pipeline: Pipeline = make()
+        backlog = Backlog(items, retries=retries, ahead=None)
+        while (first := backlog.wait()) is not None:
+            tasks = [first, *iter(backlog.take, None)]
+            try:
+                with _quiet(), ThreadPoolExecutor(FINISHERS, thread_name_prefix="finish") as threads:
+                    yield from _Round(pipeline, tasks, threads).run(self._rows(pipeline, tasks, retries), backlog)
+            except RayActorError as error:
+                raise openings_lost(first_line(error)) from error
+            except RayError as error:
+                raise EngineError(f"Ray Data failed: {first_line(error)}; see Ray's logs in /tmp/ray") from error
+
+    def close(self) -> None:
+        """Leave the cluster, and stop it if it was started here."""
+        self._session.close()
+
+    def _rows(self, pipeline: Pipeline, tasks: Sequence[Task[Any]], retries: int) -> ray.data.Dataset:
+        """All portions of the items on their way. What a worker has when it dies fails with it: so items that are tried
+        for the last time are done one portion at a time."""
+        last = any(0 < task.failures == retries for task in tasks)
+        rows = ray.data.read_datasource(
+            _Reading(pipeline, tasks), override_num_blocks=len(tasks), num_cpus=READING_CPUS
+        )
+        rows.context.enable_progress_bars = False
+        rows.context.target_max_block_size = 1  # every portion is handed on at once
+        rows.context.max_errored_blocks = -1  # the round sees which portions never came
+        rows.context.max_consecutive_actor_init_deaths = LOST_OPENINGS - 1
+        calls = 1 if last else pipeline.calls
+        pool = ActorPoolStrategy(
+            min_size=min(self.workers.least, len(tasks)),
+            max_size=self.workers.most,
+            max_concurrent_calls_per_actor=calls,
+            max_tasks_in_flight_per_actor=1 if last else 2 * calls,
+            enable_true_multi_threading=True,
+        )
+        # Newer versions take what Ray's actors take here alone. Without max_restarts what kills is tried for ever.
+        map_batches = getattr(rows, "map_batches_internal", rows.map_batches)
+        answered = map_batches(
+            _Answering,
+            fn_constructor_args=(pipeline,),
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=pool,
+            max_restarts=0,
+            **self._resources,
+        )
+        write = partial(_write, pipeline)
+        return answered.map_batches(write, batch_size=None, batch_format="pyarrow", num_cpus=WRITING_CPUS)
+
+    def _check_room(self) -> None:
+        """A pool that takes all CPUs would wait for ever for what nobody can read."""
+        has = ray.cluster_resources()
+        cpus = self.workers.least * self._resources["num_cpus"] + READING_CPUS
+        gpus = self.workers.least * self._resources["num_gpus"]
+        if has.get("CPU", 0) < cpus or has.get("GPU", 0) < gpus:
+            raise UsageError(
+                f"the Ray cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs; {self.workers.least} "
+                f"workers and reading beside them need {cpus:g} and {gpus:g}: give fewer workers, "
+                "--cpus-per-worker 0.5, or a larger cluster"
+            )
+
+
+class _Round:
+    """Every item that is there is tried once."""
+
+    def __init__(self, pipeline: Pipeline, tasks: Sequence[Task[Any]], threads: ThreadPoolExecutor) -> None:
+        self._pipeline, self._tasks, self._threads = pipeline, tasks, threads
+        self._came: Counter[int] = Counter()
+        self._portions: dict[int, int] = {}
+        self._receipts: dict[int, list[Any]] = {}
+        self._errors: dict[int, str] = {}
+        self._finishing: dict[Future[Reply], int] = {}
+        self._unended = set(range(len(tasks)))
+
+    def run(self, rows: ray.data.Dataset, backlog: Backlog[Any]) -> Iterator[Outcome[Any, Any]]:
+        """Outcomes, as items end; those that failed go back to the backlog."""
+        with contextlib.closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+            for table in tables:
+                for row in table.to_pylist():
+                    self._take(row["number"], row["portions"], row["reply"])
+                yield from self._ended(backlog, wait_for_all=False)
+        yield from self._ended(backlog, wait_for_all=True)
+        for number in sorted(self._unended):
+            error = self._errors.get(number, "a worker died that had a part of it")
+            yield from _outcome(backlog.failed(self._tasks[number], error))
+
+    def _take(self, number: int, portions: int | None, replied: bytes | None) -> None:
+        """A row has come. Raises what must end the run."""
+        reply: Reply | None = None if replied is None else ray.cloudpickle.loads(replied)
+        if reply is not None and reply.fatal is not None:
+            raise reply.fatal
+        if reply is not None and reply.error is not None:
+            self._errors.setdefault(number, reply.error)
+        if portions is not None:
+            self._portions[number] = portions
+        else:
+            self._came[number] += 1
+            self._receipts.setdefault(number, []).append(None if reply is None else reply.result)
+        if self._came[number] == self._portions.get(number) and number not in self._errors:
+            self._finishing[self._threads.submit(try_item, self._finish, number)] = number
+
+    def _finish(self, number: int) -> Any:
+        return self._pipeline.finish(self._tasks[number].item, self._receipts.pop(number, []))
+
+    def _ended(self, backlog: Backlog[Any], *, wait_for_all: bool) -> Iterator[Outcome[Any, Any]]:
+        """Of the items that are being finished."""
+        for future in wait(self._finishing, timeout=None if wait_for_all else 0).done:
+            number, reply = self._finishing.pop(future), future.result()
+            self._unended.discard(number)
+            if reply.fatal is not None:
+                raise reply.fatal
+            task = self._tasks[number]
+            ended = Outcome[Any, Any](item=task.item, result=reply.result)
+            yield from _outcome(ended if reply.error is None else backlog.failed(task, reply.error))
+
+
+def _outcome(ended: Outcome[Any, Any] | None) -> Iterator[Outcome[Any, Any]]:
+    """None, where the item will be tried again."""
+    if ended is not None:
+        yield ended
+
+
+class _Reading(Datasource):  # type: ignore[misc]
+    """Ray's view of the items: a task reads one, and its portions go out as they are read."""
+
+    def __init__(self, pipeline: Pipeline, tasks: Sequence[Task[Any]]) -> None:
+        super().__init__()
+        self._pipeline = pipeline
+        self._items = [ray.cloudpickle.dumps(pipeline.begin(task.item)) for task in tasks]
+
+    def get_name(self) -> str:
+        return "Tarloom"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        nothing_known = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
+        return [
+            ReadTask(partial(_read, self._pipeline, number, item), nothing_known, schema=_ROW)
+            for number, item in enumerate(self._items)
+        ]
+
+
+def _read(pipeline: Pipeline, number: int, item: bytes) -> Iterator[pa.Table]:
+    """Runs in a task: the item's portions, then a row that says how many there were, or what went wrong."""
+    portions, count = pipeline.read(ray.cloudpickle.loads(item)), 0
+    while (reply := try_item(lambda _: next(portions, None), None)).result is not None:
+        count += 1
+        yield _row(number=number, item=item, portion=reply.result)
+    yield _row(number=number, portions=count, reply=None if reply == Reply() else reply)
+
+
+class _Answering:
+    """Runs in an actor: the worker is opened there. One that breaks says why, and ends its process when it is given
+    more, which is then done by others in the next round."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._worker, self._opened = open_worker(pipeline.open)
+        self._broken = False
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        for row in _rows_of(rows):
+            if row["portion"] is None:
+                yield _row(**row)
+                continue
+            if self._broken:
+                os._exit(1)
+            reply = self._opened if self._worker is None else try_item(self._worker, row["portion"])
+            self._broken = self._broken or reply.lost
+            done = reply.error is None and reply.fatal is None
+            yield _row(**row | ({"portion": reply.result} if done else {"portion": None, "reply": reply}))
+
+
+def _write(pipeline: Pipeline, rows: pa.Table) -> Iterator[pa.Table]:
+    """Runs in a task: portions that were answered become receipts."""
+    for row in _rows_of(rows):
+        portion = row["portion"]
+        if portion is not None:
+            row |= {"reply": try_item(partial(pipeline.write, ray.cloudpickle.loads(row["item"])), portion)}
+        yield _row(**row | {"item": None, "portion": None}).select(["number", "portions", "reply"])
+
+
+def _row(
+    *,
+    number: int,
+    item: bytes | None = None,
+    portion: Any = None,
+    portions: int | None = None,
+    reply: Reply | bytes | None = None,
+) -> pa.Table:
+    """A table of one row. The portion, which may be large, is not copied."""
+    replied = ray.cloudpickle.dumps(reply) if isinstance(reply, Reply) else reply
+    bounds = pa.py_buffer(b"\0" * 8 + (0 if portion is None else len(portion)).to_bytes(8, "little"))
+    buffers = [None, bounds, pa.py_buffer(b"" if portion is None else portion)]
+    body = pa.nulls(1, pa.large_binary()) if portion is None else pa.Array.from_buffers(pa.large_binary(), 1, buffers)
+    values = {"number": number, "item": item, "portions": portions, "reply": replied}
+    columns = [body if f.name == "portion" else pa.array([values[f.name]], f.type) for f in _ROW]
+    return pa.Table.from_arrays(columns, schema=_ROW)
+
+
+def _rows_of(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    """Each row's values; its portion is a view of the table's memory."""
+    for at in range(rows.num_rows):
+        row = {name: rows.column(name)[at].as_py() for name in _ROW.names if name != "portion"}
+        yield row | {"portion": rows.column("portion")[at].as_buffer()}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Ray Data tells about plans and progress, and about portions that failed, which we see ourselves."""
+    logger = logging.getLogger("ray.data")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
