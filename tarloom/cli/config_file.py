@@ -17,7 +17,7 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
 
     Raises UsageError for a file that cannot be read, and for what is no option.
     """
-    known, path = set(_options(command)), _path_in(words)
+    known, path = dict(_options(command)), _path_in(words)
     if path is None or "config" not in known:
         return list(words)
     given = {word.partition("=")[0].lstrip("-").replace("_", "-").removeprefix("no-") for word in words}
@@ -26,7 +26,7 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
         if name.replace("-", "_") not in known:
             raise UsageError(f"{path}: unknown option {name!r}; use {', '.join(sorted(known))}")
         if name.replace("_", "-") not in given:
-            found += _words(path, name.replace("_", "-"), value)
+            found += _words(path, name.replace("_", "-"), value, default=known[name.replace("-", "_")])
     return [*found, *words]
 
 
@@ -38,14 +38,14 @@ def _path_in(words: Sequence[str]) -> str | None:
     return None
 
 
-def _options(kind: type) -> Iterator[str]:
-    """The names of all options, at any depth of nesting."""
+def _options(kind: type) -> Iterator[tuple[str, object]]:
+    """All options, at any depth of nesting, with their defaults."""
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[field.name]):
             yield from _options(hints[field.name])
         else:
-            yield field.name
+            yield field.name, field.default
 
 
 def _read(path: str) -> Mapping[str, Any]:
@@ -76,11 +76,11 @@ def _parsed(path: str, text: str) -> Any:
         raise ValueError(error) from error
 
 
-def _words(path: str, name: str, value: Any) -> list[str]:
-    """An option as one would type it; null is not given."""
+def _words(path: str, name: str, value: Any, *, default: object) -> list[str]:
+    """An option as one would type it; null, and what is off by default, are not typed."""
     if isinstance(value, Mapping):
         raise UsageError(f"{path}: {name} holds options of its own; write them one beside the other")
-    if value is None:
+    if value is None or value is default is False:
         return []
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]

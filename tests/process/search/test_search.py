@@ -1,0 +1,178 @@
+"""Similarity search: exact, whatever the blocks; by texts, pictures and keys; an index follows what it is made from."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from source_data.scenes import HELD_OUT_SEEDS, scene
+from tarloom.engines.local import LocalEngine
+from tarloom.errors import UsageError
+from tarloom.format.storage import open_storage
+from tarloom.process.search import index as index_module
+from tarloom.process.search.index import open_index
+from tarloom.process.search.query import Searcher, find_vectors
+from tarloom.process.service import BatchInferenceOrchestrator, UnifiedDataLoader, UnifiedOutputWriter
+from tests.process.shards import CLIP, ROOT, encoded, scene_shards
+
+SHARDS, ROWS = 2, 40
+TEXTS = [scene(HELD_OUT_SEEDS + number)[1] for number in range(SHARDS * ROWS)]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory) -> Path:
+    """Shards with sidecars, and what the batch service makes of them, in `out`."""
+    folder = tmp_path_factory.mktemp("scenes") / "shards"
+    scene_shards(folder, shards=SHARDS, rows=ROWS)
+    embed(folder, folder / "out")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TARLOOM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def embed(source, output):
+    job = BatchInferenceOrchestrator(str(CLIP), engine=LocalEngine(1))
+    job.process_dataset(UnifiedDataLoader(str(source)), UnifiedOutputWriter(str(output)))
+
+
+def vectors_file(path: Path, vectors: np.ndarray) -> Path:
+    """A parquet file of vectors, float16 of shape (rows, dim), whose keys are their numbers."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    pq.write_table(pa.table({"key": [str(row) for row in range(len(vectors))], "embedding": column}), path)
+    return path
+
+
+def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> list[list[int]]:
+    """By the definition: rows by their scores, the earlier of two that are equal first."""
+    scores = vectors.astype(np.float32) @ queries.T
+    return [
+        sorted(range(len(vectors)), key=lambda row: (-scores[row, query], row))[:k] for query in range(len(queries))
+    ]
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.integers(1, 50),
+    queries=st.integers(1, 4),
+    k=st.integers(1, 60),
+    block=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+)
+def test_the_nearest_are_those_of_the_definition(tmp_path_factory, rows, queries, k, block, seed):
+    """Of few small whole numbers, so that many rows are equally near."""
+    chance, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("vectors")
+    vectors = chance.integers(-2, 3, (rows, 3)).astype(np.float16)
+    asked = chance.integers(-2, 3, (queries, 3)).astype(np.float32)
+    path = vectors_file(folder / "v.parquet", vectors)
+    found, storage = find_vectors(str(path), "clip")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, "BLOCK_ROWS", block)
+        matches = open_index(found, storage).nearest(asked, k)
+    assert [[match.row for match in row] for row in matches] == nearest(vectors, asked, k)
+    assert all(match.values == {"key": str(match.row)} for row in matches for match in row)
+    shutil.rmtree(folder)
+
+
+def test_texts_find_their_pictures(embedded):
+    searcher = Searcher(embedded, model=str(CLIP))
+    assert len(searcher.index) == SHARDS * ROWS - 3
+    wanted = [text for number, text in enumerate(TEXTS) if number not in (1, 2, 3)]
+    first = [matches[0].values["key"] for matches in searcher.by_texts(wanted, k=1)]
+    assert np.mean([TEXTS[int(key)] == text for key, text in zip(first, wanted, strict=True)]) >= 0.9
+
+
+def test_a_picture_and_a_key_find_themselves_first(embedded):
+    searcher = Searcher(embedded, model=str(CLIP))
+    data = encoded(scene(HELD_OUT_SEEDS + 47)[0])
+    for matches in (searcher.by_picture(data, k=3), searcher.by_key("000000047", k=3)):
+        assert matches[0].values["key"] == "000000047"
+        assert matches[0].score > 0.999
+        assert matches[0].score >= matches[1].score >= matches[2].score
+
+
+def test_sidecars_and_the_table_of_a_batch_job_answer_alike(embedded):
+    """The table says where its model was."""
+    of_sidecars = Searcher(embedded, model=str(CLIP)).by_texts(TEXTS[:5], k=7)
+    of_the_table = Searcher(embedded / "out").by_texts(TEXTS[:5], k=7)
+    assert of_the_table == of_sidecars == Searcher(embedded / "out/embeddings.parquet").by_texts(TEXTS[:5], k=7)
+
+
+def test_an_index_is_made_once_and_again_when_the_vectors_change(tmp_path):
+    chance = np.random.default_rng(0)
+    path = vectors_file(tmp_path / "v.parquet", chance.normal(size=(10, 4)).astype(np.float16))
+    made = tmp_path / "_tarloom/search/v.arrow"
+    assert len(Searcher(path).index) == 10
+    before = made.stat().st_mtime_ns
+    assert len(Searcher(path).index) == 10
+    assert made.stat().st_mtime_ns == before
+    vectors_file(path, chance.normal(size=(11, 4)).astype(np.float16))
+    assert len(Searcher(path).index) == 11
+    made.write_bytes(made.read_bytes()[:100])
+    assert len(Searcher(path).index) == 11
+    made.write_bytes(b"")
+    assert len(Searcher(path).index) == 11
+
+
+def test_vectors_in_an_object_store_are_indexed_in_the_users_cache(embedded, s3_folder, cache):
+    for path in embedded.glob("0*"):
+        open_storage(s3_folder).write(path.name, path.read_bytes())
+    open_storage(f"{s3_folder}/out").write("embeddings.parquet", (embedded / "out/embeddings.parquet").read_bytes())
+    here = Searcher(embedded, model=str(CLIP)).by_key("000000047")
+    assert Searcher(s3_folder, model=str(CLIP)).by_key("000000047") == here
+    assert Searcher(f"{s3_folder}/out").by_key("000000047") == here
+    assert sorted(path.name for path in cache.rglob("*.arrow")) == ["clip.arrow", "embeddings.arrow"]
+    assert not [entry.name for entry in open_storage(s3_folder).list() if "search" in entry.name]
+
+
+def test_what_has_no_room_for_an_index_is_indexed_in_the_users_cache(tmp_path, cache):
+    path = vectors_file(tmp_path / "v.parquet", np.eye(3, dtype=np.float16))
+    (tmp_path / "_tarloom").touch()  # nothing can be written below it, not even by root
+    assert len(Searcher(path).index) == 3
+    assert list(cache.rglob("v.arrow"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda folder: Searcher(folder).by_texts(["red"]), "give the one that made the vectors, clip@sha256"),
+        (
+            lambda folder: Searcher(folder, model=str(ROOT / "source_data/models/captioner")).by_texts(["red"]),
+            "give that one",
+        ),
+        (lambda folder: Searcher(folder).by_key("nobody"), "no sample with a vector has it"),
+        (lambda folder: Searcher(folder).by_key("000000001"), "no sample with a vector has it"),
+        (lambda folder: Searcher(folder, name="other"), "no vectors in sidecars 'other'"),
+        (lambda folder: Searcher(folder / "none.parquet"), "no such file"),
+        (lambda folder: Searcher(folder / "00000.clip.parquet"), "no column key"),
+        (lambda folder: Searcher(folder, model=str(CLIP)).by_picture(b"<html>"), "cannot be embedded .not_an_image"),
+        (lambda folder: Searcher(folder).by_key("000000047", k=0), "k must be at least 1"),
+        (lambda folder: Searcher(folder).index.nearest(np.zeros((1, 7), np.float32), 3), "another model's"),
+    ],
+)
+def test_what_cannot_be_answered_is_said(embedded, ask, message):
+    with pytest.raises(UsageError, match=message):
+        ask(embedded)
+
+
+def test_the_command_prints_matches_and_json(embedded):
+    command = [sys.executable, "-m", "tarloom.cli", "search", str(embedded), "--key", "000000047", "--k", "2"]
+    said = [subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True) for more in ([], ["--json"])]
+    assert [done.returncode for done in said] == [0, 0], said
+    lines = said[0].stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[0].split() == ["1.0000", "000000047"]
+    found = json.loads(said[1].stdout.splitlines()[-1])
+    assert found["vectors"] == SHARDS * ROWS - 3
+    assert [match["key"] for match in found["matches"]] == [line.split()[1] for line in lines]
