@@ -63,13 +63,13 @@ def open_index(vectors: Vectors, storage: Storage) -> "SearchIndex":
 
 
 class SearchIndex:
-    """Vectors and what they are of. Raises StorageError where there is no such file."""
+    """Vectors and what they are of. Raises StorageError where no such file can be read."""
 
     def __init__(self, path: Path) -> None:
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-        except FileNotFoundError as error:
-            raise StorageError(f"{path}: no such index") from error
+        except OSError as error:
+            raise StorageError(f"{path}: no index that can be read ({error}); it is made anew") from error
         told = self._file.schema.metadata or {}
         self.version = told.get(VERSION.encode(), b"").decode()
         self.fingerprint: Mapping[str, str] = json.loads(told.get(FINGERPRINT.encode(), b"{}"))
