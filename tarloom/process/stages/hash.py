@@ -7,6 +7,9 @@ same pixels; the first bit is the highest. Pictures are alike if few bits differ
     phash   grey, 32 x 32 pixels (Lanczos), its cosine transform: is each of the 8 x 8 lowest frequencies above their
             median?
 
+A picture whose shorter side has 512 pixels or more is made smaller first, by a whole factor that leaves at least 256:
+its hash takes a tenth of the time, and some of its bits may differ from ImageHash's.
+
 The cosines are whole numbers, so that every machine finds the same bits, those of a blank picture included.
 """
 
@@ -25,6 +28,8 @@ from tarloom.process.picture_stage import Answer, PictureStage
 
 SIDE = 8
 """Of a perceptual hash: 64 bits."""
+ENOUGH = 256
+"""Pixels of the shorter side that are left where a picture is made smaller first."""
 _SAMPLES = 4 * SIDE
 _ONE = 1 << 20
 _COSINES = np.array(
@@ -47,6 +52,7 @@ class HashStage(PictureStage):
 
     def look(self, rgb: np.ndarray) -> Mapping[str, Any]:
         grey = Image.fromarray(rgb).convert("L")
+        grey = grey.reduce(max(1, min(grey.size) // ENOUGH))
         return {"phash": phash(grey), "dhash": dhash(grey)}
 
 

@@ -12,11 +12,11 @@ numbers of large and small files can be compared. Sums are whole numbers: every 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, ImageChops
 
 from tarloom.process.batch import Picture
 from tarloom.process.picture_stage import Answer, PictureStage
@@ -50,16 +50,15 @@ class QualityStage(PictureStage):
 
     def look(self, rgb: np.ndarray) -> Mapping[str, Any]:
         small = _smaller(Image.fromarray(rgb))
-        grey = np.asarray(small.convert("L"), np.int64)
-        colours = np.asarray(small, np.int64)
-        contrast = _variance(grey) ** 0.5
+        grey = small.convert("L")
+        levels = _Levels.of(grey)
         return {
-            "blur": _variance(_laplacian(grey)),
-            "blank": contrast < self.blank_contrast,
-            "brightness": int(grey.sum()) / grey.size,
-            "contrast": contrast,
-            "entropy": _entropy(grey),
-            "saturation": int((colours.max(axis=2) - colours.min(axis=2)).sum()) / grey.size,
+            "blur": _blur(np.asarray(grey)),
+            "blank": levels.deviation < self.blank_contrast,
+            "brightness": levels.mean,
+            "contrast": levels.deviation,
+            "entropy": levels.entropy,
+            "saturation": _Levels.of(_colourfulness(small)).mean,
         }
 
 
@@ -76,24 +75,48 @@ def _smaller(image: Image.Image) -> Image.Image:
     if scale >= 1:
         return image
     width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BOX)
+    return image.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
 
 
-def _laplacian(grey: np.ndarray) -> np.ndarray:
-    """Of each pixel that has all its neighbours; of none in a line of pixels."""
+def _colourfulness(image: Image.Image) -> Image.Image:
+    """The largest minus the smallest channel of each pixel."""
+    red, green, blue = image.split()
+    largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    return ImageChops.subtract(largest, ImageChops.darker(ImageChops.darker(red, green), blue))
+
+
+def _blur(grey: np.ndarray) -> float:
+    """The variance of the Laplacian of all pixels that have all their neighbours; 0 where there is none."""
     if min(grey.shape) < 3:
-        return np.zeros(1, np.int64)
-    left, right, above, below = grey[1:-1, :-2], grey[1:-1, 2:], grey[:-2, 1:-1], grey[2:, 1:-1]
-    return np.asarray(left + right + above + below - 4 * grey[1:-1, 1:-1])
+        return 0.0
+    levels = grey.astype(np.int16)
+    edges = levels[1:-1, 1:-1] * -4
+    for neighbours in (levels[1:-1, :-2], levels[1:-1, 2:], levels[:-2, 1:-1], levels[2:, 1:-1]):
+        edges += neighbours
+    squares = np.square(edges, dtype=np.int32).sum(dtype=np.int64)
+    return _variance(edges.size, int(edges.sum(dtype=np.int64)), int(squares))
 
 
-def _variance(values: np.ndarray) -> float:
-    """From whole sums, which no order of summation changes."""
-    count, total, squares = values.size, int(values.sum()), int((values * values).sum())
+@dataclass(frozen=True, kw_only=True)
+class _Levels:
+    """What the levels of a picture of one channel are like."""
+
+    mean: float
+    deviation: float
+    entropy: float
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Self:
+        counts, levels = np.array(image.histogram(), np.int64), np.arange(256)
+        count, total, squares = int(counts.sum()), int(counts @ levels), int(counts @ levels**2)
+        shares = counts[counts > 0] / count
+        return cls(
+            mean=total / count,
+            deviation=_variance(count, total, squares) ** 0.5,
+            entropy=float(-(shares * np.log2(shares)).sum()) + 0.0,  # of one level: 0, not -0
+        )
+
+
+def _variance(count: int, total: int, squares: int) -> float:
+    """From sums that no order of summation changes."""
     return (count * squares - total * total) / (count * count)
-
-
-def _entropy(grey: np.ndarray) -> float:
-    counts = np.bincount(grey.ravel(), minlength=256)
-    shares = counts[counts > 0] / grey.size
-    return float(-(shares * np.log2(shares)).sum()) + 0.0
