@@ -1,5 +1,6 @@
 """Every stage keeps the contract: those that come with tarloom, and the template for one's own."""
 
+import re
 import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from tarloom.process.embed.stage import EmbedStage, EmbedTextStage
 from tarloom.process.picture_stage import PictureStage
+from tarloom.process.registry import BUILT_IN
 from tarloom.process.stages.aesthetic import AestheticStage
 from tarloom.process.stages.clip_score import ClipScoreStage
 from tarloom.process.stages.hash import HashStage
@@ -134,3 +136,11 @@ class TestAesthetic(StageContract):
 def head(path, *, seed):
     np.savez(path, weight=np.random.default_rng(seed).normal(size=(1, 96)), bias=[5.0])
     return str(path)
+
+
+def test_the_page_about_stages_shows_the_template_as_it_is_and_names_every_stage_and_column():
+    page = (ROOT / "docs/stages.md").read_text(encoding="utf-8")
+    assert f"```python\n{(ROOT / 'docs/own_stage.py').read_text(encoding='utf-8')}```" in page
+    named = set(re.findall(r"`(\w+)`", page))
+    assert set(BUILT_IN) <= named
+    assert {*HashStage.columns, *QualityStage.columns} <= named

@@ -2,13 +2,16 @@
 
 import hashlib
 import io
+import re
 
 import pytest
 from PIL import Image
 
+import tarloom
 from tarloom.process.stages.hash import HashStage
-from tests.process.shards import ROOT, encoded
-from tests.process.stage_contract import ask
+from tarloom.read.columns.query import Query
+from tests.process.shards import ROOT, encoded, write_shard
+from tests.process.stage_contract import ask, run
 
 BY_IMAGEHASH = {
     "0014": ("b3669899ce31cd38", "4d8e964c685a9a8c"),
@@ -59,3 +62,13 @@ def test_a_blank_picture_has_the_same_hash_at_any_size_and_level():
 
 def blanks():
     return [((side, side + 9), level) for side in (1, 33, 200) for level in (1, 128, 255)]
+
+
+def test_copies_are_found_with_the_query_that_the_documentation_shows(tmp_path):
+    picture = Image.open(io.BytesIO(shipped("0014")))
+    members = [shipped("0014"), shipped("0034"), encoded(picture.resize((300, 220))), shipped("0149")]
+    write_shard(tmp_path / "0.tar", [(f"{n}", {"jpg": member}) for n, member in enumerate(members)])
+    run(tmp_path, {"hash": HashStage()})
+    (sql,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/stages.md").read_text(), re.DOTALL)
+    found = [batch.to_pydict() for batch in Query(tarloom.open(tmp_path), sql).batches()]
+    assert [list(columns.values()) for columns in found] == [[["0"], ["2"]]]
