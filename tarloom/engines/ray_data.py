@@ -32,7 +32,7 @@ try:
     from ray.data import ActorPoolStrategy, Datasource
     from ray.data.block import BlockMetadata
     from ray.data.datasource import ReadTask
-    from ray.exceptions import RayActorError, RayError
+    from ray.exceptions import RayError
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
@@ -88,8 +88,6 @@ class RayDataEngine:
             try:
                 with _quiet(), ThreadPoolExecutor(FINISHERS, thread_name_prefix="finish") as threads:
                     yield from _Round(pipeline, tasks, threads).run(self._rows(pipeline, tasks, retries), backlog)
-            except RayActorError as error:
-                raise openings_lost(first_line(error)) from error
             except RayError as error:
                 raise EngineError(f"Ray Data failed: {first_line(error)}; see Ray's logs in /tmp/ray") from error
 
@@ -107,7 +105,6 @@ class RayDataEngine:
         rows.context.enable_progress_bars = False
         rows.context.target_max_block_size = 1  # every portion is handed on at once
         rows.context.max_errored_blocks = -1  # the round sees which portions never came
-        rows.context.max_consecutive_actor_init_deaths = LOST_OPENINGS - 1
         calls = 1 if last else pipeline.calls
         pool = ActorPoolStrategy(
             min_size=min(self.workers.least, len(tasks)),
@@ -116,16 +113,17 @@ class RayDataEngine:
             max_tasks_in_flight_per_actor=1 if last else 2 * calls,
             enable_true_multi_threading=True,
         )
-        # Newer versions take what Ray's actors take here alone. Without max_restarts what kills is tried for ever.
+        # Newer versions take what Ray's actors take here alone; without it a portion that kills is tried for ever.
         map_batches = getattr(rows, "map_batches_internal", rows.map_batches)
         answered = map_batches(
             _Answering,
-            fn_constructor_args=(pipeline,),
+            fn_constructor_args=(pipeline, ray.remote(num_cpus=0)(_Openings).remote()),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=pool,
-            max_restarts=0,
+            max_restarts=-1,
+            max_task_retries=0 if last else 1,
             **self._resources,
         )
         write = partial(_write, pipeline)
@@ -239,11 +237,16 @@ def _read(pipeline: Pipeline, number: int, item: bytes) -> Iterator[pa.Table]:
 
 class _Answering:
     """Runs in an actor: the worker is opened there. One that breaks says why, and ends its process when it is given
-    more, which is then done by others in the next round."""
+    more: Ray begins another."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, openings: Any) -> None:
+        self._worker, self._broken = None, False
+        me = ray.get_runtime_context().get_actor_id()
+        if ray.get(openings.begun.remote(me)) > LOST_OPENINGS:
+            self._opened = Reply(fatal=openings_lost("see Ray's logs in /tmp/ray"))
+            return
         self._worker, self._opened = open_worker(pipeline.open)
-        self._broken = False
+        openings.ended.remote(me)
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         for row in _rows_of(rows):
@@ -256,6 +259,21 @@ class _Answering:
             self._broken = self._broken or reply.lost
             done = reply.error is None and reply.fatal is None
             yield _row(**row | ({"portion": reply.result} if done else {"portion": None, "reply": reply}))
+
+
+class _Openings:
+    """An actor that counts for each other one how often it began to open: Ray restarts those that die meanwhile, for
+    ever."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begun(self, actor: str) -> int:
+        self._begun[actor] += 1
+        return self._begun[actor]
+
+    def ended(self, actor: str) -> None:
+        del self._begun[actor]
 
 
 def _write(pipeline: Pipeline, rows: pa.Table) -> Iterator[pa.Table]:
