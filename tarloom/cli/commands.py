@@ -20,6 +20,7 @@ from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.config import ProcessConfig
+from tarloom.process.cost import CostConfig
 from tarloom.process.embed.stage import EmbedStage
 from tarloom.process.resize.job import ResizeJob
 from tarloom.process.resize.plan import ResizeConfig
@@ -104,11 +105,12 @@ class Caption:
     process: ProcessConfig
     stage: CaptionStage
     run_on: EngineConfig = field(default_factory=EngineConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return run_stages(self.stage, self.process, self.run_on, title="captioning")
+        return run_stages(self.stage, self.process, self.run_on, self.cost, title="captioning")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +120,12 @@ class Embed:
     process: ProcessConfig
     stage: EmbedStage
     run_on: EngineConfig = field(default_factory=EngineConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return run_stages(self.stage, self.process, self.run_on, title="embedding")
+        return run_stages(self.stage, self.process, self.run_on, self.cost, title="embedding")
 
 
 @dataclass(frozen=True, kw_only=True)

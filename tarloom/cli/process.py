@@ -2,17 +2,23 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, make_dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tarloom.cli.console import LOST, Finished, all_but, watch
 from tarloom.cli.parse import PREFIXED
-from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
+from tarloom.engines.workers import parse_workers
 from tarloom.process.config import ProcessConfig
+from tarloom.process.cost import Cost, CostConfig, cost_of, predict
 from tarloom.process.registry import named_stages
 from tarloom.process.stage import Stage
+from tarloom.process.task import ShardReport
+
+if TYPE_CHECKING:
+    from tarloom.process.job import ProcessJob
 
 _OPTION = "--stages"
 
@@ -56,30 +62,58 @@ class Process(StagesCommand):
 
     process: ProcessConfig
     run_on: EngineConfig = field(default_factory=EngineConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return run_stages(self.chosen, self.process, self.run_on, title="processing")
+        return run_stages(self.chosen, self.process, self.run_on, self.cost, title="processing")
 
 
 def run_stages(
-    stages: Stage | Mapping[str, Stage], config: ProcessConfig, run_on: EngineConfig, *, title: str
+    stages: Stage | Mapping[str, Stage], config: ProcessConfig, run_on: EngineConfig, cost: CostConfig, *, title: str
 ) -> Finished:
-    """Run stages over a dataset, showing progress. Raises TarloomError."""
+    """Run stages over a dataset, or over a sample of it, showing progress. Raises TarloomError."""
     from tarloom.process.job import ProcessJob
 
     with closing(open_engine(run_on)) as engine:
         job = ProcessJob(stages, config, engine)
         job.prepare()
+        if cost.estimate is not None:
+            return _estimate(job, run_on, cost, cost.estimate)
         for _ in watch(job, title=title, total=job.total, done=lambda report: report.rows):
             pass
     summary = job.summary()
     return Finished(
         title=f"{title.capitalize()} of {config.path}{all_but(summary.failed_shards)}",
-        facts=asdict(summary),
+        facts=asdict(summary) | _told(job.reports, run_on, cost),
         exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
     )
+
+
+def _estimate(job: "ProcessJob", run_on: EngineConfig, cost: CostConfig, images: int) -> Finished:
+    """Of the rest, from a sample."""
+    steps = watch(job.trial(images), title="trying", total=None, done=lambda report: report.rows)
+    reports = list(steps)
+    estimate = predict(_cost(reports, run_on, cost), reports, remaining=job.remaining)
+    failed = job.summary().failed_shards
+    return Finished(
+        title=f"Estimate for {job.config.path}; nothing was kept{all_but(failed)}",
+        facts=asdict(estimate) | {"failed_shards": failed},
+        exit_code=LOST if len(failed) > run_on.max_failed else 0,
+    )
+
+
+def _told(reports: Iterable[ShardReport], run_on: EngineConfig, config: CostConfig) -> dict[str, object]:
+    """What the run took, in a line each."""
+    cost = _cost(reports, run_on, config)
+    rates = {f"{name}_images_per_second": stage.images_per_second for name, stage in cost.stages.items()}
+    return {name: value for name, value in {**rates, **asdict(cost)}.items() if value is not None and name != "stages"}
+
+
+def _cost(reports: Iterable[ShardReport], run_on: EngineConfig, config: CostConfig) -> Cost:
+    workers = parse_workers(run_on.num_workers).most
+    return cost_of(reports, workers=workers, gpus=gpus_of(run_on), price_per_hour=config.price_per_hour)
 
 
 def path_first(words: Sequence[str]) -> list[str]:

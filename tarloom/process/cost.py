@@ -40,17 +40,17 @@ class Cost:
     """Of the shards that a run did, without those of earlier runs."""
 
     images: int
-    worker_seconds: float
-    """Of all workers together, from the beginning of a shard to its commit."""
+    seconds: float
+    """From the beginning of shards to their commits, as if all workers had been busy all the time."""
     images_per_second: float | None
     """Of all workers together; None where nothing was done."""
     seconds_in: Mapping[str, float]
     """Of worker threads by kind of work: read, decode, wait (for batches), write, and each stage by its name."""
     stages: Mapping[str, StageCost]
-    gpu_seconds_per_million: float | None
+    gpu_seconds: float | None
     """None where no GPU is known to be used."""
+    gpu_seconds_per_million: float | None
     price: float | None
-    """Of the worker seconds, at the price of an hour of all workers."""
     price_per_million: float | None
 
 
@@ -60,18 +60,18 @@ def cost_of(
     """Sum up. workers: that worked side by side. gpus: of all of them together."""
     done = [report for report in reports if not report.skipped and report.seconds]
     images = sum(max((stage.rows for stage in report.stages.values()), default=0) for report in done)
-    worker_seconds = sum(report.seconds for report in done)
-    seconds = worker_seconds / workers
+    seconds = sum(report.seconds for report in done) / workers
     seconds_in = _summed(report.seconds_in for report in done)
     price = None if price_per_hour is None else seconds / HOUR * price_per_hour
     return Cost(
         images=images,
-        worker_seconds=round(worker_seconds, 3),
+        seconds=round(seconds, 3),
         images_per_second=round(images / seconds, 1) if seconds else None,
         seconds_in={name: round(value, 3) for name, value in seconds_in.items()},
         stages={name: _stage_cost(name, done, seconds_in, workers) for name in _names(done)},
+        gpu_seconds=round(seconds * gpus, 3) if gpus else None,
         gpu_seconds_per_million=round(seconds * gpus / images * MILLION, 1) if gpus and images else None,
-        price=None if price is None else round(price, 4),
+        price=None if price is None else round(price, 6),
         price_per_million=round(price / images * MILLION, 2) if price is not None and images else None,
     )
 
@@ -79,8 +79,10 @@ def cost_of(
 def sample(tasks: Iterable[ShardTask], images: int) -> list[ShardTask]:
     """Tasks of about so many images, spread evenly over the shards, that keep nothing of what is answered."""
     todo = [task for task in tasks if task.piece.rows]
-    left = min(images, sum(task.piece.rows for task in todo))
-    shards = min(len(todo), -(-left // max((task.batch_rows for task in todo), default=1)))
+    total = sum(task.piece.rows for task in todo)
+    left = min(images, total)
+    each = min(max((task.batch_rows for task in todo), default=1), max(1, total // max(1, len(todo))))
+    shards = min(len(todo), -(-left // each))
     chosen = sorted((todo[number * len(todo) // shards] for number in range(shards)), key=lambda task: task.piece.rows)
     cut = []
     for number, task in enumerate(chosen):  # the smallest first: what it lacks, larger ones give
@@ -98,37 +100,36 @@ class Estimate:
     """Images that the stages were run over."""
     remaining: int
     """Images of the shards that are not done."""
-    images_per_second: float
+    images_per_second: float | None
     seconds: float
     """That the rest will take, without loading models."""
+    failed: int
+    """Rows of the rest that will fail, each time a stage fails on one."""
     totals: Mapping[str, int]
     """Of what stages count, such as tokens, for the rest."""
-    failed: int
-    """Images of the rest that will fail, if they are like the sample."""
     gpu_seconds: float | None
     price: float | None
     seconds_in: Mapping[str, float]
     """Of the sample: where its time went."""
 
 
-def predict(
-    cost: Cost, *, remaining: int, failures: int, workers: int, gpus: float, price_per_hour: float | None
-) -> Estimate:
-    """The whole from a sample. failures: rows of the sample that failed."""
+def predict(cost: Cost, reports: Iterable[ShardReport], *, remaining: int) -> Estimate:
+    """What the rest takes, if it is like the sample. cost, reports: of the sample; remaining: images of the rest."""
     share = remaining / cost.images if cost.images else 0.0
-    seconds = cost.worker_seconds / workers * share
-    totals: dict[str, int] = {}
-    for name, stage in cost.stages.items():
-        totals |= {f"{name}.{what}": round(count * share) for what, count in stage.totals.items()}
+    failures = sum(sum(report.errors.values()) for report in reports)
     return Estimate(
         sampled=cost.images,
         remaining=remaining,
-        images_per_second=cost.images_per_second or 0.0,
-        seconds=round(seconds, 1),
-        totals=totals,
+        images_per_second=cost.images_per_second,
+        seconds=round(cost.seconds * share, 1),
         failed=round(failures * share),
-        gpu_seconds=round(seconds * gpus, 1) if gpus else None,
-        price=None if price_per_hour is None else round(seconds / HOUR * price_per_hour, 2),
+        totals={
+            f"{name}.{what}": round(count * share)
+            for name, stage in cost.stages.items()
+            for what, count in stage.totals.items()
+        },
+        gpu_seconds=None if cost.gpu_seconds is None else round(cost.gpu_seconds * share, 1),
+        price=None if cost.price is None else round(cost.price * share, 2),
         seconds_in=cost.seconds_in,
     )
 

@@ -15,6 +15,7 @@ from tarloom.engines.base import NOT_YET, Engine, NotYet
 from tarloom.errors import UsageError
 from tarloom.format.sidecar import check_stage_name
 from tarloom.process.config import ProcessConfig
+from tarloom.process.cost import sample
 from tarloom.process.plan import Planner
 from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
@@ -87,6 +88,21 @@ class ProcessJob:
         """Reports of what was done earlier, then of shards as they are done. A shard that fails has none."""
         yield from tuple(self._reports)
         yield from self._process(self._todo, {stage.name for task in self._todo for stage in task.stages})
+
+    def trial(self, images: int) -> Iterator[ShardReport]:
+        """Like iterating, over a sample of what is to be done, of which nothing is kept."""
+        chosen = sample(self._todo, images)
+        yield from self._process(chosen, {stage.name for task in chosen for stage in task.stages})
+
+    @property
+    def remaining(self) -> int:
+        """Rows of the shards that are not done."""
+        return sum(task.piece.rows for task in self._todo)
+
+    @property
+    def reports(self) -> Sequence[ShardReport]:
+        """All so far, those of earlier runs first."""
+        return tuple(self._reports)
 
     def follow(self, shards: Iterable[str | None]) -> Iterator[ShardReport]:
         """Like iterating, where shards are still being made: what `prepare` has found, if it was called, and then each

@@ -32,7 +32,7 @@ def task(shard: str, rows: int, tmp_path, batch_rows: int = 10) -> ShardTask:
 
 def test_images_are_counted_once_however_many_stages_see_them():
     cost = cost_of([report("a", 100, 2.0), report("b", 50, 1.0)], workers=1)
-    assert (cost.images, cost.worker_seconds, cost.images_per_second) == (150, 3.0, 50.0)
+    assert (cost.images, cost.seconds, cost.images_per_second) == (150, 3.0, 50.0)
 
 
 def test_workers_that_work_side_by_side_share_the_time():
@@ -70,9 +70,9 @@ def test_a_sample_is_spread_over_the_shards_and_keeps_nothing(images, tmp_path):
         assert len(chosen) == 4
 
 
-def test_a_sample_predicts_the_rest(tmp_path):
-    cost = cost_of([report("a", 100, 2.0, 500, caption=1.5)], workers=1)
-    estimate = predict(cost, remaining=1_000_000, failures=3, workers=1, gpus=1, price_per_hour=3.6)
+def test_a_sample_predicts_the_rest():
+    reports = [report("a", 100, 2.0, 500, caption=1.5)]
+    estimate = predict(cost_of(reports, workers=1, gpus=1, price_per_hour=3.6), reports, remaining=1_000_000)
     assert (estimate.sampled, estimate.remaining, estimate.images_per_second) == (100, 1_000_000, 50.0)
-    assert (estimate.seconds, estimate.gpu_seconds, estimate.price, estimate.failed) == (20000.0, 20000.0, 20.0, 30000)
+    assert (estimate.seconds, estimate.gpu_seconds, estimate.price, estimate.failed) == (20000.0, 20000.0, 20.0, 0)
     assert estimate.totals["caption.tokens"] == 5_000_000
