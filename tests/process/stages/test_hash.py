@@ -71,4 +71,4 @@ def test_copies_are_found_with_the_query_that_the_documentation_shows(tmp_path):
     run(tmp_path, {"hash": HashStage()})
     (sql,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/stages.md").read_text(), re.DOTALL)
     found = [batch.to_pydict() for batch in Query(tarloom.open(tmp_path), sql).batches()]
-    assert [list(columns.values()) for columns in found] == [[["0"], ["2"]]]
+    assert found == [{"one": ["0"], "other": ["2"]}]
