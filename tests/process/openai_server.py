@@ -11,11 +11,13 @@ What is told for a picture is done try by try; "... for ever" as the last word r
 import asyncio
 import base64
 import contextlib
+import hashlib
 import io
 import json
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from aiohttp import web
@@ -24,6 +26,8 @@ from PIL import Image
 from tarloom.process.caption.backend import Question
 
 FOR_EVER = "for ever"
+OUTAGE = "outage"
+"""From now on nobody is answered."""
 MODEL = "tiny/captioner"
 GREY = 128 * 256 + 128
 """The number of the grey picture that a backend asks about to see whether the server is there."""
@@ -47,6 +51,8 @@ class OpenAIServer:
         """What is done to everybody, whatever the picture."""
         self.seconds = 0.0
         """How long an answer takes."""
+        self.words = cycle(["answer"])
+        """What is done to the requests about pictures of which nothing is told, one after the other; not to grey."""
         self._told = {number: list(words) for number, words in (told or {}).items()}
         self._key = key
         self._now = 0
@@ -67,6 +73,9 @@ class OpenAIServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    caption = staticmethod(lambda body: f"picture {number_of(body)}")
+    """What it says about the picture of a request."""
 
     def _do(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
@@ -97,7 +106,12 @@ class OpenAIServer:
         words = self._told.get(number, [])
         if len(words) == 2 and words[1] == FOR_EVER:
             return words[0]
-        return words.pop(0) if words else "answer"
+        if words or number == GREY:
+            return words.pop(0) if words else "answer"
+        word = next(self.words)
+        if word == OUTAGE:
+            self.outage = word = "http_500"
+        return word
 
     async def _do_as_told(self, word: str, request: web.Request, body: dict) -> web.StreamResponse:
         if word in DEEDS:
@@ -107,15 +121,24 @@ class OpenAIServer:
             return error(int(status), f"told to say {status}", {"Retry-After": after} if after else {})
         if body["model"] != MODEL:
             return error(404, f"The model `{body['model']}` does not exist.")
-        return web.json_response(CHANGES.get(word, dict)(completion(f"picture {number_of(body)}")))
+        return web.json_response(CHANGES.get(word, dict)(completion(self.caption(body))))
+
+
+def picture_of(body: dict) -> np.ndarray:
+    (part,) = (part for part in body["messages"][0]["content"] if part["type"] == "image_url")
+    data = base64.b64decode(part["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def number_of(body: dict) -> int:
     """The picture's."""
-    part = body["messages"][0]["content"][-1]
-    data = base64.b64decode(part["image_url"]["url"].removeprefix("data:image/png;base64,"))
-    red, green, _ = Image.open(io.BytesIO(data)).convert("RGB").getpixel((0, 0))
+    red, green, _ = picture_of(body)[0, 0].tolist()
     return red * 256 + green
+
+
+def fingerprint_of(body: dict) -> str:
+    """A caption that no other picture has."""
+    return hashlib.sha256(picture_of(body).tobytes()).hexdigest()
 
 
 def completion(text: str | None) -> dict:

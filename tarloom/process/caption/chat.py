@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BAD_ANSWER = "bad_answer"
 """The server said 200, and what it sent is no chat completion."""
+WRONG_MODEL = "wrong_model"
+"""It answered by another model than it did at first."""
 _COMPLETIONS = "/chat/completions"
 
 
@@ -50,21 +52,10 @@ def headers(key_variable: str | None) -> dict[str, str]:
 
 def request(stage: "CaptionStage", question: Question) -> dict[str, Any]:
     """What the server is sent. Options that are off are left out: not every server knows all of them."""
-    body: dict[str, Any] = {
-        "model": stage.model,
-        "messages": [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": question.prompt},
-                    {"type": "image_url", "image_url": {"url": _data_url(question.rgb)}},
-                ],
-            }
-        ],
-        "max_tokens": stage.max_tokens,
-        "temperature": stage.temperature,
-        "seed": stage.seed,
-    }
+    text = {"type": "text", "text": question.prompt}
+    picture = {"type": "image_url", "image_url": {"url": _data_url(question.rgb)}}
+    content = [picture, text] if stage.picture_first else [text, picture]
+    body = {"model": stage.model, "messages": [{"role": "user", "content": content}], **stage.sampling()}
     if question.schema is not None:
         named = {"name": "caption", "schema": question.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": named}

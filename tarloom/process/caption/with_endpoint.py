@@ -14,12 +14,12 @@ import aiohttp
 
 from tarloom.create.web.fetch import pause_before_retry, seconds_asked_for
 from tarloom.create.web.transport import name_error
-from tarloom.errors import EngineError, FetchError, TarloomError, UsageError
+from tarloom.errors import EngineError, FetchError, UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED
 from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said, probe
 from tarloom.process.caption.background import Background
-from tarloom.process.caption.chat import Reply, base_url, complaint, encoded, headers, reply
+from tarloom.process.caption.chat import WRONG_MODEL, Reply, base_url, complaint, encoded, headers, reply
 from tarloom.process.caption.stage import CaptionStage
 
 MAX_ANSWER_BYTES = 8 << 20
@@ -91,7 +91,7 @@ class _Server:
             trust_env=True,
         )
         try:
-            self._grey = await self._encoded(probe(self._stage.prompt))
+            self._grey = await self._encoded(probe(self._stage.probe_prompt))
             self._model = (await self._first_answer()).model
         except BaseException:
             await self.close()
@@ -117,7 +117,7 @@ class _Server:
 
     async def _answer(self, question: Question) -> Said:
         async with self._seats:
-            row = _Row(await self._encoded(question), began=_now())
+            row = _Row(await self._encoded(question), tried=_now())
             try:
                 async with asyncio.timeout(self._stage.timeout):
                     return await self._until_answered(row)
@@ -131,7 +131,7 @@ class _Server:
         """Raises FetchError where the row is at fault: refused, or not answered by a server that answers."""
         tries, failures, proven = 0, 0, False
         while True:
-            tried = _now()
+            row.tried = _now()
             try:
                 return (await self._try(row.body)).said
             except FetchError as error:
@@ -143,7 +143,7 @@ class _Server:
             if failures < self._stage.retries or proven:
                 await _pause(tries)
             else:
-                await self._answers_others(since=tried)
+                await self._answers_others(since=row.tried)
                 proven = True
 
     async def _answers_others(self, *, since: float) -> None:
@@ -159,10 +159,10 @@ class _Server:
                 failures += 1
 
     async def _blame_the_row(self, row: "_Row") -> None:
-        """Raises EngineError if the server has answered nobody since the row was first sent."""
+        """Raises EngineError if the server has answered nobody since the row was last sent."""
         try:
             async with asyncio.timeout(PROOF_SECONDS):
-                await self._answers_others(since=row.began)
+                await self._answers_others(since=row.tried)
         except TimeoutError:
             raise EngineError(
                 f"{self.url}: answered nobody for {self._stage.timeout:g} s ({row.error}); "
@@ -171,7 +171,7 @@ class _Server:
 
     async def _first_answer(self) -> Reply:
         """Raises UsageError."""
-        trouble: TarloomError = FetchError("timeout", "no answer came in time")
+        trouble = FetchError("timeout", "no answer came in time")
         try:
             async with asyncio.timeout(self._stage.timeout):
                 for failures in range(self._stage.retries + 1):
@@ -185,8 +185,8 @@ class _Server:
         except TimeoutError:
             pass
         except EngineError as error:
-            trouble = error
-        raise UsageError(f"{self.url}: no caption can be had there: {trouble}; check server, address, model and key")
+            raise UsageError(str(error)) from error
+        raise UsageError(f"{self.url}: cannot be asked about a picture: {trouble}; check the address and the server")
 
     async def _try(self, body: bytes) -> Reply:
         """Raises FetchError, EngineError."""
@@ -206,7 +206,7 @@ class _Server:
             self._refused(response, complaint(body) or response.reason or "no reason given")
         answer = reply(body)
         if None not in (answer.model, self._model) and answer.model not in (self._model, self._stage.model):
-            raise FetchError("wrong_model", "the server answered by another model", transient=True)
+            raise FetchError(WRONG_MODEL, "the server answered by another model", transient=True)
         self._answered = _now()
         return answer
 
@@ -220,7 +220,7 @@ class _Server:
             raise FetchError(name, reason, transient=True)
         self._answered = _now()
         if status in OF_ALL_ROWS:
-            raise EngineError(f"{self.url}: {name}: {reason}; it does not know the address, the model or the key")
+            raise EngineError(f"{self.url}: {name}: {reason}; check address, model and key")
         raise FetchError(PROMPT_REFUSED if status in REFUSALS else name, reason)
 
     async def _encoded(self, question: Question) -> bytes:
@@ -230,8 +230,8 @@ class _Server:
 class _Row:
     """A question under way."""
 
-    def __init__(self, body: bytes, *, began: float) -> None:
-        self.body, self.began = body, began
+    def __init__(self, body: bytes, *, tried: float) -> None:
+        self.body, self.tried = body, tried
         self.error = FetchError("timeout", "no answer came in time", transient=True)
         """What was wrong last."""
 

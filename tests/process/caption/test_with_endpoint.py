@@ -7,7 +7,6 @@ import pytest
 
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import EngineError, UsageError
-from tarloom.process.caption import with_endpoint
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.caption.with_endpoint import EndpointBackend
 from tests.process.openai_server import DEEDS, FOR_EVER, GREY, MODEL, OpenAIServer, numbered
@@ -40,10 +39,7 @@ REFUSING = {
 ALL = range(20)
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(with_endpoint, "LONGEST_PAUSE", 0.02)
-    monkeypatch.setattr(with_endpoint, "PROOF_SECONDS", 0.3)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def stage_for(server, **options) -> CaptionStage:
