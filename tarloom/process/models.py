@@ -1,6 +1,7 @@
 """Which model a stage uses: a folder on this machine or a name on the Hugging Face hub, and how it is told apart."""
 
 import hashlib
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -54,7 +55,23 @@ def model_identity(model: str, *, revision: str | None = None) -> str:
     return f"{root.name}@sha256:{digest.hexdigest()[:32]}"
 
 
-def cannot_load(model: str, error: Exception) -> UsageError:
+def file_text(given: str) -> str:
+    """What a text file holds; the text itself where it cannot be a path. Raises UsageError."""
+    if "\n" in given or given.lstrip().startswith("{"):
+        return given
+    try:
+        return Path(given).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{given}: cannot be read ({error}); check the path") from error
+
+
+def nvidia_gpu() -> bool:
+    """Whether this process may use an NVIDIA GPU, as far as can be told without asking it."""
+    driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/dxg").exists()
+    return driver and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
+
+
+def cannot_load(model: str, error: Exception | str) -> UsageError:
     """The error to raise where a framework cannot load or use the model."""
     reason = textwrap.shorten(str(error), _REASON_CHARACTERS, placeholder=" ...") or type(error).__name__
     return UsageError(f"{model}: the model cannot be used here: {reason}; check its name or folder")

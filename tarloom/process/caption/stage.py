@@ -10,29 +10,41 @@ from tarloom.errors import UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.process.batch import AT_LEAST
 from tarloom.process.caption.backend import Backend
+from tarloom.process.caption.columns import Caption, schema_of
+from tarloom.process.caption.prompts import Prompt, read_prompts
+from tarloom.process.caption.sampling import SamplingOptions
 from tarloom.process.caption.server import ServerOptions
-from tarloom.process.models import check_model, model_identity
+from tarloom.process.caption.structured import inlined, schemas_by_prompt
+from tarloom.process.models import check_model, file_text, model_identity, nvidia_gpu
 from tarloom.process.stage import Stage, StageWorker
 
-VERSION = "1"
+VERSION = "2"
 """Of what this code makes of the options below; a change of outputs changes it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CaptionStage(ServerOptions, Stage):
-    """A caption for every picture: columns `text`, `finish_reason`, `prompt_tokens` and `output_tokens`."""
+MODEL_FOR_GPU = "Qwen/Qwen2.5-VL-3B-Instruct"
+MODEL_FOR_CPU = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
-    model: str
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionStage(SamplingOptions, ServerOptions, Stage):
+    """A caption for every picture: `text`, how it ended, its tokens, and what is wrong with it, as columns."""
+
+    model: str = ""
     """A vision-language model that vLLM knows: a folder, or a name on the Hugging Face hub. With --endpoint: the name
-    that the server knows it by."""
-    prompt: str = "Describe the image."
-    """What the model is asked about each picture."""
-    max_tokens: int = 128
-    """A caption ends after so many tokens."""
-    temperature: float = 0.0
-    """0 takes the likeliest token each time, so that captions can be repeated."""
-    seed: int = 0
-    """Of the sampling, where the temperature is above 0."""
+    that the server knows it by. If not given: Qwen/Qwen2.5-VL-3B-Instruct where the run is started on a machine with an
+    NVIDIA GPU, elsewhere HuggingFaceTB/SmolVLM-256M-Instruct."""
+    prompt: str | tuple[str, ...] = "Describe the image."
+    """What the model is asked about each picture. {COLUMN} stands for what the row's metadata or a sidecar has there,
+    {{ for a brace. Several at once: NAME=TEXT NAME=TEXT, whose columns are called NAME, NAME_truncated and so on."""
+    json_schema: tuple[str, ...] = ()
+    """JSON schema that captions must fit, as a file or as JSON; its properties become columns. Of several prompts:
+    NAME=SCHEMA."""
+    picture_first: bool = False
+    """Put the picture before the text. Usually the text comes first, so that all pictures share its place in the
+    engine's cache; where a model's template wants the picture first, that is found out."""
+    chat_template: str | None = None
+    """Jinja template, as a file, for models that bring none of their own."""
     max_pixels: int = 1_003_520
     """Larger pictures are made smaller before the model sees them; their aspect is kept."""
     revision: str | None = None
@@ -51,6 +63,38 @@ class CaptionStage(ServerOptions, Stage):
     """Pictures decoded and handed to the engine at a time."""
 
     name: ClassVar[str] = "caption"
+    calls: ClassVar[int] = 4
+    """Batches side by side: while the last captions of one are written, the engine works on the next."""
+    counted: ClassVar[tuple[str, ...]] = ("prompt_tokens", "output_tokens")
+
+    def __post_init__(self) -> None:
+        """What lies in files here is read: the stage travels to machines that lack them. Raises UsageError."""
+        given = (self.json_schema,) if isinstance(self.json_schema, str) else self.json_schema
+        object.__setattr__(self, "json_schema", tuple(map(inlined, given)))
+        if self.chat_template is not None:
+            object.__setattr__(self, "chat_template", file_text(self.chat_template))
+        if not self.model and self.endpoint is None:
+            object.__setattr__(self, "model", MODEL_FOR_GPU if nvidia_gpu() else MODEL_FOR_CPU)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Raises UsageError."""
+        return read_prompts(self.prompt)
+
+    @property
+    def captions(self) -> tuple[Caption, ...]:
+        """What becomes of each prompt's answers. Raises UsageError."""
+        schemas = schemas_by_prompt(self.json_schema, [prompt.name for prompt in self.prompts])
+        return tuple(Caption(name=prompt.name, structure=schemas.get(prompt.name)) for prompt in self.prompts)
+
+    @property
+    def probe_prompt(self) -> str:
+        """For a question that only tells if there are answers."""
+        return self.prompts[0].filled({})
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(column for prompt in self.prompts for column in prompt.columns))
 
     @property
     def at_least(self) -> int:
@@ -58,16 +102,14 @@ class CaptionStage(ServerOptions, Stage):
 
     def check(self) -> None:
         """Raises UsageError for options that cannot work or a model that is not there."""
-        if not self.prompt.strip():
-            raise UsageError(
-                "the prompt is empty; say what the model should do, such as --prompt 'Describe the image.'"
-            )
-        for option in ("max_tokens", "max_pixels", "max_model_len", "max_num_seqs", "batch_size"):
+        for option in ("max_pixels", "max_model_len", "max_num_seqs", "batch_size"):
             if getattr(self, option) < 1:
                 raise UsageError(f"{option} must be at least 1, not {getattr(self, option)}")
-        if self.temperature < 0:
-            raise UsageError(f"temperature must be at least 0, not {self.temperature}")
+        self.check_sampling()
+        schema_of(self.captions)
         self.check_server()
+        if self.answers == "ray-llm" and self.revision is not None:
+            raise UsageError("ray.data.llm takes no revision of a model; download it and give --model its folder")
         if self.endpoint is None:
             check_model(self.model, revision=self.revision)
 
@@ -78,12 +120,15 @@ class CaptionStage(ServerOptions, Stage):
             "version": VERSION,
             "backend": self.answers,
             **asked,
-            "prompt": self.prompt,
-            "max_tokens": str(self.max_tokens),
-            "temperature": str(self.temperature),
-            "seed": str(self.seed),
+            **self._prompts_in_fingerprint(),
+            **{name: str(value) for name, value in self.sampling().items()},
             "max_pixels": str(self.max_pixels),
         }
+
+    def _prompts_in_fingerprint(self) -> dict[str, str]:
+        named = {"prompt" if p.name is None else f"prompt {p.name}": p.template for p in self.prompts}
+        structures = {c.name: c.structure.text for c in self.captions if c.structure is not None}
+        return named | {"json_schema" if n is None else f"json_schema {n}": text for n, text in structures.items()}
 
     def _engine(self) -> dict[str, str]:
         """What of its output is up to this machine, and not to a server."""
@@ -91,6 +136,8 @@ class CaptionStage(ServerOptions, Stage):
             "model": model_identity(self.model, revision=self.revision),
             "max_model_len": str(self.max_model_len),
             "dtype": self.dtype,
+            **({"chat_template": self.chat_template} if self.chat_template is not None else {}),
+            **({"picture_first": "True"} if self.picture_first else {}),
         }
 
     def open(self) -> StageWorker:
@@ -104,6 +151,10 @@ class CaptionStage(ServerOptions, Stage):
 
             return EndpointBackend(self)
         _prepare_environment()
+        if self.answers == "ray-llm":
+            from tarloom.process.caption.with_ray_llm import RayLlmBackend
+
+            return RayLlmBackend(self)
         from tarloom.process.caption.with_vllm import VllmBackend
 
         return VllmBackend(self)
@@ -112,7 +163,8 @@ class CaptionStage(ServerOptions, Stage):
 def _prepare_environment() -> None:
     """Variables that vLLM reads as it is imported. Whatever the user has set stays."""
     wanted = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process: loads faster, schedules repeatably
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # on a CPU: the engine's process computes, instead of one more
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy locks that threads of this process hold
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",

@@ -1,20 +1,29 @@
-"""Captions by a vLLM engine in this process, fed with pictures that are decoded and small already."""
+"""Captions by vLLM's AsyncLLM: questions of all threads are under way at once, and the engine batches them as it goes.
 
+Here, in the worker's process, pictures are made into the model's input; the engine computes in a process of its own.
+"""
+
+import asyncio
 import contextlib
-import gc
+import copy
+import json
 import logging
+import multiprocessing
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import count
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import missing_extra
 from tarloom.format.sidecar import FAILED
-from tarloom.process.caption.backend import Question, Said
+from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said, probe
+from tarloom.process.caption.background import Background
+from tarloom.process.caption.child_output import ChildOutput
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.models import cannot_load, model_location
 
@@ -26,7 +35,7 @@ def _without_notices() -> Iterator[None]:
     A user who wants to hear it all sets VLLM_LOGGING_LEVEL.
     """
     before = logging.root.manager.disable
-    if os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR":
+    if _quiet():
         logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -36,111 +45,175 @@ def _without_notices() -> Iterator[None]:
         logging.disable(before)
 
 
+def _quiet() -> bool:
+    return os.environ.get("VLLM_LOGGING_LEVEL") == "ERROR"
+
+
 try:
     with _without_notices():
-        import torch
         import transformers
-        import vllm
-        import vllm.exceptions
-        from vllm.distributed import cleanup_dist_env_and_memory
+        from vllm import SamplingParams
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.exceptions import VLLMClientError
         from vllm.platforms import current_platform
+        from vllm.renderers.params import ChatParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        from tarloom.process.caption.engine_process import CaptionExecutor
 except ImportError as error:
     raise missing_extra("vllm", error) from error
 
-PROBE_SIDE = 224
-PROMPT_REFUSED = "prompt_refused"
-"""The engine does not take this picture with this prompt: too long for the model, or of a shape it cannot see."""
-
-REFUSALS = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
-"""What vLLM raises for a request that it cannot take; of its own kind in newer versions."""
-
-# On CPU this logger repeats for every request that torch's thread count stays as it is.
-logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
+REFUSALS = (ValueError, VLLMClientError)
+"""What vLLM raises for a request that it cannot take."""
+LOOKS_SECONDS = 1.0
+"""How often it is seen whether the engine lives, while it is waited for."""
+TEXTS_KEPT = 1024
 
 
 class VllmBackend:
-    """Answers by an engine of this process. Raises UsageError where the model cannot be loaded."""
+    """Raises UsageError where the model cannot be loaded, or answers nothing."""
 
     def __init__(self, stage: CaptionStage) -> None:
         self._stage = stage
-        self._set_num_threads = torch.set_num_threads
-        self._llm = _load(stage)
-        self._sampling = vllm.SamplingParams(
-            temperature=stage.temperature, max_tokens=stage.max_tokens, seed=stage.seed
-        )
-        self._probe()
+        self._picture_first = stage.picture_first
+        self._numbers = count()
+        self._sampling = lru_cache(TEXTS_KEPT)(self._sampling_for)
+        self._rendered = lru_cache(TEXTS_KEPT)(self._render)
+        self._output = ChildOutput(kept=not _quiet())
+        self._background = Background("tarloom-vllm")
+        self._engine: Any = None
+        try:
+            self._engine = self._load()
+            self._probe()
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, questions: Sequence[Question]) -> list[Said]:
-        self._forget()
-        return self._ask([_conversation(question) for question in questions])
+        return self._background.do(self._answers(questions))
 
     def close(self) -> None:
-        """Stop the engine and leave torch as it was found."""
-        self._llm.llm_engine.engine_core.shutdown()
-        del self._llm
-        gc.collect()
-        cleanup_dist_env_and_memory()
-        torch.set_num_threads = self._set_num_threads
+        """Stop the engine. Whoever still waits for an answer gets WorkerBroken."""
+        if self._background.stopped:
+            return
+        if self._engine is not None:
+            self._engine.shutdown()
+        self._background.do(_end_all())
+        self._background.stop()
+        self._output.close()
 
-    def _ask(self, conversations: Sequence[list[dict[str, Any]]]) -> list[Said]:
-        """Answers in order. If the engine refuses one of several, each is asked alone."""
-        if not conversations:
-            return []
+    def _load(self) -> Any:
+        multiprocessing.current_process().daemon = False  # a local engine's worker process, too, may have a child
         try:
-            return [_answer(o) for o in self._llm.chat(list(conversations), self._sampling, use_tqdm=False)]
+            with _without_notices():
+                config = _arguments(self._stage).create_engine_config()
+                with self._output.of_children():
+                    return AsyncLLM(
+                        vllm_config=config, executor_class=CaptionExecutor, log_stats=False, log_requests=False
+                    )
+        except Exception as error:
+            raise cannot_load(self._stage.model, self._output.reason() or error) from error
+
+    def _probe(self) -> None:
+        """Ask about a grey picture: a model that cannot answer that answers nothing, and fails here, not row by row.
+
+        A template that does not take the text first gets the picture first.
+        """
+        question = probe(self._stage.probe_prompt)
+        try:
+            try:
+                self._background.do(self._one(question))
+            except REFUSALS:
+                if self._picture_first:
+                    raise
+                self._picture_first = True
+                self._rendered.cache_clear()
+                self._background.do(self._one(question))
         except REFUSALS as error:
-            if self._llm.llm_engine.has_unfinished_requests():
-                raise self._broken(error) from error
-            if len(conversations) == 1:
-                return [Said(ending=(FAILED, PROMPT_REFUSED))]
-            return [answer for conversation in conversations for answer in self._ask([conversation])]
+            raise cannot_load(self._stage.model, error) from error
+
+    async def _answers(self, questions: Sequence[Question]) -> list[Said]:
+        tasks = [asyncio.create_task(self._answer(question)) for question in questions]
+        try:
+            every = asyncio.gather(*tasks)
+            while not every.done():
+                await asyncio.wait([every], timeout=LOOKS_SECONDS)
+                if self._engine.errored and not every.done():
+                    raise self._broken()
+            return await every
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _answer(self, question: Question) -> Said:
+        try:
+            return await self._one(question)
+        except REFUSALS:
+            return Said(ending=(FAILED, PROMPT_REFUSED))
         except Exception as error:
             raise self._broken(error) from error
 
-    def _broken(self, error: Exception) -> WorkerBroken:
-        """Requests may be left in the engine: their answers would be taken for those of the next batch."""
-        return WorkerBroken(f"the engine of {self._stage.model} failed: {type(error).__name__}: {error}")
+    async def _one(self, question: Question) -> Said:
+        """Raises one of REFUSALS for what the engine does not take."""
+        renderer = self._engine.renderer
+        prompt = copy.copy(self._rendered(question.prompt))
+        prompt["multi_modal_data"] = {"image": [Image.fromarray(question.rgb)]}
+        prompt["multi_modal_uuids"] = {"image": [question.uuid]}  # spares vLLM hashing all pixels
+        (ready,) = await renderer.render_cmpl_async([prompt], renderer.default_chat_tok_params)
+        schema = None if question.schema is None else json.dumps(question.schema)
+        answers = self._engine.generate(ready, self._sampling(schema), str(next(self._numbers)))
+        (last,) = [answer async for answer in answers]
+        return _said(last)
 
-    def _probe(self) -> None:
-        """Ask about one grey picture: a model that cannot answer that answers nothing, and fails here, not row by row.
+    def _render(self, text: str) -> dict[str, Any]:
+        """The prompt as the model's template has it, for any picture."""
+        image = {"type": "image_pil", "image_pil": Image.new("RGB", (32, 32)), "uuid": "any"}
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}, image]
+        messages = [{"role": "user", "content": content[::-1] if self._picture_first else content}]
+        params = ChatParams(
+            chat_template=self._stage.chat_template,
+            chat_template_kwargs={"add_generation_prompt": True, "continue_final_message": False},
+        )
+        _, prompt = self._engine.renderer.render_messages(messages, params)
+        return dict(prompt)
 
-        Raises UsageError.
-        """
-        grey = np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8)
-        question = Question(rgb=grey, prompt=self._stage.prompt, uuid="grey")
-        try:
-            self._llm.chat([_conversation(question)], vllm.SamplingParams(max_tokens=1), use_tqdm=False)
-        except REFUSALS as error:
-            self.close()
-            raise cannot_load(self._stage.model, error) from error
+    def _sampling_for(self, schema: str | None) -> Any:
+        structure = None if schema is None else StructuredOutputsParams(json=schema)
+        return SamplingParams(
+            **self._stage.sampling(), structured_outputs=structure, output_kind=RequestOutputKind.FINAL_ONLY
+        )
 
-    def _forget(self) -> None:
-        """Empty the engine's caches, so that a batch's captions do not depend on the batches before it."""
-        self._llm.reset_prefix_cache()
-        self._llm.llm_engine.reset_encoder_cache()
+    def _broken(self, error: Exception | None = None) -> WorkerBroken:
+        why = self._output.reason() or (f"{type(error).__name__}: {error}" if error else "its process died")
+        return WorkerBroken(f"the engine of {self._stage.model} failed: {why}")
 
 
-def _load(stage: CaptionStage) -> Any:
+async def _end_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _arguments(stage: CaptionStage) -> Any:
     location = model_location(stage.model)
-    try:
-        with _without_notices():
-            return vllm.LLM(
-                location,
-                runner="generate",
-                revision=stage.revision,
-                dtype=stage.dtype,
-                seed=stage.seed,
-                trust_remote_code=stage.trust_remote_code,
-                max_model_len=_length_limit(stage, location),
-                max_num_seqs=stage.max_num_seqs,
-                gpu_memory_utilization=stage.gpu_memory_utilization,
-                enforce_eager=current_platform.is_cpu(),
-                limit_mm_per_prompt={"image": 1},
-                mm_processor_cache_gb=0,  # every picture is seen once
-                use_tqdm_on_load=False,
-            )
-    except Exception as error:
-        raise cannot_load(stage.model, error) from error
+    return AsyncEngineArgs(
+        model=location,
+        runner="generate",
+        revision=stage.revision,
+        dtype=stage.dtype,
+        seed=stage.seed,
+        trust_remote_code=stage.trust_remote_code,
+        max_model_len=_length_limit(stage, location),
+        max_num_seqs=stage.max_num_seqs,
+        gpu_memory_utilization=stage.gpu_memory_utilization,
+        enforce_eager=current_platform.is_cpu(),
+        limit_mm_per_prompt={"image": 1, "video": 0},
+        mm_processor_cache_gb=0,  # every picture is seen once
+        use_tqdm_on_load=False,
+        disable_log_stats=True,
+    )
 
 
 def _length_limit(stage: CaptionStage, location: str) -> int:
@@ -151,13 +224,7 @@ def _length_limit(stage: CaptionStage, location: str) -> int:
     return min(stage.max_model_len, own) if own else stage.max_model_len
 
 
-def _conversation(question: Question) -> list[dict[str, Any]]:
-    """The text comes first: all pictures of a batch then share its place in the engine's cache."""
-    image = {"type": "image_pil", "image_pil": Image.fromarray(question.rgb), "uuid": question.uuid}
-    return [{"role": "user", "content": [{"type": "text", "text": question.prompt}, image]}]
-
-
-def _answer(output: Any) -> Said:
+def _said(output: Any) -> Said:
     made = output.outputs[0]
     return Said(
         text=made.text.strip(),

@@ -1,0 +1,33 @@
+"""What is ours inside the process in which vLLM computes: it ends with the worker's, and leaves Ctrl-C to it."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+from vllm.v1.executor.uniproc_executor import UniProcExecutor
+
+LOOKS_SECONDS = 0.5
+"""How often it looks whether its parent lives."""
+
+
+class CaptionExecutor(UniProcExecutor):  # type: ignore[misc]
+    """Computes in the engine's own process, as one engine uses one device."""
+
+    def _init_executor(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker is told too, and stops this process when it is done
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        # On CPU this logger repeats for every request that torch's thread count stays as it is.
+        logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
+        super()._init_executor()
+
+
+def _end_with_parent() -> None:
+    """A worker that is killed cannot stop its engine, which would keep a GPU's memory for ever."""
+    parent = multiprocessing.parent_process()
+    while parent is not None and os.getppid() == parent.pid:
+        time.sleep(LOOKS_SECONDS)
+    if parent is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
