@@ -23,7 +23,7 @@ FRAMEWORKS = {
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
     "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
-    "process/embed/vectors.py process/caption/with_vllm.py",
+    "process/embed/vectors.py",
     "open_clip": "process/embed/with_open_clip.py",
     "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py process/caption/with_ray_llm.py",
     "vllm": "process/caption/with_vllm.py process/caption/engine_process.py process/caption/with_ray_llm.py",
