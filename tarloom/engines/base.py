@@ -51,8 +51,8 @@ class Pipeline(Protocol):
         """How many portions a worker takes side by side."""
         ...
 
-    def begin(self, item: Any) -> Any:
-        """What travels in the item's place. All that `read` yields follows from it: what is lost on its way is read
+    def begin(self, items: Sequence[Any]) -> Sequence[Any]:
+        """What travels in the items' place. All that `read` yields follows from it: what is lost on its way is read
         again, and must be the same."""
         ...
 

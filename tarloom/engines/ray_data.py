@@ -208,7 +208,7 @@ class _Reading(Datasource):  # type: ignore[misc]
     def __init__(self, pipeline: Pipeline, tasks: Sequence[Task[Any]]) -> None:
         super().__init__()
         self._pipeline = pipeline
-        self._items = [ray.cloudpickle.dumps(pipeline.begin(task.item)) for task in tasks]
+        self._items = [ray.cloudpickle.dumps(begun) for begun in pipeline.begin([task.item for task in tasks])]
 
     def get_name(self) -> str:
         return "Tarloom"

@@ -24,12 +24,13 @@ UNANSWERED = -1
 class Answers:
     """Of one stage to one shard. Safe to use from several threads.
 
-    task: the shard's; wanted: of this stage; columns: of its worker.
+    task: the shard's; wanted: of this stage; columns: of its worker, or None where that is not open: then what earlier
+    runs have said is believed as it is.
     """
 
-    def __init__(self, task: ShardTask, wanted: StageTask, stage: Stage, columns: pa.Schema) -> None:
+    def __init__(self, task: ShardTask, wanted: StageTask, stage: Stage, columns: pa.Schema | None) -> None:
         self._task, self._wanted, self._stage = task, wanted, stage
-        self._schema = result_schema(columns)
+        self._schema = None if columns is None else result_schema(columns)
         self._parts = Parts(storage=task.piece.storage, shard=task.piece.shard, info=wanted.info)
         self._keeps_parts = task.keep and task.piece.rows > stage.batch_size
         """Not of a shard that a killed run may have to repeat whole anyway."""
@@ -53,18 +54,22 @@ class Answers:
         Raises EngineError where nothing can be written at their place.
         """
         if self._keeps_parts:
-            with _room():
+            with room():
                 self._parts.add(numbers, answer)
         self._hold(np.asarray(numbers, np.int64), answer)
 
     def of(self, numbers: Sequence[int]) -> pa.Table:
         """The answers of these rows, in this order. All of them must be there."""
         wanted = np.asarray(numbers, np.int64)
+        if not len(wanted):
+            return (self._schema or pa.schema([])).empty_table()
         tables, places = self._table_of[wanted], self._place_of[wanted]
-        used = np.unique(tables)
-        found = [self._tables[table].take(places[tables == table]) for table in used]
-        order = np.argsort(np.concatenate([np.flatnonzero(tables == table) for table in used]))
-        return pa.concat_tables(found).take(order).combine_chunks()
+        _, first, which = np.unique(tables, return_index=True, return_inverse=True)
+        group = np.argsort(np.argsort(first))[which]  # tables, numbered as they come
+        order = np.argsort(group, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+        found = pa.concat_tables([_rows(self._tables[tables[rows[0]]], places[rows]) for rows in groups])
+        return found if _ascend(order) else found.take(np.argsort(order))
 
     def commit(self) -> StageReport:
         """Write the sidecar, the mark that this shard is done; then the parts go.
@@ -74,9 +79,9 @@ class Answers:
         piece, missing = self._task.piece, int((~self.done).sum())
         if missing:
             raise ShardError(f"{piece.url}: {missing} rows have no answer; run the same command again")
-        table = self.of(range(piece.rows)) if piece.rows else self._schema.empty_table()
+        table = self.of(range(piece.rows))
         if self._task.keep:
-            with _room():
+            with room():
                 write_sidecar(piece.storage, piece.shard, table, self._wanted.info)
             self._parts.drop()
         return report_of(table, self._stage)
@@ -90,6 +95,7 @@ class Answers:
     def _find(self) -> None:
         """What earlier runs have answered: parts last, which are newer than a sidecar whose failures are retried."""
         for numbers, table in (*self._in_sidecar(), *self._in_parts()):
+            self._schema = self._schema or table.schema
             same = (table.schema.names, table.schema.types) == (self._schema.names, self._schema.types)
             if same and (numbers < len(self._table_of)).all():
                 self._hold(numbers, table.cast(self._schema))
@@ -103,6 +109,15 @@ class Answers:
     def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
         for table in self._parts.found():
             yield table.column(ROW).to_numpy(), table.drop_columns([ROW])
+
+
+def _rows(table: pa.Table, places: np.ndarray) -> pa.Table:
+    """These rows of a table, without a copy where they are one behind the other."""
+    return table.slice(int(places[0]), len(places)) if _ascend(places) else table.take(places)
+
+
+def _ascend(numbers: np.ndarray) -> bool:
+    return bool((np.diff(numbers) == 1).all())
 
 
 def to_retry(table: pa.Table, again: Again, stage: Stage) -> list[bool]:
@@ -130,7 +145,7 @@ def report_of(table: pa.Table, stage: Stage, *, skipped: bool = False) -> StageR
 
 
 @contextmanager
-def _room() -> Iterator[None]:
+def room() -> Iterator[None]:
     """Raises EngineError where no other file could be written either."""
     try:
         yield

@@ -62,11 +62,15 @@ class Parts:
 
 def sweep_parts(storage: Storage, stages: Set[str], unfinished: Set[tuple[str, str]]) -> None:
     """Remove what these stages left of shards that are done or gone. unfinished: pairs of shard and stage."""
-    folders = {entry.name.removeprefix(f"{PARTS}/").rpartition("/")[0] for entry in storage.list(PARTS)}
-    for folder in sorted(folders):
-        shard, _, stage = folder.rpartition(".")
-        if stage in stages and (shard, stage) not in unfinished:
+    for shard, stage in sorted(shards_with_parts(storage) - unfinished):
+        if stage in stages:
             storage.delete_folder(_folder(shard, stage))
+
+
+def shards_with_parts(storage: Storage) -> set[tuple[str, str]]:
+    """Pairs of shard and stage, seen in one listing."""
+    folders = {entry.name.removeprefix(f"{PARTS}/").rpartition("/")[0] for entry in storage.list(PARTS)}
+    return {(shard, stage) for shard, _, stage in (folder.rpartition(".") for folder in folders)}
 
 
 def _folder(shard: str, stage: str) -> str:

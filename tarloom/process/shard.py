@@ -18,6 +18,7 @@ import numpy as np
 from tarloom.process.answers import Answers
 from tarloom.process.asking import Numbered, OpenStage, ask, open_stages
 from tarloom.process.batch import Decoder
+from tarloom.process.pipeline import ShardPipeline
 from tarloom.process.reading import BatchReader
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport, ShardTask, shard_report
@@ -35,6 +36,10 @@ class ShardProcessor:
 
     def __call__(self) -> "OpenProcessor":
         return OpenProcessor(self.stages)
+
+    def pipeline(self) -> ShardPipeline:
+        """The same in pieces, for engines that spread them over machines."""
+        return ShardPipeline(stages=self.stages)
 
 
 class OpenProcessor:

@@ -91,6 +91,11 @@ def result_schema(columns: pa.Schema) -> pa.Schema:
     return pa.schema([key, *columns, status, pa.field(ERROR, pa.string())])
 
 
+def columns_of(schema: pa.Schema) -> pa.Schema:
+    """A worker's, from those of its tables."""
+    return pa.schema([field for field in schema if field.name not in (KEY, STATUS, ERROR)])
+
+
 def result_table(
     columns: pa.Schema,
     *,

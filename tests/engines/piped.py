@@ -19,8 +19,8 @@ class Piped:
     def pipeline(self) -> "Piped":
         return self
 
-    def begin(self, item: int) -> int:
-        return item
+    def begin(self, items: list[int]) -> list[int]:
+        return items
 
     def read(self, item: int) -> Iterator[bytes]:
         yield str(item).encode()

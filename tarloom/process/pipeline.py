@@ -1,0 +1,198 @@
+"""The shard loop in pieces, for an engine that reads on one machine, answers on another and writes on a third.
+
+What is read, asked and written is what the loop over a shard reads, asks and writes: every answered batch becomes a
+part, wherever it was answered, and when all rows are answered the parts become the sidecar.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tarloom.format.sidecar import ERROR, STATUS
+from tarloom.process.answers import Answers, report_of, room
+from tarloom.process.asking import ask, open_stages, seen_later
+from tarloom.process.batch import Batch, Decoder
+from tarloom.process.parts import ROW, Parts, shards_with_parts
+from tarloom.process.portions import Answer, Portion, Said, pack_answers, pack_portion, unpack_answers, unpack_portion
+from tarloom.process.reading import BatchReader
+from tarloom.process.stage import Stage, columns_of, result_schema
+from tarloom.process.task import ShardReport, ShardTask, StageReport, StageTask, shard_report
+from tarloom.process.times import Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A shard as it is when its reading is planned: whatever is written meanwhile, what is lost is read again."""
+
+    task: ShardTask
+    done: Mapping[str, bytes]
+    """By the stages' names, for those that have answered any rows: these, as numpy packs bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """For what one stage said about one batch."""
+
+    stage: str
+    columns: pa.Schema
+    """Of its worker."""
+    endings: pa.Table
+    """Status, error, and what the stage counts."""
+    bytes: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardPipeline:
+    """See tarloom.engines.base.Pipeline. stages: by the sidecars' names."""
+
+    stages: Mapping[str, Stage]
+
+    @property
+    def calls(self) -> int:
+        return max(stage.calls for stage in self.stages.values())
+
+    def begin(self, tasks: Sequence[ShardTask]) -> list[Begun]:
+        """Only of shards that have something of earlier runs is it looked at."""
+        storages = {task.piece.storage.url: task.piece.storage for task in tasks}
+        parts = {(url, *pair) for url, storage in storages.items() for pair in shards_with_parts(storage)}
+        return [self._begun(task, parts) for task in tasks]
+
+    def read(self, begun: Begun) -> Iterator[pa.Buffer]:
+        """One portion for each batch; an empty one where nothing is left to ask, which yields the columns."""
+        task, clock, told = begun.task, Clock(), Counter[str]()
+        stages = {wanted.name: self.stages[wanted.name] for wanted in task.stages}
+        sizes = sorted({stage.at_least for stage in stages.values() if stage.at_least is not None})
+        done = {name: _bits(begun.done.get(name), task.piece.rows) for name in stages}
+        earlier = {
+            wanted.name: self._earlier(task, wanted, stages) for wanted in task.stages if done[wanted.name].any()
+        }
+        with closing(Decoder()) as decoder:
+            reader = BatchReader(task, list(stages.values()), decoder, clock)
+            wanted_rows = np.flatnonzero(~np.logical_and.reduce(list(done.values())))
+            if not len(wanted_rows):
+                empty = Batch(pa.RecordBatch.from_arrays([pa.array([], pa.string())], ["__key__"]), decoder)
+                none = {name: Said(np.zeros(0, bool), pa.table({})) for name in stages}
+                yield pack_portion(Portion(numbered=([], empty), said=none, seconds={}), ())
+            for numbers, batch in reader(wanted_rows):
+                said = {name: Said(~done[name][numbers], _seen(earlier.get(name), numbers)) for name in stages}
+                seconds = Counter(clock.seconds) - told
+                told += seconds
+                yield pack_portion(Portion(numbered=(numbers, batch), said=said, seconds=seconds), sizes)
+
+    def open(self) -> "OpenPipeline":
+        return OpenPipeline(self.stages)
+
+    def write(self, begun: Begun, answered: Any) -> list[Receipt]:
+        """The answers become parts. Raises EngineError where nothing can be written at their place."""
+        return [self._written(begun.task, answer) for answer in unpack_answers(answered)]
+
+    def finish(self, task: ShardTask, receipts: Sequence[Sequence[Receipt]]) -> ShardReport:
+        """The parts become sidecars."""
+        every = [receipt for portion in receipts for receipt in portion]
+        seconds = Counter[str]()
+        for receipt in every:
+            seconds.update(receipt.seconds)
+        return shard_report(
+            task.piece.shard,
+            {w.name: self._committed(task, w, [r for r in every if r.stage == w.name]) for w in task.stages},
+            bytes=sum(receipt.bytes for receipt in every),
+            seconds=sum(seconds.values()),
+            seconds_in={name: round(spent, 6) for name, spent in seconds.items()},
+        )
+
+    def _begun(self, task: ShardTask, parts: set[tuple[str, str, str]]) -> Begun:
+        done: dict[str, bytes] = {}
+        for wanted in task.stages:
+            place = (task.piece.storage.url, task.piece.shard, wanted.name)
+            if task.keep and (wanted.retry != "none" or place in parts):
+                answered = Answers(task, wanted, self.stages[wanted.name], None).done
+                if answered.any():
+                    done[wanted.name] = np.packbits(answered).tobytes()
+        return Begun(task=task, done=done)
+
+    def _earlier(self, task: ShardTask, wanted: StageTask, stages: Mapping[str, Stage]) -> "_Earlier | None":
+        columns = [c.removeprefix(f"{wanted.name}.") for c in seen_later(wanted.name, stages)]
+        return _Earlier(Answers(task, wanted, stages[wanted.name], None), columns) if columns else None
+
+    def _written(self, task: ShardTask, answer: Answer) -> Receipt:
+        wanted = next(each for each in task.stages if each.name == answer.stage)
+        table, clock = answer.table.drop_columns([ROW]), Clock()
+        if task.keep and len(table):
+            parts = Parts(storage=task.piece.storage, shard=task.piece.shard, info=wanted.info)
+            with room(), clock("write"):
+                parts.add(answer.table.column(ROW).to_numpy().tolist(), table)
+        return Receipt(
+            stage=wanted.name,
+            columns=columns_of(table.schema),
+            endings=table.select([*self.stages[wanted.name].counted, STATUS, ERROR]),
+            bytes=answer.bytes,
+            seconds=Counter(answer.seconds) + Counter(clock.seconds),
+        )
+
+    def _committed(self, task: ShardTask, wanted: StageTask, receipts: Sequence[Receipt]) -> StageReport:
+        stage = self.stages[wanted.name]
+        if not task.keep:
+            return report_of(pa.concat_tables([receipt.endings for receipt in receipts]), stage)
+        return Answers(task, wanted, stage, receipts[0].columns).commit()
+
+
+class OpenPipeline:
+    """Stages that are open: from portions to what they say. May be given several side by side."""
+
+    def __init__(self, stages: Mapping[str, Stage]) -> None:
+        with ExitStack() as opened:
+            self._decoder = Decoder()
+            opened.callback(self._decoder.close)
+            self._stages = open_stages(stages, opened)
+            self.close = opened.pop_all().close
+            """Frees what the workers hold."""
+
+    def __call__(self, data: Any) -> pa.Buffer:
+        portion, clock = unpack_portion(data, self._decoder), Clock()
+        numbers, batch = portion.numbered
+        stages = {name: self._stages[name] for name in portion.said}
+        ask(stages, portion.said, (list(range(len(numbers))), batch), clock)
+        answers = [
+            Answer(stage=name, table=self._numbered(name, numbers, said), seconds={name: clock.seconds[name]})
+            for name, said in portion.said.items()
+        ]
+        seconds = {**portion.seconds, **answers[0].seconds}
+        return pack_answers([replace(answers[0], bytes=batch.rows.nbytes, seconds=seconds), *answers[1:]])
+
+    def _numbered(self, name: str, numbers: Sequence[int], said: Said) -> pa.Table:
+        """With the rows' numbers in the shard; no rows where nothing was asked."""
+        empty = result_schema(self._stages[name].worker.columns).empty_table()
+        rows = pa.array([numbers[place] for place in said.places], pa.int64())
+        return (empty if said.answer is None else said.answer).append_column(ROW, rows)
+
+
+class _Earlier:
+    """What a stage said in earlier runs, as later stages want to see it."""
+
+    def __init__(self, answers: Answers, columns: Sequence[str]) -> None:
+        self._answers, self._columns = answers, columns
+
+    def of(self, numbers: Sequence[int]) -> pa.Table:
+        """One row for each number; null where it has not been answered."""
+        done = self._answers.done[numbers]
+        found = self._answers.of([number for number, there in zip(numbers, done, strict=True) if there])
+        places = np.where(done, np.cumsum(done) - 1, -1)
+        indices = pa.array(places, mask=~done)
+        return pa.table({column: found.column(column).take(indices) for column in self._columns})
+
+
+def _seen(earlier: _Earlier | None, numbers: Sequence[int]) -> pa.Table:
+    return pa.table({}) if earlier is None else earlier.of(numbers)
+
+
+def _bits(packed: bytes | None, rows: int) -> np.ndarray:
+    """Bool of shape (rows,)."""
+    if packed is None:
+        return np.zeros(rows, bool)
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=rows).astype(bool)
