@@ -94,7 +94,7 @@ def _appearance(hint: Any, default: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         kind = re.sub(r"(Options|Config|Stage)$", "", hint.__name__)  # type: ignore[union-attr]
         return tyro.conf.arg(name=kind.lower(), prefix_name=False)
-    bare = default is None or default == () or isinstance(default, bool)
+    bare = default is None or default in ((), "") or isinstance(default, bool)
     return tyro.conf.arg(metavar=_metavar(hint), help_behavior_hint="" if bare else None)
 
 
