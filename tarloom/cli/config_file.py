@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
+from tarloom.cli.parse import value_of
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import split_location
 
@@ -17,7 +18,7 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
 
     Raises UsageError for a file that cannot be read, and for what is no option.
     """
-    known, path = dict(_options(command)), _path_in(words)
+    known, path = dict(_options(command)), value_of(OPTION, words)
     if path is None or "config" not in known:
         return list(words)
     given = {word.partition("=")[0].lstrip("-").replace("_", "-").removeprefix("no-") for word in words}
@@ -28,14 +29,6 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
         if name.replace("_", "-") not in given:
             found += _words(path, name.replace("_", "-"), value, default=known[name.replace("-", "_")])
     return [*found, *words]
-
-
-def _path_in(words: Sequence[str]) -> str | None:
-    for number, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option == OPTION:
-            return value if equals else next(iter(words[number + 1 :]), None)
-    return None
 
 
 def _options(kind: type) -> Iterator[tuple[str, object]]:

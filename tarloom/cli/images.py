@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from tarloom.cli.console import LOST, Finished, all_but
-from tarloom.cli.process import StagesCommand
+from tarloom.cli.parse import value_of
+from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
 from tarloom.engines.choose import EngineConfig
+from tarloom.process.cost import CostConfig
 from tarloom.process.images.config import RunOptions, SourceConfig
 from tarloom.process.images.runs import named_run
 
 if TYPE_CHECKING:
-    from tarloom.process.images.job import ImagesSummary
+    from tarloom.process.images.job import ImagesJob, ImagesSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,15 @@ class Images(StagesCommand):
         summary = job.summary()
         return Finished(
             title=f"Made {summary.folder}{all_but(summary.failed_shards)}",
-            facts=_facts(summary),
+            facts=_facts(summary) | self._cost(job),
             exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
         )
+
+    def _cost(self, job: "ImagesJob") -> dict[str, object]:
+        """Of the stages; without `seconds`, which are the whole run's."""
+        config = CostConfig(price_per_hour=self.run_options.price_per_hour)
+        told = told_cost(job.reports, self.run_on, config)
+        return {name: value for name, value in told.items() if name not in ("seconds", "images")}
 
 
 def _facts(summary: "ImagesSummary") -> dict[str, object]:
@@ -60,12 +68,5 @@ def _facts(summary: "ImagesSummary") -> dict[str, object]:
 
 def of_resumed_run(words: Sequence[str]) -> list[str]:
     """`--resume FOLDER` stands for the words with which that run was asked for; words besides come behind these."""
-    option, folder = "--resume", None
-    for number, word in enumerate(words):
-        if word == option:
-            folder = next(iter(words[number + 1 :]), None)
-        elif word.startswith(f"{option}="):
-            folder = word.partition("=")[2]
-    if not folder:
-        return list(words)
-    return [*named_run(folder).entry()["words"], *words]
+    folder = value_of("--resume", words)
+    return [*named_run(folder).entry()["words"], *words] if folder else list(words)

@@ -37,6 +37,16 @@ def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: M
         raise UsageError(f"{_one_line(complaint.getvalue())}; see {prog} --help") from None
 
 
+def value_of(option: str, words: Sequence[str]) -> str | None:
+    """What these words give the option, before it is known which others there are; the last time counts."""
+    found = None
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            found = value if equals else next(iter(words[number + 1 :]), None)
+    return found
+
+
 def _describe(info: StructTypeInfo, *, root: type, defaults: Mapping[str, Any]) -> StructConstructorSpec | None:
     """How tyro makes one of our dataclasses from options, and what the help says about them."""
     if not dataclasses.is_dataclass(info.type):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tarloom.cli.console import LOST, Finished, all_but, watch
-from tarloom.cli.parse import PREFIXED
+from tarloom.cli.parse import PREFIXED, value_of
 from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
 from tarloom.engines.workers import parse_workers
 from tarloom.process.config import ProcessConfig
@@ -42,7 +42,7 @@ AnyCommand = TypeVar("AnyCommand")
 
 def with_stages(command: type[AnyCommand], words: Sequence[str], defaults: Mapping[str, Any]) -> type[AnyCommand]:
     """The command, and the options of the stages that these words (or the defaults) name; of none if they name none."""
-    text = _named_in(words) or defaults.get("stages") or getattr(command, "stages", None)
+    text = value_of(_OPTION, words) or defaults.get("stages") or getattr(command, "stages", None)
     if not issubclass(command, StagesCommand) or not text:
         return command
     if os.getcwd() not in sys.path:
@@ -86,7 +86,7 @@ def run_stages(
     summary = job.summary()
     return Finished(
         title=f"{title.capitalize()} of {config.path}{all_but(summary.failed_shards)}",
-        facts=asdict(summary) | _told(job.reports, run_on, cost),
+        facts=asdict(summary) | told_cost(job.reports, run_on, cost),
         exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
     )
 
@@ -104,7 +104,7 @@ def _estimate(job: "ProcessJob", run_on: EngineConfig, cost: CostConfig, images:
     )
 
 
-def _told(reports: Iterable[ShardReport], run_on: EngineConfig, config: CostConfig) -> dict[str, object]:
+def told_cost(reports: Iterable[ShardReport], run_on: EngineConfig, config: CostConfig) -> dict[str, object]:
     """What the run took, in a line each."""
     cost = _cost(reports, run_on, config)
     rates = {f"{name}_images_per_second": stage.images_per_second for name, stage in cost.stages.items()}
@@ -119,15 +119,6 @@ def _cost(reports: Iterable[ShardReport], run_on: EngineConfig, config: CostConf
 def path_first(words: Sequence[str]) -> list[str]:
     """`tarloom process PATH ...` is `tarloom process --path PATH ...`."""
     return ["--path", *words] if words and not words[0].startswith("-") else list(words)
-
-
-def _named_in(words: Sequence[str]) -> str | None:
-    """The value of --stages, before the options are known that it brings."""
-    for number, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option == _OPTION:
-            return value if equals else next(iter(words[number + 1 :]), None)
-    return None
 
 
 def _field(number: int) -> str:
