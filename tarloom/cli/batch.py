@@ -60,9 +60,10 @@ class Batch:
             job = BatchInferenceOrchestrator(
                 batch.model_directory, engine=engine, batch_size=batch.batch_size, name=batch.name
             )
-            for phase in job.phases(loader, writer, max_samples=batch.max_samples):
-                for _ in watch(phase.steps, title=phase.title, total=phase.total, done=lambda report: report.rows):
-                    pass
+            with closing(job.phases(loader, writer, max_samples=batch.max_samples)) as phases:
+                for phase in phases:
+                    for _ in watch(phase.steps, title=phase.title, total=phase.total, done=lambda report: report.rows):
+                        pass
         summary = job.summary()
         return Finished(
             title=f"Embedded {batch.input_dir}{all_but(summary.failed_shards)}",

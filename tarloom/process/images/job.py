@@ -85,6 +85,8 @@ class ImagesJob:
         self._is_table = self._source.sharding.output_format == "parquet"
         self._done: dict[str, set[str]] = {}
         self._tables = 0
+        self.reports: Sequence[ShardReport] = ()
+        """What stages said about each shard; known when the run is over."""
         self._summary: ImagesSummary | None = None
 
     def prepare(self) -> None:
@@ -120,6 +122,7 @@ class ImagesJob:
             for report in job.follow(creation.shards(done_before=not self._goes_on)):
                 watch.processed(report)
                 self._add(report, files)
+            self.reports = job.reports
             self._summary = ImagesSummary(
                 folder=self.run.folder,
                 created=creation.summary(),
@@ -159,7 +162,7 @@ class ImagesJob:
         config = ProcessConfig(path=self._dataset, retry_failed=retry or "none")
         job = ProcessJob(self._stages, config, engine)
         # many shards at once are looked at faster than one by one; but retried downloads make some of them anew
-        self._goes_on = retry is None and _has_shards(self._dataset)
+        self._goes_on = retry is None and has_shards(self._dataset)
         if self._goes_on:
             job.prepare()
         return job
@@ -208,6 +211,7 @@ class ImagesJob:
             self._tables += 1
 
 
-def _has_shards(folder: str) -> bool:
+def has_shards(folder: str) -> bool:
+    """Whether there are shards that are whole."""
     names = {entry.name for entry in open_storage(folder).list()}
     return any(is_shard_file(name) and stats_name(name.rpartition(".")[0]) in names for name in names)

@@ -4,18 +4,19 @@ shards     a folder of tars (or one tar), local or in an object store
 a source   img2dataset's parquet or another list with URLs (http, s3://, files), or a folder of pictures
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from tarloom.create.config import CreateConfig, ImageOptions, ListOptions, ShardOptions, WebOptions
-from tarloom.create.job import CreateJob
 from tarloom.create.sources.inputs import find_files
-from tarloom.engines.base import Engine
+from tarloom.engines.base import Report
+from tarloom.engines.choose import EngineConfig
 from tarloom.errors import UsageError
 from tarloom.format.layout import is_shard_file
 from tarloom.format.parquet import read_schema
+from tarloom.process.images.creating import Creation
 from tarloom.read.dataset import Dataset, open_dataset
 
 
@@ -33,6 +34,8 @@ class InputOptions:
     """Pictures are kept with their shorter side at most so long: more than models of embeddings see."""
     number_sample_per_shard: int = 1000
     """Rows of the list in each shard."""
+    download_workers: int = 1
+    """Processes that download and resize beside those that embed."""
 
 
 class UnifiedDataLoader:
@@ -61,7 +64,7 @@ class UnifiedDataLoader:
     def dataset(self) -> Dataset:
         """The shards. Raises UsageError where the input is a source that shards are made from first."""
         if not self.is_shards:
-            raise UsageError(f"{self.input_dir}: holds no shards; make them with create_job, and load those")
+            raise UsageError(f"{self.input_dir}: holds no shards; make them first (tarloom create), and load those")
         return open_dataset(self.input_dir)
 
     def iterate_samples(self) -> Iterator[dict[str, Any]]:
@@ -71,16 +74,20 @@ class UnifiedDataLoader:
         texts = [name for name in ("url", "caption") if name in dataset.columns]
         yield from dataset.select(*dataset.members, *texts)
 
-    def create_job(self, output: str, engine: Engine, *, shards: str | None = None) -> CreateJob:
-        """What makes shards of a source. shards: make only these, "A:B"."""
-        return CreateJob(self._create_config(output, shards), engine)
+    def creation(
+        self, output: str, *, rows: int | None = None, watch: Callable[[Report], None] = lambda report: None
+    ) -> Creation:
+        """What makes shards of a source, in a process beside this one; close it after use.
 
-    def shards_for(self, rows: int | None) -> str | None:
-        """The first shards of a source, "0:B", that hold so many rows of it; None for all."""
-        return None if rows is None else f"0:{-(-rows // self._options.number_sample_per_shard)}"
+        rows: only the first shards, that hold so many rows of it. watch: called from another thread with the report of
+        each shard that is made.
+        """
+        run_on = EngineConfig(num_workers=self._options.download_workers)
+        return Creation(self._create_config(output, rows), run_on, watch)
 
-    def _create_config(self, output: str, shards: str | None) -> CreateConfig:
+    def _create_config(self, output: str, rows: int | None) -> CreateConfig:
         options, found = self._options, self._found_columns
+        shards = None if rows is None else f"0:{-(-rows // options.number_sample_per_shard)}"
         return CreateConfig(
             source=self.input_dir,
             output=output,

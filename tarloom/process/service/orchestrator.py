@@ -1,4 +1,5 @@
-"""One batch job, from samples to a table of embeddings: shards are made where there are none, embedded, and summed up.
+"""One batch job, from samples to a table of embeddings. Where there are no shards, they are made while others are
+embedded.
 
     OUTPUT/embeddings.parquet    key, url, caption, embedding: one row for every sample that has a vector, in order
     OUTPUT/metadata.json         what was done and what failed, and why; written last
@@ -13,18 +14,20 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
 from tarloom import __version__
-from tarloom.create.job import CreateJob
 from tarloom.engines.base import Engine, Report
 from tarloom.errors import UsageError
 from tarloom.format.sidecar import ERROR
 from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.images.creating import Creation
+from tarloom.process.images.job import has_shards
 from tarloom.process.job import ProcessJob
 from tarloom.process.models import model_location
 from tarloom.process.search.query import MODEL, PARQUET
@@ -94,15 +97,16 @@ class BatchInferenceOrchestrator:
         self, loader: UnifiedDataLoader, writer: UnifiedOutputWriter, *, max_samples: int | None = None
     ) -> BatchSummary:
         """Do it all, in silence."""
-        for phase in self.phases(loader, writer, max_samples=max_samples):
-            for _ in phase.steps:
-                pass
+        with closing(self.phases(loader, writer, max_samples=max_samples)) as phases:
+            for phase in phases:
+                for _ in phase.steps:
+                    pass
         return self.summary()
 
     def phases(
         self, loader: UnifiedDataLoader, writer: UnifiedOutputWriter, *, max_samples: int | None = None
-    ) -> Iterator[Phase]:
-        """The parts of the job, one after the other; what each is iterated over for are reports on shards or rows.
+    ) -> Generator[Phase, None, None]:
+        """The parts of the job, one after the other; close it after use.
 
         max_samples: the first so many samples, and of a list, rows; shards are processed whole.
         """
@@ -111,13 +115,20 @@ class BatchInferenceOrchestrator:
         self._started, self._writer = time.monotonic(), writer
         self._shards = loader.input_dir if loader.is_shards else writer.storage.describe(SHARDS)
         logger.info("embedding %s with %s into %s", loader.input_dir, self._model, writer.output_dir)
-        if not loader.is_shards:
-            job = loader.create_job(self._shards, self._engine, shards=loader.shards_for(max_samples))
-            job.prepare()
-            yield Phase(title="creating", total=job.total, steps=self._created(job))
-        chosen = _first_shards(open_dataset(self._shards), max_samples)
-        embed = ProcessJob(self._stage, ProcessConfig(path=self._shards, name=self._name), self._engine)
-        yield Phase(title="embedding", total=len(chosen), steps=self._embedded(embed, chosen))
+        job = ProcessJob(self._stage, ProcessConfig(path=self._shards, name=self._name), self._engine)
+        if loader.is_shards:
+            chosen = _first_shards(open_dataset(self._shards), max_samples)
+            yield Phase(title="embedding", total=len(chosen), steps=self._embedded(job, chosen))
+        else:
+            # many shards of an earlier run are looked at faster than one by one
+            goes_on = max_samples is None and has_shards(self._shards)
+            if goes_on:
+                job.prepare()
+            with closing(loader.creation(self._shards, rows=max_samples, watch=_made)) as creation:
+                total = creation.planned().rows
+                steps = self._followed(job, creation, done_before=not goes_on)
+                yield Phase(title="downloading and embedding", total=total, steps=steps)
+            chosen = _first_shards(open_dataset(self._shards), max_samples)
         yield Phase(title="writing", total=len(chosen), steps=self._written(chosen, max_samples))
         self._write_metadata(loader, max_samples)
 
@@ -136,13 +147,14 @@ class BatchInferenceOrchestrator:
             rows_per_second=round(self._rows / seconds, 1),
         )
 
-    def _created(self, job: CreateJob) -> Iterator[Report]:
-        for report in job:
-            yield _logged(report, "made")
-        summary = job.summary()
-        self._rows += sum(summary.failed_by_error.values())
-        self._errors.update(summary.failed_by_error)
-        self._failed |= summary.failed_shards
+    def _followed(self, job: ProcessJob, creation: Creation, *, done_before: bool) -> Iterator[Report]:
+        """Each shard is embedded while the next ones are made."""
+        for report in job.follow(creation.shards(done_before=done_before)):
+            yield _logged(report, "embedded")
+        created = creation.summary()
+        self._rows += sum(created.failed_by_error.values())
+        self._errors.update(created.failed_by_error)
+        self._failed |= {**created.failed_shards, **job.summary().failed_shards}
 
     def _embedded(self, job: ProcessJob, chosen: Dataset) -> Iterator[Report]:
         names = [files.shard for files in chosen.shards]
@@ -212,6 +224,10 @@ def _part(dataset: Dataset, names: Collection[str]) -> Dataset:
     """These shards of a dataset."""
     shards = [files for files in dataset.shards if files.shard in names]
     return replace(dataset, catalog=Catalog(dataset.catalog.storage, shards))
+
+
+def _made(report: Report) -> None:
+    _logged(report, "made")
 
 
 def _logged(report: Report, what: str) -> Report:

@@ -128,6 +128,12 @@ def test_a_list_in_s3_becomes_shards_and_a_table_in_s3(s3_folder, photo_server):
     out = open_storage(f"{s3_folder}/out")
     assert [row["url"] for row in rows(out.read("embeddings.parquet"))] == urls
     assert told(out)["shards"] == f"{s3_folder}/out/shards"
+    before = out.read("embeddings.parquet")
+    out.delete("shards/00001.clip.parquet")  # as if the job had been killed
+    for name in ("00002.tar", "00002_stats.json", "00002.clip.parquet"):
+        out.delete(f"shards/{name}")
+    assert embed(f"{s3_folder}/list.txt", f"{s3_folder}/out", number_sample_per_shard=4).embeddings == 10
+    assert out.read("embeddings.parquet") == before
     assert {entry.name for entry in out.list() if entry.name.endswith(".tar")} == {
         f"shards/{n:05d}.tar" for n in range(3)
     }
