@@ -1,0 +1,95 @@
+"""The base of picture-by-picture stages: what a subclass gets for its few lines."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tarloom.engines.local import LocalEngine
+from tarloom.errors import RowError, StageMismatch, UsageError
+from tarloom.process.config import ProcessConfig
+from tarloom.process.job import ProcessJob
+from tarloom.process.picture_stage import PictureStage
+from tests.process.shards import encoded, write_shard
+from tests.process.stage_contract import ask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tone(PictureStage):
+    """Dark pictures fail, grey ones have no hue, and a white one is more than it can bear."""
+
+    darkest: int = 10
+
+    name = "tone"
+    columns: ClassVar = {"level": pa.int32(), "hue": pa.list_(pa.float32(), 3), "kind": pa.string()}
+
+    def look(self, rgb):
+        level = int(rgb.mean())
+        if level < self.darkest:
+            raise RowError("too_dark", "nothing can be seen")
+        if level == 255:
+            raise ZeroDivisionError("white")
+        hue = {} if np.ptp(rgb.mean(axis=(0, 1))) == 0 else {"hue": rgb.mean(axis=(0, 1)) / 255}
+        return {"level": level, "kind": "light" if level > 128 else "dim", **hue}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterTone(Tone):
+    version = "2"
+
+
+def png(*colour: int) -> dict[str, bytes]:
+    return {"png": encoded(Image.new("RGB", (8, 8), colour), "PNG")}
+
+
+def process(folder, stage, **options):
+    job = ProcessJob(stage, ProcessConfig(path=str(folder), **options), LocalEngine())
+    job.prepare()
+    list(job)
+    return job.summary()
+
+
+def test_values_are_columns_and_what_is_left_out_is_null():
+    rows = ask(Tone(), png(200, 200, 200), png(255, 0, 0), png(0, 0, 0), {"png": b"none"}, {"txt": b"none"})
+    assert [(row["level"], row["hue"], row["kind"]) for row in rows] == [
+        (200, None, "light"),
+        (85, [1.0, 0.0, 0.0], "dim"),
+        (None, None, None),
+        (None, None, None),
+        (None, None, None),
+    ]
+    assert [(row["status"], row["error"]) for row in rows] == [
+        ("success", None),
+        ("success", None),
+        ("failed", "too_dark"),
+        ("failed", "not_an_image"),
+        ("skipped", "no_picture"),
+    ]
+
+
+def test_a_fault_of_the_stage_fails_the_shard_and_says_where_while_others_go_on(tmp_path):
+    write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9)), ("1", png(255, 255, 255))])
+    write_shard(tmp_path / "b.tar", [("2", png(9, 99, 9))])
+    summary = process(tmp_path, Tone())
+    assert list(summary.failed_shards) == ["a"]
+    assert "ZeroDivisionError: white (test_picture_stage.py:" in summary.failed_shards["a"]
+    assert pq.read_table(tmp_path / "b.tone.parquet").column("level").to_pylist() == [39]
+
+
+def test_answers_of_other_options_or_of_an_older_version_are_not_mixed(tmp_path):
+    write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9))])
+    process(tmp_path, Tone())
+    with pytest.raises(StageMismatch, match=r"darkest '10' \(now '20'\)"):
+        process(tmp_path, Tone(darkest=20))
+    with pytest.raises(StageMismatch, match=r"version '1' \(now '2'\)"):
+        process(tmp_path, LaterTone())
+    assert process(tmp_path, Tone(batch_size=7)).skipped == 1
+
+
+def test_batches_of_no_row_are_a_usage_error():
+    with pytest.raises(UsageError, match="batch_size must be at least 1, not 0"):
+        Tone(batch_size=0).check()
