@@ -123,6 +123,7 @@ class CaptionStage(SamplingOptions, ServerOptions, Stage):
             **self._prompts_in_fingerprint(),
             **{name: str(value) for name, value in self.sampling().items()},
             "max_pixels": str(self.max_pixels),
+            **({"picture_first": "True"} if self.picture_first else {}),
         }
 
     def _prompts_in_fingerprint(self) -> dict[str, str]:
@@ -137,7 +138,6 @@ class CaptionStage(SamplingOptions, ServerOptions, Stage):
             "max_model_len": str(self.max_model_len),
             "dtype": self.dtype,
             **({"chat_template": self.chat_template} if self.chat_template is not None else {}),
-            **({"picture_first": "True"} if self.picture_first else {}),
         }
 
     def open(self) -> StageWorker:
