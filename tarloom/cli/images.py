@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.parse import value_of
 from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
 from tarloom.engines.choose import EngineConfig
-from tarloom.process.cost import CostConfig
+from tarloom.process.cost import HOUR, MILLION, CostConfig
 from tarloom.process.images.config import RunOptions, SourceConfig
 from tarloom.process.images.runs import named_run
 
@@ -52,10 +52,15 @@ class Images(StagesCommand):
         )
 
     def _cost(self, job: "ImagesJob") -> dict[str, object]:
-        """Of the stages; without `seconds`, which are the whole run's."""
+        """Rates of the stages, and what all cost, waiting included."""
         config = CostConfig(price_per_hour=self.run_options.price_per_hour)
-        told = told_cost(job.reports, self.run_on, config)
-        return {name: value for name, value in told.items() if name not in ("seconds", "images")}
+        told: dict[str, Any] = told_cost(job.reports, self.run_on, config)
+        images, seconds = told.pop("images"), job.summary().seconds
+        told.pop("seconds")
+        if config.price_per_hour is not None:
+            told["price"] = price = round(seconds / HOUR * config.price_per_hour, 6)
+            told["price_per_million"] = round(price / images * MILLION, 2) if images else None
+        return told
 
 
 def _facts(summary: "ImagesSummary") -> dict[str, object]:

@@ -123,21 +123,25 @@ def test_from_a_list_in_an_object_store_to_shards_and_tables_in_it(s3, urls, who
 
 def test_captions_come_from_a_server_as_they_would_from_an_engine(urls, tmp_path):
     with OpenAIServer() as captioner:
-        model = ["--caption.endpoint", captioner.url, "--caption.model", MODEL]
-        facts = facts_of(words_for(urls, tmp_path, *model, "--max-images", "20"))
+        asked = ["--caption.model", MODEL, "--caption.prompt", "Is this {caption}?", "--price-per-hour", "36"]
+        facts = facts_of(words_for(urls, tmp_path, "--caption.endpoint", captioner.url, *asked, "--max-images", "20"))
     assert (facts["rows"], facts["stages"]["caption"]["successes"]) == (20, 20)
     texts = tarloom.open(facts["folder"]).table("caption.text")["caption.text"].to_pylist()
     assert all(text.startswith("picture ") for text in texts)
+    assert "Is this a yellow triangle above a green triangle on a blue background?" in json.dumps(captioner.bodies)
+    assert facts["price"] == pytest.approx(facts["seconds"] / 100)  # 36 an hour
+    assert facts["price_per_million"] == pytest.approx(facts["price"] * 50_000, rel=0.001)
+    assert facts["stages"]["caption"]["totals"]["output_tokens"] == 40
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["local", "s3", "ray"])
+@pytest.mark.parametrize("place", ["local", "s3 by ray"])
 def test_captions_by_the_engine_are_right_everywhere(server, tmp_path, place, request):
     """The quickstart's whole list, with all its troubles, captioned by the tiny captioner."""
     source = url_list(tmp_path / "urls.csv", server.url)
-    output = request.getfixturevalue("s3").folder("captions") if place == "s3" else tmp_path / "out"
+    output = request.getfixturevalue("s3").folder("captions") if "s3" in place else tmp_path / "out"
     options = ["--number-sample-per-shard", "64", "--caption.model", CAPTIONER]
-    facts = facts_of(words_for(source, output, *options, *(["--engine", "ray"] if place == "ray" else [])))
+    facts = facts_of(words_for(source, output, *options, *(["--engine", "ray"] if "ray" in place else [])))
     assert (facts["rows"], facts["successes"], facts["shards"]) == (252, 240, 4)
     assert facts["stages"]["caption"]["successes"] == 240
     table = tarloom.open(facts["folder"]).table("caption", "caption.text")
