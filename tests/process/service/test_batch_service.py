@@ -3,8 +3,10 @@
 import json
 import logging
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +254,29 @@ def test_the_program_runs_on_the_quickstarts_server_with_a_config_file(photo_ser
     assert said["embeddings"] == len(rows((tmp_path / "out/embeddings.parquet").read_bytes())) > 5
     lines = Path(said["log"]).read_text().splitlines()
     assert any("shard 00000: embedded" in line for line in lines)
+
+
+def test_a_job_that_is_asked_to_stop_goes_on_later(photo_server, tmp_path):
+    """As Kubernetes asks, while a picture of the second shard does not come."""
+    pages = [*(f"pictures/{number:04d}.jpg" for number in range(1, 5)), "trouble/stalls.jpg", "pictures/0005.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(f"{photo_server.url}/{page}" for page in pages))
+    options = {"model_directory": CLIP, "input_dir": tmp_path / "list.txt", "output_dir": tmp_path / "out"}
+    options |= {"number_sample_per_shard": 4, "timeout": 600, "allow_private": "127.0.0.0/8"}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    done = tmp_path / "out/shards/00000.clip.parquet"
+    program = [sys.executable, str(ROOT / "process/batch_service.py"), *words]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        while not done.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    assert "interrupted; nothing is left half-done" in complaint.splitlines()[-1]
+    assert "Traceback" not in complaint
+    (log,) = (tmp_path / "out/logs").iterdir()
+    assert "ended by KeyboardInterrupt" in log.read_text().splitlines()[-1]
+    embedded = done.read_bytes()
+    summary = embed(tmp_path / "list.txt", tmp_path / "out", number_sample_per_shard=4)
+    assert (summary.embeddings, summary.failed_by_error) == (5, {"timeout": 1})
+    assert done.read_bytes() == embedded
