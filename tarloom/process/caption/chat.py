@@ -32,9 +32,15 @@ def base_url(endpoint: str) -> str:
 
     What people paste is taken: a bare host gets /v1, and the address of the completions themselves loses its end.
     """
-    parts = urlsplit(endpoint.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(endpoint.strip())
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.query or parts.fragment:
         raise UsageError(f"{endpoint}: not the address of a server; give one such as http://localhost:8000/v1")
+    if "@" in parts.netloc:
+        raise UsageError("the server's address holds a password, which messages would show; use --api-key-env")
     path = parts.path.rstrip("/").removesuffix(_COMPLETIONS) or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
 

@@ -119,6 +119,7 @@ def _steps(stage: CaptionStage) -> list[Any]:
         model_source=model_location(stage.model),
         batch_size=stage.batch_size,
         engine_kwargs=_engine_options(stage),
+        chat_template_stage={"enabled": True, "chat_template": stage.chat_template},
         tokenize_stage=False,
         detokenize_stage=False,
         should_continue_on_error=True,
