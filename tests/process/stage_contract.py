@@ -18,7 +18,7 @@ import pytest
 
 from tarloom.engines.local import LocalEngine
 from tarloom.format.sidecar import ERROR, STATUS, STATUSES, SUCCESS
-from tarloom.process.batch import Batch, Decoder
+from tarloom.process.batch import AT_LEAST, Batch, Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
 from tarloom.process.stage import Stage, StageWorker, result_schema
@@ -150,9 +150,10 @@ class PictureStageContract(StageContract):
         assert {n: (rows[n][STATUS], rows[n][ERROR]) for n in WITHOUT_A_PICTURE} == WITHOUT_A_PICTURE
 
     def test_pictures_are_left_as_they_were(self, stage, worker, batch):
-        before = [None if p.rgb is None else p.rgb.tobytes() for p in batch.pictures(stage.at_least)]
+        size = stage.at_least or AT_LEAST
+        before = [None if p.rgb is None else p.rgb.tobytes() for p in batch.pictures(size)]
         worker(batch)
-        assert [None if p.rgb is None else p.rgb.tobytes() for p in batch.pictures(stage.at_least)] == before
+        assert [None if p.rgb is None else p.rgb.tobytes() for p in batch.pictures(size)] == before
 
 
 def rows_of(samples: Sequence[Sample]) -> pa.RecordBatch:

@@ -2,12 +2,15 @@
 
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
+from tarloom.process.caption.sampling import SamplingOptions
+from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.embed.stage import EmbedStage, EmbedTextStage
 from tarloom.process.picture_stage import PictureStage
 from tarloom.process.registry import BUILT_IN
@@ -15,6 +18,7 @@ from tarloom.process.stages.aesthetic import AestheticStage
 from tarloom.process.stages.clip_score import ClipScoreStage
 from tarloom.process.stages.hash import HashStage
 from tarloom.process.stages.quality import QualityStage
+from tests.process.openai_server import MODEL, OpenAIServer, fingerprint_of
 from tests.process.shards import CLIP, ROOT
 from tests.process.stage_contract import PictureStageContract, StageContract
 
@@ -33,6 +37,7 @@ class TextStage(PictureStage):
         return {"text": f"a picture of brightness {rgb.mean():.0f}"}
 
 
+SCHEMA = '{"type": "object", "properties": {"colour": {"type": "string"}}}'
 CLIP_STAGE = EmbedStage(model=str(CLIP))
 OTHER_MODEL = {"model": "other/model", "dtype": "bfloat16", "compile": True}
 OF_FOLDERS = frozenset({"batch_size", "revision"})
@@ -65,6 +70,29 @@ class TestTheTemplate(PictureStageContract):
         return {"darkest": 100.0}
 
 
+class TestCaption(PictureStageContract):
+    """By a server: what an engine adds is tested with the engine."""
+
+    free: ClassVar = {
+        *("batch_size", "backend", "endpoint", "api_key_env", "timeout", "retries", "max_num_seqs"),
+        *("revision", "dtype", "max_model_len", "gpu_memory_utilization", "trust_remote_code", "chat_template"),
+    }
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def stage(cls):
+        with OpenAIServer() as server:
+            server.caption = fingerprint_of
+            yield CaptionStage(model=MODEL, endpoint=server.url)
+
+    @staticmethod
+    def other(folder):
+        sampling = {f.name: 1 for f in fields(SamplingOptions)} | {"stop": (".",), "max_tokens": 7, "top_p": 0.5}
+        sampling |= {"repetition_penalty": 1.5, "frequency_penalty": 0.5, "presence_penalty": 0.5, "min_p": 0.5}
+        asked = {"model": "other", "prompt": "Why?", "json_schema": (SCHEMA,), "picture_first": True}
+        return sampling | asked | {"max_pixels": 1000}
+
+
 class TestClip(PictureStageContract):
     free: ClassVar = OF_FOLDERS
 
@@ -74,7 +102,19 @@ class TestClip(PictureStageContract):
 
     @staticmethod
     def other(folder):
-        return OTHER_MODEL
+        return {**OTHER_MODEL, "decode": "gpu"}
+
+
+class TestClipOfJpegsDecodedBesideTheModel(PictureStageContract):
+    free: ClassVar = OF_FOLDERS
+
+    @staticmethod
+    def make(folder):
+        return EmbedStage(model=str(CLIP), decode="gpu")
+
+    @staticmethod
+    def other(folder):
+        return {**OTHER_MODEL, "decode": "cpu"}
 
 
 class TestClipText(StageContract):

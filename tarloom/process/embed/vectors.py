@@ -23,7 +23,7 @@ from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
 from tarloom.process.embed.encoder import open_encoder
 from tarloom.process.embed.stage import ModelStage
-from tarloom.process.embed.tensors import fitted, normalised, unit
+from tarloom.process.embed.tensors import fitted, fitted_tensor, normalised, unit
 
 try:
     import torch
@@ -54,6 +54,10 @@ class Vectors:
     def of_pictures(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """float32 of shape (pictures, dim). pictures: uint8 of shape (height, width, 3)."""
         return self._passes(pictures, self._see_pictures)
+
+    def of_jpegs(self, stored: Sequence[bytes]) -> np.ndarray:
+        """The same of plain JPEGs, decoded where the model runs; NaN for those that it cannot decode."""
+        return self._passes(stored, self._see_jpegs)
 
     def of_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 of shape (texts, dim)."""
@@ -104,6 +108,21 @@ class Vectors:
 
         list((map if self._on_cpu else self._threads.map)(fit, range(len(pictures))))
         seen: torch.Tensor = self._see(pixels.to(self._encoder.device, non_blocking=True))
+        return seen
+
+    def _see_jpegs(self, stored: Sequence[bytes]) -> "torch.Tensor":
+        from tarloom.process.embed.jpegs import decoded
+
+        fitting, device = self._encoder.fitting, self._encoder.device
+        pixels = torch.zeros((self._full(len(stored)), 3, *fitting.crop), dtype=torch.uint8, device=device)
+        broken = []
+        for row, picture in enumerate(decoded(stored, device)):
+            if picture is None:
+                broken.append(row)
+            else:
+                pixels[row] = fitted_tensor(picture, fitting)
+        seen: torch.Tensor = self._see(pixels)
+        seen[broken] = torch.nan
         return seen
 
     def _seen(self, pixels: "torch.Tensor") -> "torch.Tensor":

@@ -1,19 +1,22 @@
 """Vectors by a model that is loaded: they depend on nothing but their picture or text, and on no processor's speed."""
 
+import io
 import random
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPImageProcessor
 
 from tarloom.errors import MissingExtra, UsageError
+from tarloom.process.embed.jpegs import is_plain
 from tarloom.process.embed.stage import EmbedStage, picture_vectors, text_vectors
 from tarloom.process.embed.tensors import fitted, normalised
 from tarloom.process.embed.vectors import CPU_ROWS, Vectors
+from tarloom.read.samples.decode import decode_rgb
 from tests.process.embed import models
-from tests.process.shards import CLIP
+from tests.process.shards import CLIP, encoded
 
 SIZES = [(224, 224), (256, 341), (341, 255), (1024, 700), (30, 20), (1, 1), (1, 150), (150, 3), (225, 224)]
 TEXTS = ["", "a red star", "a blue cross", "a sentence that has some more words in it " * 3, "endless " * 200]
@@ -120,6 +123,26 @@ def test_memory_too_small_for_a_single_picture_is_a_usage_error(vectors, monkeyp
     with_room_for(vectors, 0, monkeypatch)
     with pytest.raises(UsageError, match="does not fit this machine's memory"):
         vectors.of_pictures(list(pictures()))
+
+
+def test_jpegs_that_are_decoded_beside_the_model_give_vectors_that_come_close(vectors):
+    seen = [Image.fromarray(rgb) for rgb in pictures([(224, 224), (256, 341), (100, 70)])]
+    stored = [encoded(one) for one in (*seen, seen[0].convert("L"))]
+    found = vectors.of_jpegs([*stored, stored[0][:300]])
+    expected = vectors.of_pictures([decode_rgb(data) for data in stored])
+    assert np.isnan(found[-1]).all()
+    assert np.einsum("nd,nd->n", found[:-1], expected).min() > 0.999
+    assert np.array_equal(vectors.of_jpegs(stored[1:]), found[1:-1])
+
+
+def test_only_plain_whole_jpegs_are_left_to_other_decoders():
+    picture, turned = Image.new("RGB", (64, 48), "red"), io.BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture.save(turned, "JPEG", exif=exif)
+    assert is_plain(encoded(picture))
+    others = [turned.getvalue(), encoded(picture)[:-2], encoded(picture, "PNG"), encoded(Image.new("RGB", (4000, 1)))]
+    assert not any(map(is_plain, others))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
