@@ -5,8 +5,10 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
 from tarloom.cli.console import LOST, Finished, all_but, watch
+from tarloom.cli.process import told_cost
 from tarloom.create.config import WebOptions
 from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.process.cost import CostConfig
 from tarloom.process.embed.stage import EmbedStage
 from tarloom.process.service.loader import InputOptions
 from tarloom.process.service.writer import Env
@@ -33,6 +35,8 @@ class BatchConfig:
     """What the log file holds. prod: lines of JSON; dev: text, with all that may help to find an error."""
     aws_region: str | None = None
     """As AWS_REGION."""
+    price_per_hour: float | None = None
+    """Of all machines of the job together, in any currency: the summary then says what a million images cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +68,9 @@ class Batch:
                 for phase in phases:
                     for _ in watch(phase.steps, title=phase.title, total=phase.total, done=lambda report: report.rows):
                         pass
-        summary = job.summary()
+        summary, cost = job.summary(), CostConfig(price_per_hour=batch.price_per_hour)
         return Finished(
             title=f"Embedded {batch.input_dir}{all_but(summary.failed_shards)}",
-            facts={**asdict(summary), "log": log},
+            facts={**told_cost(job.reports, self.run_on, cost), **asdict(summary), "log": log},
             exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
         )

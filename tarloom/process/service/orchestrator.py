@@ -14,7 +14,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
@@ -35,6 +35,7 @@ from tarloom.process.search.vectors import EMBEDDING, FINGERPRINT, SidecarVector
 from tarloom.process.service.loader import UnifiedDataLoader
 from tarloom.process.service.writer import UnifiedOutputWriter
 from tarloom.process.stage import Stage
+from tarloom.process.task import ShardReport
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.plan.catalog import Catalog
 
@@ -115,7 +116,7 @@ class BatchInferenceOrchestrator:
         self._started, self._writer = time.monotonic(), writer
         self._shards = loader.input_dir if loader.is_shards else writer.storage.describe(SHARDS)
         logger.info("embedding %s with %s into %s", loader.input_dir, self._model, writer.output_dir)
-        job = ProcessJob(self._stage, ProcessConfig(path=self._shards, name=self._name), self._engine)
+        self._job = job = ProcessJob(self._stage, ProcessConfig(path=self._shards, name=self._name), self._engine)
         if loader.is_shards:
             chosen = _first_shards(open_dataset(self._shards), max_samples)
             yield Phase(title="embedding", total=len(chosen), steps=self._embedded(job, chosen))
@@ -146,6 +147,11 @@ class BatchInferenceOrchestrator:
             seconds=round(seconds, 3),
             rows_per_second=round(self._rows / seconds, 1),
         )
+
+    @property
+    def reports(self) -> Sequence[ShardReport]:
+        """Of the shards that are embedded, those of earlier runs first."""
+        return self._job.reports
 
     def _followed(self, job: ProcessJob, creation: Creation, *, done_before: bool) -> Iterator[Report]:
         """Each shard is embedded while the next ones are made."""
