@@ -39,16 +39,16 @@ def write_table(
     """
     table = table.replace_schema_metadata(dict(sorted(metadata.items())) if metadata else None)
     alike: Any = [field for field in table.schema.names if field not in (*unlike, *near)] if unlike or near else True
-    with storage.create(name) as file:
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            use_dictionary=alike,
-            column_encoding=dict.fromkeys(near, "DELTA_BINARY_PACKED") or None,
-            row_group_size=ROW_GROUP_ROWS,
-            write_page_checksum=True,
-        )
+    options: dict[str, Any] = {
+        "compression": "zstd",
+        "use_dictionary": alike,
+        "column_encoding": dict.fromkeys(near, "DELTA_BINARY_PACKED") or None,
+        "write_page_checksum": True,
+    }
+    with storage.create(name) as file, pq.ParquetWriter(file, table.schema, **options) as writer:
+        for first in range(0, max(1, table.num_rows), ROW_GROUP_ROWS):
+            # pages end where chunks do: of one chunk, that equal tables of other chunks give equal bytes
+            writer.write_table(table.slice(first, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
 
 
 def table_bytes(table: pa.Table, metadata: Mapping[str, str]) -> bytes:

@@ -101,7 +101,8 @@ class Decoder:
         return list(self._threads.map(lambda data: self._decode(data, at_least), stored_pictures(rows)))
 
     def close(self) -> None:
-        self._threads.shutdown()
+        """What is being decoded is waited for, what was to be is not."""
+        self._threads.shutdown(cancel_futures=True)
 
     def _decode(self, data: bytes | None, at_least: int) -> Picture:
         if data is None:

@@ -5,7 +5,7 @@ the batches that an uninterrupted run would have asked about, so that models who
 batch give the same bytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,12 +35,13 @@ class BatchReader:
         self.bytes = 0
         """Of what was read so far."""
 
-    def __call__(self, wanted: np.ndarray) -> Iterator[Numbered]:
+    def __call__(self, wanted: np.ndarray) -> Generator[Numbered, None, None]:
         """These rows, by the batches that they are in. wanted: int64 of shape (rows,), ascending.
 
-        Raises ShardError where the shard cannot be read, or holds others than planned.
+        To be closed by whoever stops taking. Raises ShardError where the shard cannot be read, or holds others than
+        planned.
         """
-        return ahead(self._decoded, self._read(wanted), threads=DECODED_AHEAD)
+        yield from ahead(self._decoded, self._read(wanted), threads=DECODED_AHEAD)
 
     def _read(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         if not len(wanted):

@@ -9,7 +9,7 @@ Rows that an earlier run has answered are not read again.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,7 +62,7 @@ class _ShardWork:
     """One shard on its way through the stages."""
 
     def __init__(self, stages: Mapping[str, OpenStage], decoder: Decoder, task: ShardTask) -> None:
-        self._shard = task.piece.shard
+        self._shard, self._decoder = task.piece.shard, decoder
         self._stages = {wanted.name: stages[wanted.name] for wanted in task.stages}
         self._answers = {
             wanted.name: Answers(task, wanted, stages[wanted.name].stage, stages[wanted.name].worker.columns)
@@ -73,8 +73,7 @@ class _ShardWork:
 
     def run(self) -> ShardReport:
         started = time.monotonic()
-        side_by_side = max(stage.stage.calls for stage in self._stages.values())
-        _side_by_side(self._answer, self._batches(), threads=side_by_side)
+        self._answer_all()
         with self._clock("write"):
             reports = {name: answers.commit() for name, answers in self._answers.items()}
         return shard_report(
@@ -85,10 +84,21 @@ class _ShardWork:
             seconds_in={name: round(seconds, 6) for name, seconds in self._clock.seconds.items()},
         )
 
-    def _batches(self) -> Iterator[Numbered]:
-        """Of rows that some stage has not answered."""
+    def _answer_all(self) -> None:
+        """Ask about all rows that some stage has not answered."""
         answered = np.logical_and.reduce([answers.done for answers in self._answers.values()])
-        batches = self._reader(np.flatnonzero(~answered))
+        side_by_side = max(stage.stage.calls for stage in self._stages.values())
+        # closed here: a collector that closed it, where it happens to run, would wait there for the reader's threads
+        with closing(self._reader(np.flatnonzero(~answered))) as batches:
+            try:
+                _side_by_side(self._answer, self._awaited(batches), threads=side_by_side)
+            except Exception:
+                raise
+            except BaseException:
+                self._decoder.close()  # nobody waits for what it has yet to decode
+                raise
+
+    def _awaited(self, batches: Iterator[Numbered]) -> Iterator[Numbered]:
         while (batch := self._clock.next("wait", batches)) is not None:
             yield batch
 

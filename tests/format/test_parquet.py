@@ -44,6 +44,15 @@ def test_the_same_table_gives_the_same_bytes_however_it_is_chunked(storage, tabl
     assert storage.read("one") == storage.read("two")
 
 
+def test_a_table_of_several_pages_and_row_groups_gives_the_same_bytes_however_it_is_chunked(storage):
+    texts = [f"row {number}" * (number % 9) if number % 5 else None for number in range(100_000)]
+    table = pa.table({"key": [f"{number:09d}" for number in range(100_000)], "text": texts})
+    write_table(storage, "one", table)
+    write_table(storage, "two", pa.concat_tables([table.slice(0, 3), table.slice(3, 40_000), table.slice(40_003)]))
+    assert storage.read("one") == storage.read("two")
+    assert read_table(storage, "two").equals(table)
+
+
 def test_a_footer_longer_than_the_first_read_is_read_whole(storage):
     wide = pa.table({f"column {i}": [i] for i in range(3000)})
     write_table(storage, "wide", wide, {"k": "v" * 200_000})
