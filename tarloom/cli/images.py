@@ -9,6 +9,7 @@ from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.parse import value_of
 from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
+from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig
 from tarloom.process.cost import HOUR, MILLION, CostConfig
 from tarloom.process.images.config import RunOptions, SourceConfig
@@ -38,9 +39,14 @@ class Images(StagesCommand):
         job.prepare()
         sys.stderr.write(f"the run's folder: {job.run.folder}\n")
         with watching("downloading", "processing") as advance:
+
+            def created(report: Report) -> None:
+                advance("downloading", report.rows)
+                advance("processing", more=len(job.stages) * report.successes)
+
             watch = Watch(
-                planned=lambda rows: advance("downloading", total=rows),
-                created=lambda report: advance("downloading", report.rows),
+                planned=lambda rows: advance("downloading", more=rows),
+                created=created,
                 processed=lambda report: advance("processing", report.rows),
             )
             job.execute(watch)

@@ -10,14 +10,14 @@ from threading import Lock
 from tarloom.cli.console import PLAIN_SECONDS
 
 Advance = Callable[..., None]
-"""Call it with what has advanced, by how many rows, and total=, the rows that it is known now that there will be. From
-any thread."""
+"""Call it with what has advanced, by how many rows, and more=, how many more rows it is known now that there will be.
+From any thread."""
 
 
 @dataclass
 class _Count:
     rows: int = 0
-    total: int | None = None
+    total: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def rate(self) -> str:
@@ -30,13 +30,13 @@ def watching(*titles: str) -> Iterator[Advance]:
     with _bars(titles) if sys.stderr.isatty() else _lines(titles) as (counts, show):
         lock = Lock()
 
-        def advance(title: str, rows: int = 0, *, total: int | None = None) -> None:
+        def advance(title: str, rows: int = 0, *, more: int = 0) -> None:
             with lock:
                 count = counts[title]
                 if not count.rows:
                     count.started = time.monotonic()  # a rate leaves out what came before the first
                 count.rows += rows
-                count.total = count.total if total is None else total
+                count.total += more
                 show(title)
 
         yield advance
@@ -60,7 +60,7 @@ def _bars(titles: tuple[str, ...]) -> Iterator[tuple[Mapping[str, _Count], Calla
 
         def show(title: str) -> None:
             count = counts[title]
-            progress.update(tasks[title], completed=count.rows, total=count.total, rate=count.rate())
+            progress.update(tasks[title], completed=count.rows, total=count.total or None, rate=count.rate())
 
         yield counts, show
 

@@ -81,7 +81,9 @@ class ImagesJob:
     ) -> None:
         self._options = options or RunOptions()
         self._source = sized(source, self._options)
-        self._stages, self._run_on, self._words = stages, run_on, words
+        self.stages = stages
+        """By the names of their sidecars."""
+        self._run_on, self._words = run_on, words
         self._is_table = self._source.sharding.output_format == "parquet"
         self._done: dict[str, set[str]] = {}
         self._tables = 0
@@ -97,7 +99,7 @@ class ImagesJob:
                 "others run create, then process"
             )
         check_options(self._source)
-        for stage in self._stages.values():
+        for stage in self.stages.values():
             stage.check()
         if self._options.resume is not None:
             self.run = named_run(self._options.resume)
@@ -140,7 +142,7 @@ class ImagesJob:
 
     def _request(self) -> dict[str, str]:
         """All that decides what the run makes: a run of the same request is the same run."""
-        made = {f"stage {name}": json.dumps(dict(stage.fingerprint())) for name, stage in self._stages.items()}
+        made = {f"stage {name}": json.dumps(dict(stage.fingerprint())) for name, stage in self.stages.items()}
         tables = {"tables": json.dumps([self._options.rows_per_file, self._options.without_pictures])}
         source = {"source": self._source.source, "slice": json.dumps(self._source.sharding.shards)}
         return {**shaping_options(self._source), **source, **made, **(tables if self._is_table else {})}
@@ -160,7 +162,7 @@ class ImagesJob:
         """Over the shards that are there, and then those that creation tells of."""
         retry = self._source.resume.retry_failed
         config = ProcessConfig(path=self._dataset, retry_failed=retry or "none")
-        job = ProcessJob(self._stages, config, engine)
+        job = ProcessJob(self.stages, config, engine)
         # many shards at once are looked at faster than one by one; but retried downloads make some of them anew
         self._goes_on = retry is None and has_shards(self._dataset)
         if self._goes_on:
@@ -201,11 +203,11 @@ class ImagesJob:
         """Write the file whose last shard this was."""
         done = self._done.setdefault(report.shard, set())
         done |= report.stages.keys()
-        if not self._is_table or done != self._stages.keys():
+        if not self._is_table or done != self.stages.keys():
             return
         pictures = None if self._options.without_pictures else self._source.images.encode_format
         shards, tables = open_storage(self._dataset), open_storage(self.run.folder)
-        made = Tables(shards=shards, storage=tables, stages=tuple(self._stages), member=pictures)
+        made = Tables(shards=shards, storage=tables, stages=tuple(self.stages), member=pictures)
         for number, names in files.with_shard(report.shard):
             made.write(number, names)
             self._tables += 1

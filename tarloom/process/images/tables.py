@@ -1,7 +1,7 @@
 """Tables of a run: its shards with all that stages said about them, joined, as parquet files of many rows.
 
 Every input row is there, in input order, whatever became of it. A file is written when the last of its shards is
-processed, and again where one of them has changed since.
+processed, and again where one of them has changed since: what it was made from is noted beside the shards.
 """
 
 import hashlib
@@ -14,14 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.format.index import KEY
-from tarloom.format.layout import metadata_name, sidecar_name, tar_name
-from tarloom.format.parquet import find_table, read_table, row_group_writer
+from tarloom.format.layout import PRIVATE, metadata_name, sidecar_name, tar_name
+from tarloom.format.parquet import read_table, row_group_writer
 from tarloom.format.sidecar import read_sidecar
 from tarloom.format.storage import Storage
 from tarloom.read.dataset import open_shards
-
-MADE_FROM = "tarloom.made_from"
-"""In a file's footer: a digest of the versions of all files that it was made from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +34,15 @@ class Tables:
 
     def write(self, number: int, shards: Sequence[str]) -> None:
         """Commit file `number`, of these shards, unless it is there already."""
-        name, made_from = table_name(number), self._made_from(shards)
-        found = find_table(self.storage, name)
-        if found is not None and found.footer().get(MADE_FROM) == made_from:
+        name, note, made_from = table_name(number), f"{PRIVATE}/tables/{number:05d}", self._made_from(shards)
+        if self.storage.head(name) and self.shards.head(note) and self.shards.read(note) == made_from:
             return
         tables = map(self._joined, shards)
         first = next(tables)
-        schema = first.schema.with_metadata({MADE_FROM: made_from})
-        with row_group_writer(self.storage, name, schema, unlike=[self.member or ""]) as write:
+        with row_group_writer(self.storage, name, first.schema, unlike=[self.member or ""]) as write:
             for table in itertools.chain([first], tables):
                 write(table)
+        self.shards.write(note, made_from)
 
     def _joined(self, shard: str) -> pa.Table:
         """A shard's rows: its metadata, and as "STAGE.column" what each stage said; null where there is no sample."""
@@ -64,13 +60,14 @@ class Tables:
         batches = dataset.select(member).batches()
         return pa.Table.from_batches([batch.select(schema.names).cast(schema) for batch in batches], schema)
 
-    def _made_from(self, shards: Sequence[str]) -> str:
+    def _made_from(self, shards: Sequence[str]) -> bytes:
+        """A digest of the versions of all files that a table is made from."""
         digest = hashlib.sha256(repr((self.stages, self.member)).encode())
         for shard in shards:
             for name in (tar_name(shard), metadata_name(shard), *(sidecar_name(shard, s) for s in self.stages)):
                 entry = self.shards.head(name)
                 digest.update(repr(entry and (name, entry.size, entry.version)).encode())
-        return digest.hexdigest()
+        return digest.hexdigest().encode()
 
 
 class Files:
@@ -81,9 +78,6 @@ class Files:
         self._files = [tuple(shards[first : first + many]) for first in range(0, len(shards), many)]
         self._place = {shard: number for number, file in enumerate(self._files) for shard in file}
         self._missing = [len(file) for file in self._files]
-
-    def __len__(self) -> int:
-        return len(self._files)
 
     def with_shard(self, shard: str) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The file that can be written now that this shard is processed, if there is one: its number and its shards."""
