@@ -68,14 +68,16 @@ class KillRun:
             if process.poll() is not None:
                 assert process.returncode == 0, self.said()
                 return None
-            if victim == "driver":
+            alive = [pid for pid in workers(self.log) if _lives(pid)]
+            if victim == "driver" or process.pid in alive:  # where there is one worker, it may be the driver
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
                 self._wait_for_workers()
-                return victim
-            killed = self._kill_worker(dice)
+                return "driver"
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(dice.choice(alive), signal.SIGKILL)
             assert process.wait(SECONDS) == 0, self.said()
-            return victim if killed else None
+            return "worker" if alive else None
 
     def finish(self) -> None:
         with self.started() as process:
@@ -94,14 +96,6 @@ class KillRun:
 
     def _rows_left(self) -> int:
         return self.rows * len(KINDS[self.kind]) - len(written(self.log))
-
-    def _kill_worker(self, dice: random.Random) -> bool:
-        alive = [pid for pid in workers(self.log) if _lives(pid)]
-        if not alive:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(dice.choice(alive), signal.SIGKILL)
-        return True
 
     def _wait_for_workers(self) -> None:
         """They end with the driver, by themselves."""

@@ -1,8 +1,10 @@
-"""Runs that are killed or interrupted at any moment go on to the bytes of an uninterrupted run."""
+"""Runs that are killed or interrupted at any moment go on to the bytes of an uninterrupted run.
+
+benchmarks/kill_runs.py kills more of them: 50, with every engine, on disk and on S3.
+"""
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +14,97 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tarloom.format.storage import open_storage
+from tests.process.killing import KillRun, allowed, outcome
 from tests.process.shards import CAPTIONER, CLIP, ROOT, scene_shards, sidecars
 
 PROGRAMS = {
     "clip": [str(ROOT / "process/embed_with_clip.py"), "--model", str(CLIP), "--batch-size", "16"],
     "caption": [str(ROOT / "process/caption_with_vllm.py"), "--model", str(CAPTIONER), "--batch-size", "16"],
 }
+
+
+class KilledRuns:
+    """Runs of one kind over shards of scenes, and what an uninterrupted run leaves."""
+
+    def __init__(self, place: Path, kind: str, *, shards: int = 3, rows: int = 50) -> None:
+        self._place, self._kind, self._rows = place, kind, shards * rows
+        self._shards = scene_shards(place / "shards", shards=shards, rows=rows)
+
+    def expected(self):
+        run = self.run(str(self._shards), "local", workers=1)
+        run.finish()
+        return outcome(run.folder, self._kind)
+
+    def copied(self, folder: str) -> str:
+        for tar in self._shards.glob("*.tar"):
+            open_storage(folder).write(tar.name, tar.read_bytes())
+        return folder
+
+    def run(self, folder: str, engine: str, *, workers: int) -> KillRun:
+        log = self._place / f"log {len(list(self._place.glob('log*')))}"
+        log.mkdir()
+        return KillRun(folder=folder, kind=self._kind, engine=engine, workers=workers, rows=self._rows, log=log)
+
+
+def assert_sound(run: KillRun, expected, kills) -> None:
+    """It has left what an uninterrupted run leaves, and its stages were asked again about a batch a kill at most."""
+    assert dict(outcome(run.folder, run.kind)) == dict(expected)
+    assert all(rows <= allowed(run, kills) for rows in run.repeated().values()), run.repeated()
+
+
+@pytest.fixture(scope="module")
+def hashed(tmp_path_factory):
+    runs = KilledRuns(tmp_path_factory.mktemp("hashed"), "hash")
+    return runs, runs.expected()
+
+
+@pytest.mark.parametrize(
+    ("engine", "place", "victims"),
+    [
+        ("local", "disk", ["driver", "worker"]),
+        ("local", "s3", ["driver"]),
+        pytest.param("ray", "disk", ["driver", "worker"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(hashed, request, tmp_path, engine, place, victims):
+    runs, expected = hashed
+    folder = runs.copied(str(tmp_path / "killed") if place == "disk" else request.getfixturevalue("s3_folder"))
+    run, dice = runs.run(folder, engine, workers=2), random.Random(f"{engine} {place}")
+    kills = [killed for victim in victims if (killed := run.killed(victim, dice)) is not None]
+    run.finish()
+    assert_sound(run, expected, kills)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["embed and hash", "caption"])
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_run_of_models_that_is_killed_goes_on_to_the_same_bytes(tmp_path, kind, engine):
+    runs = KilledRuns(tmp_path, kind)
+    folder = runs.copied(str(tmp_path / "killed"))
+    expected = runs.expected()
+    run, dice = runs.run(folder, engine, workers=1 if kind == "caption" else 2), random.Random(kind)
+    kills = [killed for victim in ("driver", "worker") if (killed := run.killed(victim, dice)) is not None]
+    run.finish()
+    assert_sound(run, expected, kills)
+
+
+@pytest.mark.parametrize(("stage", "options"), [("clip", ["--num-workers", "2"]), ("caption", [])])
+def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, stage, options):
+    shards = scene_shards(tmp_path / "shards", shards=12, rows=60)
+    process = start(stage, shards, *options)
+    while not sidecars(shards, stage) and process.poll() is None:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert {pq.read_table(shards / name).num_rows for name in sidecars(shards, stage)} == {60}
+    finished = start(stage, shards)
+    _, said = finished.communicate(timeout=240)
+    assert finished.returncode == 0, said
+    assert len(sidecars(shards, stage)) == 12
 
 
 def start(stage: str, folder: Path, *options: str) -> "subprocess.Popen[str]":
@@ -28,68 +115,3 @@ def start(stage: str, folder: Path, *options: str) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-
-
-def finish(stage: str, folder: Path, *options: str) -> None:
-    process = start(stage, folder, *options)
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-
-
-def stop_at(process: "subprocess.Popen[str]", folder: Path, stage: str, *, done: int, delay: float, how: int) -> int:
-    """Stop a run once `done` sidecars are there and a moment has passed; its exit code. It may be through by then."""
-    while len(sidecars(folder, stage)) < done and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(delay)
-    if process.poll() is None:
-        os.killpg(process.pid, how)
-    process.communicate(timeout=60)
-    return process.returncode
-
-
-def assert_whole(folder: Path, stage: str, *, rows: int) -> None:
-    for name in sidecars(folder, stage):
-        assert pq.read_table(folder / name).num_rows == rows
-
-
-@pytest.mark.parametrize("options", [[], ["--num-workers", "2"]], ids=["inline", "processes"])
-def test_a_killed_embedding_run_continues_to_the_same_bytes(tmp_path, options):
-    shards = scene_shards(tmp_path / "shards", shards=6, rows=60)
-    whole = shutil.copytree(shards, tmp_path / "whole")
-    finish("clip", whole)
-    dice = random.Random(repr(options))
-    for done in (0, 2, 4):
-        how = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-        stop_at(start("clip", shards, *options), shards, "clip", done=done, delay=dice.uniform(0, 0.2), how=how)
-        assert_whole(shards, "clip", rows=60)
-    finish("clip", shards, *options)
-    assert sidecars(shards, "clip") == sidecars(whole, "clip")
-    assert not list(shards.rglob(".tmp-*"))
-
-
-@pytest.mark.parametrize(("stage", "options"), [("clip", ["--num-workers", "2"]), ("caption", [])])
-def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, stage, options):
-    shards = scene_shards(tmp_path / "shards", shards=12, rows=60)
-    process = start(stage, shards, *options)
-    while not sidecars(shards, stage):
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "run the same command again" in said
-    assert "Traceback" not in said
-    assert_whole(shards, stage, rows=60)
-    finish(stage, shards)
-    assert len(sidecars(shards, stage)) == 12
-
-
-def test_a_killed_captioning_run_continues_to_the_same_bytes_on_another_engine(tmp_path):
-    shards = scene_shards(tmp_path / "shards", shards=8, rows=40)
-    whole = shutil.copytree(shards, tmp_path / "whole")
-    finish("caption", whole)
-    for done, delay in ((0, 6.0), (1, 0.1), (3, 0.0)):  # while the model loads, and between and in the midst of shards
-        stop_at(start("caption", shards), shards, "caption", done=done, delay=delay, how=signal.SIGKILL)
-        assert_whole(shards, "caption", rows=40)
-    assert len(sidecars(shards, "caption")) >= 3
-    finish("caption", shards, "--engine", "ray")
-    assert sidecars(shards, "caption") == sidecars(whole, "caption")
