@@ -1,6 +1,6 @@
 """The one shard loop: read a shard's batches, decode them, let the stages answer, commit the answers as sidecars.
 
-    read -> decode (threads, two batches ahead) -> stages (threads: as many batches side by side as a stage takes)
+    read -> decode (threads, two batches ahead) -> stages (threads: as many batches side by side as they take together)
         -> parts, batch by batch -> sidecars, when all rows are answered
 
 Rows that an earlier run has answered are not read again.
@@ -87,7 +87,7 @@ class _ShardWork:
     def _answer_all(self) -> None:
         """Ask about all rows that some stage has not answered."""
         answered = np.logical_and.reduce([answers.done for answers in self._answers.values()])
-        side_by_side = max(stage.stage.calls for stage in self._stages.values())
+        side_by_side = sum(stage.stage.calls for stage in self._stages.values())  # a batch for every seat
         # closed here: a collector that closed it, where it happens to run, would wait there for the reader's threads
         with closing(self._reader(np.flatnonzero(~answered))) as batches:
             try:
