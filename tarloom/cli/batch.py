@@ -4,8 +4,9 @@ import os
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
-from tarloom.cli.console import LOST, Finished, all_but, watch
+from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.process import told_cost
+from tarloom.cli.progress import watch
 from tarloom.create.config import WebOptions
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.process.cost import CostConfig

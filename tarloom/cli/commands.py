@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from tarloom.cli.batch import Batch
-from tarloom.cli.console import LOST, Finished, all_but, watch
+from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.images import Images
 from tarloom.cli.process import Process, run_stages
+from tarloom.cli.progress import watch
 from tarloom.cli.query import Query
 from tarloom.cli.search import Search
 from tarloom.create.config import CreateConfig

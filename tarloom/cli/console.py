@@ -1,17 +1,13 @@
-"""What a person sees: progress on stderr while a job runs, a summary on stdout when it ends, JSON for machines."""
+"""What a person sees when a job ends: a summary on stdout, and JSON for machines. What is seen before: progress.py."""
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-Step = TypeVar("Step")
 LOST = 3
 """The exit code where shards were lost or damage was found."""
-PLAIN_SECONDS = 10.0
-"""Where stderr is no terminal, a line of progress at most this often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +20,6 @@ class Finished:
     exit_code: int = 0
     lines: Iterable[str] | None = None
     """An answer that is shown instead, line by line as it comes."""
-
-
-def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
-    """Pass the steps on while showing how many rows they have done."""
-    if sys.stderr.isatty():
-        yield from _watch_bar(steps, title=title, total=total, done=done)
-    else:
-        yield from _watch_lines(steps, title=title, total=total, done=done)
 
 
 def show(finished: Finished, *, as_json: bool) -> None:
@@ -64,47 +52,6 @@ def _told(facts: Mapping[str, object]) -> Iterator[str]:
         yield from (f"  {line}" for line in lines)
 
 
-def _watch_bar(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
-    from rich.console import Console  # only where there is a terminal to draw on
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task, start, count = progress.add_task(title, total=total, rate=""), time.monotonic(), 0
-        for step in steps:
-            count += done(step)
-            progress.update(task, completed=count, rate=f"{_rate(count, start):,.0f}/s")
-            yield step
-
-
-def _watch_lines(
-    steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]
-) -> Iterator[Step]:
-    start = said = time.monotonic()
-    count = 0
-    for step in steps:
-        count += done(step)
-        if time.monotonic() - said > PLAIN_SECONDS:
-            said = time.monotonic()
-            of = f" of {total:,}" if total else ""
-            sys.stderr.write(f"{title}: {count:,}{of} rows, {_rate(count, start):,.0f}/s\n")
-        yield step
-
-
 def _long_lines(value: object) -> list[str]:
     """What a list, or a mapping to texts, holds, if it is too long for one line; else nothing."""
     lines: list[str] = []
@@ -113,10 +60,6 @@ def _long_lines(value: object) -> list[str]:
     elif isinstance(value, Mapping):
         lines = [f"{name}: {part}" for name, part in value.items() if isinstance(part, str)]
     return lines if any(len(line) > 32 for line in lines) else []
-
-
-def _rate(count: int, start: float) -> float:
-    return count / max(time.monotonic() - start, 1e-9)
 
 
 def _readable(value: Any) -> str:

@@ -7,8 +7,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tarloom.cli.console import LOST, Finished, all_but, watch
+from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.parse import PREFIXED, value_of
+from tarloom.cli.progress import watch
 from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
 from tarloom.engines.workers import parse_workers
 from tarloom.process.config import ProcessConfig

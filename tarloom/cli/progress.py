@@ -1,21 +1,52 @@
-"""Progress of things that are done side by side: a bar for each on a terminal, else a line for all now and then."""
+"""Progress on stderr: of one thing or of several side by side. A bar for each on a terminal, else a line for all now
+and then."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import TypeVar
 
-from tarloom.cli.console import PLAIN_SECONDS
+Step = TypeVar("Step")
+PLAIN_SECONDS = 10.0
+"""Where stderr is no terminal, a line of progress at most this often."""
 
 Advance = Callable[..., None]
 """Call it with what has advanced, by how many rows, and more=, how many more rows it is known now that there will be.
 From any thread."""
 
 
+def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
+    """Pass the steps on while showing how many rows they have done."""
+    with watching(title) as advance:
+        advance(title, more=total or 0)
+        for step in steps:
+            advance(title, done(step))
+            yield step
+
+
+@contextmanager
+def watching(*titles: str) -> Iterator[Advance]:
+    """Show how far each of these is, for as long as the block lasts."""
+    counts = {title: _Count() for title in titles}
+    with (_bars if sys.stderr.isatty() else _lines)(counts) as show:
+        lock = Lock()
+
+        def advance(title: str, rows: int = 0, *, more: int = 0) -> None:
+            with lock:
+                counts[title].rows += rows
+                counts[title].total += more
+                show(title)
+
+        yield advance
+
+
 @dataclass
 class _Count:
+    """Rows that are done, and of how many; 0 where that is not known."""
+
     rows: int = 0
     total: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -25,27 +56,16 @@ class _Count:
 
 
 @contextmanager
-def watching(*titles: str) -> Iterator[Advance]:
-    """Show how far each of these is, for as long as the block lasts."""
-    with _bars(titles) if sys.stderr.isatty() else _lines(titles) as (counts, show):
-        lock = Lock()
-
-        def advance(title: str, rows: int = 0, *, more: int = 0) -> None:
-            with lock:
-                count = counts[title]
-                if not count.rows:
-                    count.started = time.monotonic()  # a rate leaves out what came before the first
-                count.rows += rows
-                count.total += more
-                show(title)
-
-        yield advance
-
-
-@contextmanager
-def _bars(titles: tuple[str, ...]) -> Iterator[tuple[Mapping[str, _Count], Callable[[str], None]]]:
+def _bars(counts: Mapping[str, _Count]) -> Iterator[Callable[[str], None]]:
     from rich.console import Console  # only where there is a terminal to draw on
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -53,21 +73,20 @@ def _bars(titles: tuple[str, ...]) -> Iterator[tuple[Mapping[str, _Count], Calla
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks = {title: progress.add_task(title, total=None, rate="") for title in titles}
-        counts = {title: _Count() for title in titles}
+        tasks = {title: progress.add_task(title, total=None, rate="") for title in counts}
 
         def show(title: str) -> None:
             count = counts[title]
             progress.update(tasks[title], completed=count.rows, total=count.total or None, rate=count.rate())
 
-        yield counts, show
+        yield show
 
 
 @contextmanager
-def _lines(titles: tuple[str, ...]) -> Iterator[tuple[Mapping[str, _Count], Callable[[str], None]]]:
-    counts = {title: _Count() for title in titles}
+def _lines(counts: Mapping[str, _Count]) -> Iterator[Callable[[str], None]]:
     said = [time.monotonic()]
 
     def show(title: str) -> None:
@@ -75,7 +94,7 @@ def _lines(titles: tuple[str, ...]) -> Iterator[tuple[Mapping[str, _Count], Call
             said[0] = time.monotonic()
             sys.stderr.write("; ".join(_told(title, count) for title, count in counts.items()) + "\n")
 
-    yield counts, show
+    yield show
 
 
 def _told(title: str, count: _Count) -> str:
