@@ -203,6 +203,8 @@ DEEDS = {
     "page": text_answer("<html>Sign in</html>", "text/html"),
     "cut": bytes_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + _WHOLE[:60].encode()),
     "cut json": text_answer(_WHOLE[:60]),
+    "no gzip": bytes_answer(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nno gzip!!"),
+    "long header": bytes_answer(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\nContent-Length: 2\r\n\r\n{}"),
     "no http": bytes_answer(b"SSH-2.0-OpenSSH_9.7\r\n"),
     "list": text_answer("[1, 2]"),
     "no choices": text_answer('{"choices": []}'),
