@@ -7,6 +7,7 @@
     _tarloom/plan.json            what was planned; _tarloom/plan-7.json: what a later run added, from shard 7
     _tarloom/duplicates.parquet   the rows whose URL a row before them has, where these were looked for
     _tarloom/index/00000.parquet  where every member lies in its tar
+    _tarloom/parts/00000.caption/ what a stage has answered so far of a shard that it is not through with
     _tarloom/catalog.parquet      what all indexes say in brief, so that opening need not look at each
 
 Creation can also put a shard's pictures into a folder of files, 00000/KEY.jpg, or into its parquet, or nowhere
