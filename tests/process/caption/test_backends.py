@@ -109,18 +109,18 @@ def test_every_engine_writes_the_same_captions(server, shards, tmp_path, engine,
     assert sidecars(other, "caption") == sidecars(shards, "caption")
 
 
-def engine_called(name, request):
+def engine_called(name, request, workers=2):
     if name == "two workers":
         return LocalEngine(2)
     if name == "ray":
         request.getfixturevalue("ray_session")
         from tarloom.engines.ray import RayEngine
 
-        return RayEngine(2)
+        return RayEngine(workers)
     request.getfixturevalue("spark_session")
     from tarloom.engines.spark import SparkEngine
 
-    return SparkEngine(2)
+    return SparkEngine(workers)
 
 
 def test_the_command_asks_the_server_that_it_is_given(server, shards):
@@ -218,6 +218,7 @@ def test_a_prompt_that_vllms_server_never_takes_ends_the_run_before_any_row(vllm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("engine", ["two workers", "ray", "spark"])
 def test_every_backend_on_every_engine_says_the_same(vllm_url, shards, tmp_path, engine, request):
     """The engine in the process, vLLM's server, and on Ray ray.data.llm."""
@@ -227,12 +228,13 @@ def test_every_backend_on_every_engine_says_the_same(vllm_url, shards, tmp_path,
     said = {}
     for backend, options in backends.items():
         folder = shutil.copytree(shards, tmp_path / backend)
-        run(CaptionStage(backend=backend, **options), folder, engine_called(engine, request))
+        run(CaptionStage(backend=backend, **options), folder, engine_called(engine, request, workers=1))
         assert exact(folder) >= 0.95
         said[backend] = [(row["__key__"], row["status"], row["text"], row["output_tokens"]) for row in rows_of(folder)]
     assert all(rows == said["engine"] for rows in said.values())
 
 
+@pytest.mark.slow
 def test_ray_llm_outside_of_ray_says_where_it_runs(shards):
     pytest.importorskip("vllm")
     program = [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--path", str(shards)]
