@@ -84,8 +84,8 @@ class EmbedStage(ModelStage):
     """A unit vector for every picture, comparable with vectors of texts: column `embedding`, float16[dim]."""
 
     decode: Literal["cpu", "gpu"] = "cpu"
-    """gpu: JPEGs are decoded where the model runs, on a GPU by nvjpeg; faster with many cores' worth of pictures, by a
-    level or two other pixels, and for this stage alone."""
+    """gpu: JPEGs are decoded where the model runs, on a GPU by nvjpeg, for machines whose cores do not keep up. Pixels
+    differ by a level or two, and no other stage shares them."""
 
     name: ClassVar[str] = "clip"
 
