@@ -10,12 +10,14 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any
 
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result
 from tarloom.engines.crew import Backlog, Crew, Reply, close_worker, open_worker, try_item
+from tarloom.engines.workers import share_of, visible_gpus
 from tarloom.errors import UsageError
 
 CLOSING_SECONDS = 10.0
@@ -31,8 +33,8 @@ class LocalEngine:
             raise UsageError(f"the number of workers must be at least 1, not {workers}")
         self.workers = workers
         self._inline = inline and workers == 1
-        self._threads = max(1, (os.cpu_count() or 1) // workers)
-        """Each worker's share of the CPUs, told to the numeric libraries unless the user has told them otherwise."""
+        self._places = list(range(workers))
+        """Of workers that are not there: a worker that is replaced leaves its share of the machine to the next."""
 
     def map(
         self, opener: Opener[Item, Result], items: Iterable[Item | NotYet], *, retries: int = 2
@@ -40,11 +42,20 @@ class LocalEngine:
         if self._inline:
             yield from _run_inline(opener, items, retries)
         else:
-            crew = Crew[Item](hire=lambda: _ProcessSeat(opener, self._threads), wait=_wait, size=self.workers)
+            crew = Crew[Item](hire=lambda: self._hire(opener), wait=_wait, size=self.workers)
             yield from crew.run(items, retries=retries)
 
     def close(self) -> None:
         """Nothing to stop: the worker processes of a `map` end with it."""
+
+    def _hire(self, opener: Opener[Any, Any]) -> "_ProcessSeat":
+        """A worker that is told its share of the CPUs, unless the user has told all theirs, and of the GPUs."""
+        place = self._places.pop(0)
+        share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self.workers)), **os.environ}
+        gpus = visible_gpus()
+        if gpus:
+            share["CUDA_VISIBLE_DEVICES"] = ",".join(share_of(gpus, worker=place, workers=self.workers))
+        return _ProcessSeat(opener, share, leave=lambda: insort(self._places, place))
 
 
 def _run_inline(
@@ -82,14 +93,14 @@ def _raise_fatal(reply: Reply) -> None:
 class _ProcessSeat:
     """A process with one worker, at the other end of a pipe."""
 
-    def __init__(self, opener: Opener[Any, Any], threads: int) -> None:
+    def __init__(self, opener: Opener[Any, Any], environment: Mapping[str, str], *, leave: Callable[[], None]) -> None:
+        self._leave = leave
         context = get_context("forkserver")
         modules = ["tarloom.engines.no_collector", "__main__", *getattr(opener, "modules", ())]
         context.set_forkserver_preload(modules)  # of use until the server runs
         self.pipe, theirs = context.Pipe()
         # The server keeps the environment that it was started with.
-        arguments = (theirs, opener, {"OMP_NUM_THREADS": str(threads), **os.environ})
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, opener, environment), daemon=True)
         with interrupts_end_here():
             self._process.start()
         theirs.close()
@@ -113,6 +124,7 @@ class _ProcessSeat:
             self._process.kill()
             self._process.join()
         self._process.close()
+        self._leave()
 
     def _cause_of_death(self) -> str:
         self._process.join(CLOSING_SECONDS)

@@ -107,3 +107,24 @@ class Nodes:
         time.sleep(0.05)
         node: str = ray.get_runtime_context().get_node_id()
         return node
+
+
+@dataclass(frozen=True)
+class TellsItsGpus:
+    """Says which GPUs it sees. One of the first two workers dies."""
+
+    folder: str
+
+    def __call__(self) -> Callable[[int], str]:
+        Path(self.folder, f"{os.environ['CUDA_VISIBLE_DEVICES']}-opened-{os.getpid()}").touch()
+        return self._run
+
+    def _run(self, item: int) -> str:
+        mark = Path(self.folder, "died")
+        while len(list(Path(self.folder).glob("*-opened-*"))) < 2:
+            time.sleep(0.01)
+        if item == 3 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+        return os.environ["CUDA_VISIBLE_DEVICES"]
