@@ -44,7 +44,7 @@ def test_the_jobs_command_is_one_that_the_program_takes(job):
     assert options.chosen["caption"].model == "Qwen/Qwen2.5-VL-3B-Instruct"
     resources = job["compute_config"]["max_resources"]
     assert options.run_on.num_workers * options.run_on.gpus_per_worker == resources["GPU"]
-    assert options.run_options.download_workers + options.run_on.num_workers <= resources["CPU"]
+    assert options.run_options.download_workers / 2 + options.run_on.num_workers <= resources["CPU"]
 
 
 def test_the_job_requires_what_the_package_does(job):

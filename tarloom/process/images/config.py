@@ -54,8 +54,9 @@ class RunOptions:
 
     max_images: int | None = None
     """Take so many rows of the source, rounded up to whole shards; by default all."""
-    download_workers: int = 1
-    """Processes (on Ray: actors of one CPU) that download and resize, beside those of the stages."""
+    download_workers: int = 4
+    """Processes (on Ray: actors of half a CPU) that download and resize, each a shard at a time, beside those of the
+    stages. While one waits for the last answers of its shard, others have work."""
     rows_per_file: int = 100_000
     """parquet: rows of a file, rounded down to whole shards."""
     without_pictures: bool = False

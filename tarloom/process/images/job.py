@@ -35,6 +35,8 @@ from tarloom.process.task import ShardReport
 SHARDS_OF_TABLES = "_shards"
 """Where the shards lie that tables are made from: readers of parquet pass over what begins with "_"."""
 OVERLAPPING = ("local", "ray")
+CPUS_OF_DOWNLOADS = 0.5
+"""That a worker of downloads has on Ray: it waits most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +157,8 @@ class ImagesJob:
         from tarloom.engines.ray_session import ray_session
 
         workers = parse_workers(self._run_on.num_workers).most
-        cpus = self._options.download_workers + math.ceil(workers * self._run_on.cpus_per_worker)
+        downloads = self._options.download_workers * CPUS_OF_DOWNLOADS
+        cpus = math.ceil(downloads) + math.ceil(workers * self._run_on.cpus_per_worker)
         return ray_session(cpus=cpus, store_bytes=OBJECT_STORE_BYTES, address=self._run_on.ray_address)
 
     def _process_job(self, engine: Engine) -> ProcessJob:
@@ -183,13 +186,14 @@ class ImagesJob:
         return dataclasses.replace(self._source, output=self._dataset, sharding=sharding)
 
     def _creating(self) -> EngineConfig:
-        """Where creation runs: on the same cluster, on workers of one CPU."""
-        address: str | None = None
-        if self._run_on.engine == "ray":
-            from tarloom.engines.ray_session import session_address
+        """Where creation runs: on this machine, or on the same cluster."""
+        local = EngineConfig(num_workers=self._options.download_workers)
+        if self._run_on.engine != "ray":
+            return local
+        from tarloom.engines.ray_session import session_address
 
-            address = self._run_on.ray_address or session_address()
-        return EngineConfig(engine=self._run_on.engine, num_workers=self._options.download_workers, ray_address=address)
+        address = self._run_on.ray_address or session_address()
+        return dataclasses.replace(local, engine="ray", cpus_per_worker=CPUS_OF_DOWNLOADS, ray_address=address)
 
     def _files(self, planned: Planned) -> Files:
         sharding = self._source.sharding

@@ -45,7 +45,9 @@ def job_of(source, output, *, stages="hash", engine=None, retry=None, words=(), 
         **({} if retry is None else {"resume": retry}),
     )
     chosen = {name: kind() for name, kind in named_stages(stages).items()}
-    return ImagesJob(config, chosen, engine or EngineConfig(), RunOptions(**options), words=words)
+    return ImagesJob(
+        config, chosen, engine or EngineConfig(), RunOptions(**{"download_workers": 1} | options), words=words
+    )
 
 
 def run_job(source, output, **options) -> ImagesSummary:
@@ -60,7 +62,7 @@ def words_for(source, output, *more: str) -> list[str]:
     fetching = ["--allow-private", *LOOPBACK, "--timeout", "1", "--retries", "1", "--max-bytes", "4000000"]
     where = ["--source", str(source), "--output", str(output), "--caption-col", "caption"]
     stages = [] if "--stages" in more or any(word.startswith("--caption.") for word in more) else ["--stages", "hash"]
-    return [*where, *fetching, *stages, "--number-sample-per-shard", "10", "--json", *more]
+    return [*where, *fetching, *stages, "--number-sample-per-shard", "10", "--download-workers", "1", "--json", *more]
 
 
 def facts_of(words, *, code: int = 0) -> dict:
