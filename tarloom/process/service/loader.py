@@ -55,6 +55,12 @@ class UnifiedDataLoader:
         """Whether the input is shards already."""
         return any(is_shard_file(file.entry.name) for file in self._files)
 
+    def check_apart(self, output_dir: str) -> None:
+        """Raises UsageError where a source's folder would hold what is made of it, and be another source next time."""
+        folder = self._files[0].storage.url
+        if self._is_folder and not self.is_shards and f"{output_dir}/".startswith(f"{folder}/"):
+            raise UsageError(f"output {output_dir}: lies in the input {folder}; choose a folder that does not")
+
     def list_shards(self) -> list[str]:
         """The addresses of the tars, or of the lists, in the order in which they are read."""
         lists = [file.where for file in self._files if file.extension == "parquet"] or [f.where for f in self._files]

@@ -113,8 +113,9 @@ class BatchInferenceOrchestrator:
         """
         if max_samples is not None and max_samples < 1:
             raise UsageError(f"max_samples must be at least 1, not {max_samples}")
+        loader.check_apart(writer.output_dir)
         self._started, self._writer = time.monotonic(), writer
-        self._shards = loader.input_dir if loader.is_shards else writer.storage.describe(SHARDS)
+        self._shards = loader.dataset().url if loader.is_shards else writer.storage.describe(SHARDS)
         logger.info("embedding %s with %s into %s", loader.input_dir, self._model, writer.output_dir)
         self._job = job = ProcessJob(self._stage, ProcessConfig(path=self._shards, name=self._name), self._engine)
         if loader.is_shards:

@@ -195,6 +195,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(shards, tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
         embed(shards, tmp_path / "file/out")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/a.txt").write_text("http://127.0.0.1/a.jpg\n")
+    for inside in ("lists", "lists/out"):
+        with pytest.raises(UsageError, match="lies in the input"):
+            embed(tmp_path / "lists", tmp_path / inside)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.parquet"))
 
 
