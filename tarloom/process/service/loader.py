@@ -34,8 +34,8 @@ class InputOptions:
     """Pictures are kept with their shorter side at most so long: more than models of embeddings see."""
     number_sample_per_shard: int = 1000
     """Rows of the list in each shard."""
-    download_workers: int = 1
-    """Processes that download and resize beside those that embed."""
+    download_workers: int = 4
+    """Processes that download and resize, each a shard at a time, beside those that embed."""
 
 
 class UnifiedDataLoader:
