@@ -205,6 +205,7 @@ def exact(folder) -> float:
     return sum(row["text"] == scene(HELD_OUT_SEEDS + int(row["__key__"]))[1] for row in kept) / len(kept)
 
 
+@pytest.mark.slow
 def test_captions_of_vllms_own_server_say_what_the_scenes_show(vllm_url, shards):
     run(CaptionStage(model=MODEL, endpoint=vllm_url), shards)
     assert exact(shards) >= 0.95
@@ -212,6 +213,7 @@ def test_captions_of_vllms_own_server_say_what_the_scenes_show(vllm_url, shards)
     assert all(row["finish_reason"] == "stop" and row["prompt_tokens"] > 0 for row in kept)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_vllms_server_never_takes_ends_the_run_before_any_row(vllm_url, shards):
     with pytest.raises(UsageError, match=r"prompt_refused: .*512"):
         run(CaptionStage(model=MODEL, endpoint=vllm_url, prompt="very " * 600), shards)
