@@ -64,6 +64,12 @@ class ParquetReader(ListReader):
             yield self._finished(pa.Table.from_batches([batch]))
 
 
+def column_names(file: InputFile) -> list[str]:
+    """The columns of a parquet list. Raises UsageError where it is none."""
+    with _parquet(file) as table:
+        return [str(name) for name in table.schema_arrow.names]
+
+
 def _holds_boxes(kind: pa.DataType) -> bool:
     """Whether it is a list of lists of numbers."""
     for _ in range(2):

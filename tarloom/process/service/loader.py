@@ -11,11 +11,11 @@ from typing import Any
 
 from tarloom.create.config import CreateConfig, ImageOptions, ListOptions, ShardOptions, WebOptions
 from tarloom.create.sources.inputs import find_files
+from tarloom.create.sources.list_parquet import column_names
 from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig
 from tarloom.errors import UsageError
 from tarloom.format.layout import is_shard_file
-from tarloom.format.parquet import read_schema
 from tarloom.process.images.creating import Creation
 from tarloom.read.dataset import Dataset, open_dataset
 
@@ -123,5 +123,5 @@ class UnifiedDataLoader:
     def _found_columns(self) -> dict[str, str]:
         """Of img2dataset's columns, those that the first parquet list has."""
         first = next((file for file in self._files if file.extension == "parquet"), None)
-        names = () if first is None else read_schema(first.storage, first.entry.name).names
+        names = [] if first is None else column_names(first)
         return {name: name for name in ("caption", "key") if name in names}

@@ -1,12 +1,15 @@
 """A batch job, from shards or lists on local disk or S3 to one table of embeddings on either, end to end."""
 
+import functools
 import json
 import logging
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +142,21 @@ def test_a_list_in_s3_becomes_shards_and_a_table_in_s3(s3_folder, photo_server):
     assert {entry.name for entry in out.list() if entry.name.endswith(".tar")} == {
         f"shards/{n:05d}.tar" for n in range(3)
     }
+
+
+def test_a_list_may_lie_on_a_web_server_that_knows_no_ranges(tmp_path):
+    (tmp_path / "web").mkdir()
+    shutil.copy(PICTURES / "0001.jpg", tmp_path / "web")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        listed = {"url": [f"{address}/0001.jpg", "/etc/hostname"], "key": ["a", "b"]}
+        pq.write_table(pa.table(listed), tmp_path / "web/list.parquet")
+        summary = embed(f"{address}/list.parquet", tmp_path / "out")
+        server.shutdown()
+    assert summary.failed_by_error == {"bad_url": 1}
+    assert [row["key"] for row in rows((tmp_path / "out/embeddings.parquet").read_bytes())] == ["a"]
 
 
 @pytest.mark.parametrize("wanted", [1, ROWS, ROWS + 3, SHARDS * ROWS, 1000])
