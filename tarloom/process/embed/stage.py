@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from tarloom.errors import UsageError
+from tarloom.errors import ImageError, UsageError
 from tarloom.process.batch import AT_LEAST
 from tarloom.process.models import check_model, is_folder, model_identity
 from tarloom.process.stage import Stage, StageWorker
@@ -135,20 +136,22 @@ def text_vectors(model: str, texts: Sequence[str], *, revision: str | None = Non
 
     Raises UsageError for a model that cannot be loaded, MissingExtra without its library.
     """
-    vectors = _open(model, revision)
-    try:
+    with closing(_open(model, revision)) as vectors:
         return vectors.of_texts(texts)
-    finally:
-        vectors.close()
 
 
-def picture_vectors(model: str, pictures: "Sequence[np.ndarray]", *, revision: str | None = None) -> "np.ndarray":
-    """The same of pictures, uint8 of shape (height, width, 3), as decode_rgb makes them."""
-    vectors = _open(model, revision)
-    try:
-        return vectors.of_pictures(pictures)
-    finally:
-        vectors.close()
+def picture_vectors(model: str, pictures: Sequence[bytes], *, revision: str | None = None) -> "np.ndarray":
+    """The same of encoded pictures. Raises UsageError for one that cannot be decoded, too."""
+    from tarloom.read.samples.decode import decode_rgb  # loads the codecs
+
+    decoded = []
+    for number, data in enumerate(pictures):
+        try:
+            decoded.append(decode_rgb(data, at_least=AT_LEAST))
+        except ImageError as error:
+            raise UsageError(f"picture {number}: cannot be embedded ({error.name}); give another one") from error
+    with closing(_open(model, revision)) as vectors:
+        return vectors.of_pictures(decoded)
 
 
 def _open(model: str, revision: str | None) -> "Vectors":

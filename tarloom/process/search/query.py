@@ -3,23 +3,14 @@
 matches = search("shards", text="a red circle", model="source_data/models/clip")
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.format.index import KEY
-from tarloom.format.sidecar import SUCCESS
 from tarloom.format.storage import Storage, open_storage, split_location
-from tarloom.process.batch import Batch, Decoder
-from tarloom.process.embed.stage import EmbedStage, text_vectors
+from tarloom.process.embed.stage import EmbedStage, picture_vectors, text_vectors
 from tarloom.process.search.index import Match, SearchIndex, open_index
-from tarloom.process.search.vectors import EMBEDDING, ParquetVectors, SidecarVectors, Vectors
+from tarloom.process.search.vectors import ParquetVectors, SidecarVectors, Vectors
 from tarloom.read.dataset import open_dataset
 
 PARQUET = "embeddings.parquet"
@@ -80,26 +71,3 @@ def find_vectors(path: str, name: str) -> tuple[Vectors, Storage]:
         raise UsageError(f"{path}: no such file; give a dataset's folder or a parquet file with vectors")
     dataset = open_dataset(path)
     return SidecarVectors(dataset=dataset, name=name), dataset.catalog.storage
-
-
-def picture_vectors(model: str, pictures: Sequence[bytes]) -> npt.NDArray[np.float32]:
-    """Unit vectors of encoded pictures, float32 of shape (pictures, dim), as the embedding stage makes them.
-
-    Raises UsageError for a picture that cannot be decoded and a model that cannot be loaded.
-    """
-    keys = [str(number) for number in range(len(pictures))]
-    rows = pa.RecordBatch.from_pydict({KEY: keys, "jpg": pa.array(pictures, pa.binary())})
-    stage = EmbedStage(model=model)
-    stage.check()
-    with closing(Decoder()) as decoder, closing(stage.open()) as worker:
-        answer = worker(Batch(rows, decoder))
-    _check(answer.to_pylist())
-    column: Any = answer.column(EMBEDDING).combine_chunks()
-    found: npt.NDArray[np.float32] = column.flatten().to_numpy().astype(np.float32).reshape(len(pictures), -1)
-    return found
-
-
-def _check(answers: Sequence[Mapping[str, object]]) -> None:
-    failed = next((answer for answer in answers if answer["status"] != SUCCESS), None)
-    if failed is not None:
-        raise UsageError(f"picture {failed[KEY]}: cannot be embedded ({failed['error']}); give another one")
