@@ -27,7 +27,7 @@ from tarloom.process.config import ProcessConfig
 from tarloom.process.images.config import RunOptions, SourceConfig, sized
 from tarloom.process.images.creating import Creation, Planned
 from tarloom.process.images.runs import named_run, new_run, unfinished_run
-from tarloom.process.images.tables import Files, Tables
+from tarloom.process.images.tables import Files, Tables, TableWriter
 from tarloom.process.job import ProcessJob, ProcessSummary
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport
@@ -87,8 +87,6 @@ class ImagesJob:
         """By the names of their sidecars."""
         self._run_on, self._words = run_on, words
         self._is_table = self._source.sharding.output_format == "parquet"
-        self._done: dict[str, set[str]] = {}
-        self._tables = 0
         self.reports: Sequence[ShardReport] = ()
         """What stages said about each shard; known when the run is over."""
         self._summary: ImagesSummary | None = None
@@ -122,16 +120,17 @@ class ImagesJob:
             creation = opened.enter_context(closing(Creation(self._creation(), self._creating(), watch.created)))
             planned = self._planned(creation)
             watch.planned(planned.rows)
-            files = self._files(planned)
+            writer = opened.enter_context(self._writer(planned))
             for report in job.follow(creation.shards(done_before=not self._goes_on)):
                 watch.processed(report)
-                self._add(report, files)
+                if self._is_table:
+                    writer.add(report.shard, report.stages)
             self.reports = job.reports
             self._summary = ImagesSummary(
                 folder=self.run.folder,
                 created=creation.summary(),
                 processed=job.summary(),
-                tables=self._tables,
+                tables=writer.finish(),
                 seconds=round(time.monotonic() - started, 3),
             )
         if not self._summary.failed_shards:
@@ -195,26 +194,17 @@ class ImagesJob:
         address = self._run_on.ray_address or session_address()
         return dataclasses.replace(local, engine="ray", cpus_per_worker=CPUS_OF_DOWNLOADS, ray_address=address)
 
-    def _files(self, planned: Planned) -> Files:
-        sharding = self._source.sharding
-        return Files(
-            planned.shards if self._is_table else (),
-            rows_per_shard=sharding.number_sample_per_shard,
-            rows_per_file=self._options.rows_per_file,
-        )
-
-    def _add(self, report: ShardReport, files: Files) -> None:
-        """Write the file whose last shard this was."""
-        done = self._done.setdefault(report.shard, set())
-        done |= report.stages.keys()
-        if not self._is_table or done != self.stages.keys():
-            return
+    def _writer(self, planned: Planned) -> TableWriter:
         pictures = None if self._options.without_pictures else self._source.images.encode_format
-        shards, tables = open_storage(self._dataset), open_storage(self.run.folder)
-        made = Tables(shards=shards, storage=tables, stages=tuple(self.stages), member=pictures)
-        for number, names in files.with_shard(report.shard):
-            made.write(number, names)
-            self._tables += 1
+        tables = Tables(
+            shards=open_storage(self._dataset),
+            storage=open_storage(self.run.folder),
+            stages=tuple(self.stages),
+            member=pictures,
+        )
+        rows = self._source.sharding.number_sample_per_shard
+        files = Files(planned.shards, rows_per_shard=rows, rows_per_file=self._options.rows_per_file)
+        return TableWriter(tables, files)
 
 
 def has_shards(folder: str) -> bool:

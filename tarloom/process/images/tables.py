@@ -6,15 +6,19 @@ processed, and again where one of them has changed since: what it was made from 
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from threading import Event
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tarloom.errors import EngineError
 from tarloom.format.index import KEY
 from tarloom.format.layout import PRIVATE, metadata_name, sidecar_name, tar_name
+from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import read_table, row_group_writer
 from tarloom.format.sidecar import read_sidecar
 from tarloom.format.storage import Storage
@@ -32,8 +36,8 @@ class Tables:
     member: str | None
     """The pictures' extension; None to leave them out."""
 
-    def write(self, number: int, shards: Sequence[str]) -> None:
-        """Commit file `number`, of these shards, unless it is there already."""
+    def write(self, number: int, shards: Sequence[str], stopped: Event) -> None:
+        """Commit file `number`, of these shards, unless it is there already. Raises EngineError when it is stopped."""
         name, note, made_from = table_name(number), f"{PRIVATE}/tables/{number:05d}", self._made_from(shards)
         if self.storage.head(name) and self.shards.head(note) and self.shards.read(note) == made_from:
             return
@@ -41,6 +45,8 @@ class Tables:
         first = next(tables)
         with row_group_writer(self.storage, name, first.schema, unlike=[self.member or ""]) as write:
             for table in itertools.chain([first], tables):
+                if stopped.is_set():
+                    raise EngineError(f"{self.storage.describe(name)}: stopped; run the same command again")
                 write(table)
         self.shards.write(note, made_from)
 
@@ -87,14 +93,55 @@ class Files:
             yield number, self._files[number]
 
 
+class TableWriter:
+    """Writes files in a thread of its own, one after the other, as their last shards are processed.
+
+    Use it in a `with` block: where that ends early, the file under way is left out.
+    """
+
+    def __init__(self, tables: Tables, files: Files) -> None:
+        self._tables, self._files = tables, files
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tarloom-tables")
+        self._stopped = Event()
+        self._stages_left: dict[str, frozenset[str]] = {}
+        self._writing: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stopped.set()
+        self._thread.shutdown(cancel_futures=True)
+
+    def add(self, shard: str, stages: Iterable[str]) -> None:
+        """These stages are through with a shard. Raises what kept an earlier file from being written."""
+        before = self._stages_left.get(shard, frozenset(self._tables.stages))
+        left = self._stages_left[shard] = before.difference(stages)
+        if before and not left:
+            for number, shards in self._files.with_shard(shard):
+                self._writing.append(self._thread.submit(self._tables.write, number, shards, self._stopped))
+        for future in self._writing:
+            if future.done():
+                future.result()
+
+    def finish(self) -> int:
+        """Wait for the last file; how many there are. Raises what kept one from being written."""
+        for future in self._writing:
+            future.result()
+        return len(self._writing)
+
+
 def table_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
 def _beside(table: pa.Table, other: pa.Table, prefix: str = "") -> pa.Table:
-    """The table, and the columns of another by key."""
-    places: Any = pc.index_in(table["key"], value_set=other[KEY].combine_chunks())
+    """The metadata, and the columns of another table by key. Only rows that became samples have any: others may have
+    the key of one."""
+    status: Any = table["status"]
+    keys: Any = pc.if_else(pc.equal(status, pa.scalar(SUCCESS)), table["key"], pa.scalar(None, table["key"].type))
+    places: Any = pc.index_in(keys, value_set=other[KEY].combine_chunks()).combine_chunks()
     for name in other.column_names:
         if name != KEY:
-            table = table.append_column(f"{prefix}{name}", other[name].combine_chunks().take(places.combine_chunks()))
+            table = table.append_column(f"{prefix}{name}", other[name].combine_chunks().take(places))
     return table

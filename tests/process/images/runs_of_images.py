@@ -36,10 +36,11 @@ def job_of(source, output, *, stages="hash", engine=None, retry=None, words=(), 
     shards = {name: options.pop(name) for name in list(options) if name in ShardOptions.__dataclass_fields__}
     web = {name: options.pop(name) for name in list(options) if name in WebOptions.__dataclass_fields__}
     web = {"allow_private": LOOPBACK, "timeout": 1.0, "retries": 1, "max_bytes": 4_000_000} | web
+    keys = {"key_from": options.pop("key_from")} if "key_from" in options else {}
     config = SourceConfig(
         source=str(source),
         output=str(output),
-        lists=ListOptions(caption_col="caption"),
+        lists=ListOptions(caption_col="caption", **keys),
         web=WebOptions(**web),
         sharding=ShardOptions(**{"number_sample_per_shard": 10} | shards),
         **({} if retry is None else {"resume": retry}),

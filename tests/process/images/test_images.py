@@ -125,6 +125,16 @@ def test_every_row_of_the_quickstarts_list_is_accounted_for_in_tables(server, tm
     assert {file: file.stat().st_mtime_ns for file in files} == written
 
 
+def test_a_row_that_failed_for_its_key_has_nothing_of_the_row_that_had_it_first(server, tmp_path):
+    (tmp_path / "urls.csv").write_text(
+        f"url,caption\n{server.url}/pictures/0001.jpg,same\n{server.url}/pictures/0002.jpg,same\n"
+    )
+    summary = run_job(tmp_path / "urls.csv", tmp_path / "out", output_format="parquet", key_from="caption")
+    first, second = pq.read_table(f"{summary.folder}/part-00000.parquet").to_pylist()
+    assert (first["error"], first["hash.status"]) == (None, "success")
+    assert (second["error"], second["hash.status"], second["jpg"]) == ("duplicate_key", None, None)
+
+
 def test_a_run_that_is_done_is_left_alone_and_one_that_is_not_goes_on(urls, tmp_path):
     job = job_of(urls, tmp_path)
     job.prepare()  # and is killed here
