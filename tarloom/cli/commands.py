@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tarloom.cli.batch import Batch
 from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.duplicates import Duplicates
 from tarloom.cli.images import Images
 from tarloom.cli.process import Process, run_stages
 from tarloom.cli.progress import watch
@@ -255,6 +256,7 @@ COMMANDS: dict[str, type[Command]] = {
     "caption": Caption,
     "embed": Embed,
     "process": Process,
+    "duplicates": Duplicates,
     "images": Images,
     "batch": Batch,
     "search": Search,

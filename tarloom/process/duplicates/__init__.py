@@ -1,0 +1,1 @@
+"""Copies among a dataset's pictures, found by their perceptual hashes."""
