@@ -1,11 +1,14 @@
 """What is ours inside the process in which vLLM computes: it ends with the worker's, and leaves Ctrl-C to it."""
 
+import atexit
+import gc
 import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
@@ -19,9 +22,20 @@ class CaptionExecutor(UniProcExecutor):  # type: ignore[misc]
     def _init_executor(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker is told too, and stops this process when it is done
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        atexit.register(gc.freeze)  # nobody needs the interpreter to look at all of it once more before it ends
         # On CPU this logger repeats for every request that torch's thread count stays as it is.
         logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         super()._init_executor()
+
+    def _distributed_args(self) -> tuple[str, int, int]:
+        where, rank, local_rank = super()._distributed_args()
+        self._meeting_place = Path(where.removeprefix("file://"))
+        return where, rank, local_rank
+
+    def shutdown(self) -> None:
+        """vLLM leaves the file at which the engine's processes, of which there is but one, would have met."""
+        super().shutdown()
+        self._meeting_place.unlink(missing_ok=True)
 
 
 def _end_with_parent() -> None:

@@ -165,6 +165,7 @@ def _prepare_environment() -> None:
     wanted = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # on a CPU: the engine's process computes, instead of one more
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy locks that threads of this process hold
+        "OMP_WAIT_POLICY": "passive",  # on a CPU: threads that spin while they wait take it from who makes the input
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",

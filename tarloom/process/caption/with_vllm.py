@@ -68,6 +68,7 @@ REFUSALS = (ValueError, VLLMClientError)
 """What vLLM raises for a request that it cannot take."""
 LOOKS_SECONDS = 1.0
 """How often it is seen whether the engine lives, while it is waited for."""
+CLOSING_SECONDS = 10.0
 TEXTS_KEPT = 1024
 
 
@@ -97,9 +98,9 @@ class VllmBackend:
         """Stop the engine. Whoever still waits for an answer gets WorkerBroken."""
         if self._background.stopped:
             return
-        if self._engine is not None:
-            self._engine.shutdown()
         self._background.do(_end_all())
+        if self._engine is not None:
+            self._engine.shutdown(timeout=CLOSING_SECONDS)
         self._background.stop()
         self._output.close()
 
@@ -211,6 +212,7 @@ def _arguments(stage: CaptionStage) -> Any:
         enforce_eager=current_platform.is_cpu(),
         limit_mm_per_prompt={"image": 1, "video": 0},
         mm_processor_cache_gb=0,  # every picture is seen once
+        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},  # some never stop indenting
         use_tqdm_on_load=False,
         disable_log_stats=True,
     )
