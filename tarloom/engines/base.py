@@ -1,7 +1,8 @@
 """What every engine offers: map a worker over items, bounded in flight, retried, in any order.
 
 A *worker* is a callable from an item to a report, built once per process by an `opener`. Openers and items are small
-and picklable and travel to where the work runs; the heavy things (a model, a connection pool) are built there.
+and picklable and travel to where the work runs; the heavy things (a model, a connection pool) are built there. A worker
+that has a method `begin` is told with it which items it will be given soon, so that one may begin as another ends.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

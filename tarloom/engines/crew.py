@@ -37,13 +37,18 @@ class Reply:
     """The run must end with this."""
     lost: bool = False
     """The worker is gone or of no more use: hire another."""
+    begins: bool = False
+    """The worker, which is open, begins with the next item while it ends the one before: say which that is."""
 
 
 class Seat(Protocol):
     """A place where one worker is opened, then tries one item at a time."""
 
-    def submit(self, item: Any) -> None:
-        """Begin a try. Called only after the seat said it is open, and when no try is under way."""
+    def submit(self, item: Any, then: Any | None) -> None:
+        """Begin a try. Called only after the seat said it is open, and when no try is under way.
+
+        then: the item after this one, where that is known.
+        """
         ...
 
     def receive(self) -> Reply:
@@ -58,7 +63,8 @@ class Seat(Protocol):
 def open_worker(opener: Opener[Item, Result]) -> tuple[Worker[Item, Result] | None, Reply]:
     """The worker and the reply that it is open, or none and the reply that says why."""
     try:
-        return opener(), Reply(opened=True)
+        worker = opener()
+        return worker, Reply(opened=True, begins=hasattr(worker, "begin"))
     except (UsageError, EngineError) as error:
         return None, Reply(fatal=error)
     except Exception as error:
@@ -66,9 +72,12 @@ def open_worker(opener: Opener[Item, Result]) -> tuple[Worker[Item, Result] | No
         return None, Reply(fatal=EngineError(f"a worker could not be opened: {describe(error)}"))
 
 
-def try_item(worker: Worker[Item, Result], item: Item) -> Reply:
-    """One try of one item."""
+def try_item(worker: Worker[Item, Result], item: Item, then: Item | None = None) -> Reply:
+    """One try of one item. then: what the worker may begin with meanwhile."""
     try:
+        if then is not None:
+            for known in (item, then):
+                worker.begin(known)  # type: ignore[attr-defined]
         return Reply(result=worker(item))
     except (UsageError, EngineError) as error:
         return Reply(fatal=error)
@@ -110,6 +119,8 @@ class Task(Generic[Item]):
 
     item: Item
     failures: int = 0
+    alone: bool = False
+    """It, or what was begun beside it, ended its worker: the next try has a worker to itself."""
 
 
 class Backlog(Generic[Item]):
@@ -139,6 +150,17 @@ class Backlog(Generic[Item]):
     def take(self) -> Task[Item] | None:
         return self._waiting.popleft() if self.look_ahead() else None
 
+    def take_beside(self, task: Task[Item], *, least: int) -> Task[Item] | None:
+        """An item to be begun while this one ends, where so many are waiting that no other worker goes short."""
+        if task.alone or self.look_ahead() < max(1, least) or self._waiting[0].alone:
+            return None
+        return self.take()
+
+    def put_back(self, task: Task[Item]) -> None:
+        """It was begun beside another, whose worker is lost."""
+        task.alone = True
+        self._waiting.appendleft(task)
+
     def wait(self) -> Task[Item] | None:
         """The next item, None when there will be no more."""
         while (task := self.take()) is None and self.not_yet:
@@ -147,7 +169,7 @@ class Backlog(Generic[Item]):
 
     def failed(self, task: Task[Item], error: str) -> Outcome[Item, Any] | None:
         """The item's end, or None when it will be tried again."""
-        task.failures += 1
+        task.failures, task.alone = task.failures + 1, True
         if task.failures > self._retries:
             return Outcome(item=task.item, error=error)
         self._waiting.appendleft(task)
@@ -169,6 +191,9 @@ class Crew(Generic[Item]):
         """Seats that are not open yet, and how many openings had been lost when they were hired."""
         self._idle: list[Seat] = []
         self._busy: dict[Seat, Task[Item]] = {}
+        self._beginning: dict[Seat, Task[Item]] = {}
+        """What seats have been told that they will be given next."""
+        self._begins: set[Seat] = set()
         self._lost_openings = 0
 
     def run(self, items: Iterable[Item | NotYet], *, retries: int) -> Iterator[Outcome[Item, Any]]:
@@ -176,7 +201,7 @@ class Crew(Generic[Item]):
         backlog = Backlog(items, retries=retries, ahead=self._size)
         finished = False
         try:
-            while backlog.look_ahead() or self._busy or backlog.not_yet:
+            while backlog.look_ahead() or self._busy or self._beginning or backlog.not_yet:
                 self._staff(backlog)
                 for seat in self._replied(MOMENT if backlog.not_yet else None):
                     outcome = self._handle(seat, seat.receive(), backlog)
@@ -196,12 +221,20 @@ class Crew(Generic[Item]):
 
     def _staff(self, backlog: Backlog[Item]) -> None:
         """Give every idle seat an item, and hire for the rest."""
-        while self._idle and (task := backlog.take()) is not None:
-            seat = self._idle.pop()
-            self._busy[seat] = task
-            seat.submit(task.item)
+        for seat in list(self._idle):
+            task = self._beginning.pop(seat, None) or backlog.take()
+            if task is not None:
+                self._idle.remove(seat)
+                self._submit(seat, task, backlog)
         while len(self._opening) + len(self._busy) < self._size and len(self._opening) < backlog.look_ahead():
             self._opening[self._hire()] = self._lost_openings
+
+    def _submit(self, seat: Seat, task: Task[Item], backlog: Backlog[Item]) -> None:
+        self._busy[seat] = task
+        then = backlog.take_beside(task, least=self._size) if seat in self._begins else None
+        if then is not None:
+            self._beginning[seat] = then
+        seat.submit(task.item, None if then is None else then.item)
 
     def _handle(self, seat: Seat, reply: Reply, backlog: Backlog[Item]) -> Outcome[Item, Any] | None:
         if reply.fatal is not None:
@@ -211,6 +244,8 @@ class Crew(Generic[Item]):
             return None
         task = self._busy.pop(seat)
         if reply.lost:
+            if seat in self._beginning:
+                backlog.put_back(self._beginning.pop(seat))
             seat.dismiss(at_once=True)
         else:
             self._idle.append(seat)
@@ -223,6 +258,8 @@ class Crew(Generic[Item]):
         if not reply.lost:
             self._lost_openings = 0
             self._idle.append(seat)
+            if reply.begins:
+                self._begins.add(seat)
             return
         seat.dismiss(at_once=True)
         if lost_before >= self._lost_openings:

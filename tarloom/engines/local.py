@@ -62,14 +62,15 @@ def _run_inline(
     opener: Opener[Item, Result], items: Iterable[Item | NotYet], retries: int
 ) -> Iterator[Outcome[Item, Result]]:
     backlog = Backlog(items, retries=retries, ahead=1)
-    worker = None
+    worker, then = None, None
     try:
-        while (task := backlog.wait()) is not None:
+        while (task := then or backlog.wait()) is not None:
             if worker is None:
                 worker, opened = open_worker(opener)
                 _raise_fatal(opened)
             assert worker is not None
-            reply = try_item(worker, task.item)
+            then = backlog.take_beside(task, least=1) if opened.begins else None
+            reply = try_item(worker, task.item, None if then is None else then.item)
             _raise_fatal(reply)
             if reply.lost:
                 close_worker(worker)
@@ -105,9 +106,9 @@ class _ProcessSeat:
             self._process.start()
         theirs.close()
 
-    def submit(self, item: Any) -> None:
+    def submit(self, item: Any, then: Any | None) -> None:
         with contextlib.suppress(BrokenPipeError):  # it died while idle: its end of the pipe now reads as lost
-            self.pipe.send(item)
+            self.pipe.send((item, then))
 
     def receive(self) -> Reply:
         try:
@@ -175,10 +176,10 @@ def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], 
     gc.enable()
     while True:
         try:
-            item = pipe.recv()
+            item, then = pipe.recv()
         except EOFError:
             break
-        pipe.send(try_item(worker, item))
+        pipe.send(try_item(worker, item, then))
     close_worker(worker)
 
 

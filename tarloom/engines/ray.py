@@ -109,9 +109,9 @@ class _Actor:
         self._worker, reply = open_worker(opener)
         return reply
 
-    def run(self, item: Any) -> Reply:
+    def run(self, item: Any, then: Any | None) -> Reply:
         assert self._worker is not None
-        return try_item(self._worker, item)
+        return try_item(self._worker, item, then)
 
 
 class _ActorSeat:
@@ -121,8 +121,8 @@ class _ActorSeat:
         self._actor = ray.remote(_Actor).options(**resources).remote()
         self.owed = self._actor.open.remote(opener)
 
-    def submit(self, item: Any) -> None:
-        self.owed = self._actor.run.remote(item)
+    def submit(self, item: Any, then: Any | None) -> None:
+        self.owed = self._actor.run.remote(item, then)
 
     def receive(self) -> Reply:
         try:

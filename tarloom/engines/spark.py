@@ -69,7 +69,8 @@ class _JobSeat:
         self._dismissed = False
         self.owed: Future[Reply] = threads.submit(self._job, [])
 
-    def submit(self, item: Any) -> None:
+    def submit(self, item: Any, then: Any | None) -> None:
+        """What comes next may be done by another process: it is not begun in this one."""
         self.owed = self._threads.submit(self._job, [item])
 
     def receive(self) -> Reply:
