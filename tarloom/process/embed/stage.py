@@ -40,7 +40,7 @@ class ModelStage(Stage):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """What the model computes in; auto: float32 on a CPU, float16 on a GPU."""
     compile: bool = False
-    """Compile the model with torch.compile first: a minute at the start, and less time for every picture."""
+    """Compile the model with torch.compile first: half a minute or more at the start. For GPUs; CPUs gain little."""
     batch_size: int = 256
     """Rows under way at a time, half of them in the model: what a killed run may repeat. On a GPU the model is given as
     many at once as its memory takes."""
