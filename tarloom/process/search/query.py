@@ -1,6 +1,6 @@
 """What is searched for, as vectors: texts and pictures through the model that made the dataset's, and keys.
 
-matches = search("shards", text="a red circle", model="source_data/models/clip")
+matches = Searcher("shards", model="source_data/models/clip").by_texts(["a red circle"])[0]
 """
 
 from collections.abc import Sequence
