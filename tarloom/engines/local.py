@@ -174,12 +174,10 @@ def _serve(pipe: "connection.Connection[Reply, Any]", opener: Opener[Any, Any], 
         return
     gc.freeze()  # What is loaded stays: the collector need not look at it again and again.
     gc.enable()
-    while True:
-        try:
+    with contextlib.suppress(EOFError, ConnectionError):  # the other end was closed, maybe before it had all replies
+        while True:
             item, then = pipe.recv()
-        except EOFError:
-            break
-        pipe.send(try_item(worker, item, then))
+            pipe.send(try_item(worker, item, then))
     close_worker(worker)
 
 
