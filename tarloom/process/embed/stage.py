@@ -109,7 +109,7 @@ class EmbedTextStage(ModelStage):
     """A unit vector for every text of a column, to compare with those of pictures: column `embedding`, float16[dim]."""
 
     text_column: str = "caption"
-    """Of the metadata, of sidecars (caption.text), or of a stage before this one in the same run."""
+    """Of the metadata, of sidecars (caption.text), of a stage before this one in the same run, or a member (txt)."""
 
     name: ClassVar[str] = "clip_text"
     members: ClassVar[tuple[str, ...]] = ()

@@ -4,12 +4,16 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tarloom.engines.local import LocalEngine
 from tarloom.process.batch import Batch, Decoder
+from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage, EmbedTextStage, text_vectors
-from tests.process.shards import CLIP, encoded, scene_sample
+from tarloom.process.job import ProcessJob
+from tests.process.shards import CLIP, encoded, scene_sample, write_shard
 
 
 @pytest.fixture
@@ -40,6 +44,19 @@ def test_rows_with_a_text_have_its_vector_and_others_say_that_there_is_none(deco
 def test_numbers_are_read_as_texts(decoder):
     rows = answered(EmbedTextStage(model=str(CLIP), text_column="year"), {"year": pa.array([1999])}, decoder)
     assert np.abs(np.float32(rows[0]["embedding"]) - text_vectors(str(CLIP), ["1999"])[0]).max() < 1e-3
+
+
+def test_members_that_hold_texts_are_embedded_too(tmp_path):
+    write_shard(tmp_path / "0.tar", [("a", {"txt": b"a red star"}), ("b", {"jpg": b"?"}), ("c", {"txt": b"caf\xe9"})])
+    job = ProcessJob(
+        EmbedTextStage(model=str(CLIP), text_column="txt"), ProcessConfig(path=str(tmp_path)), LocalEngine()
+    )
+    job.prepare()
+    list(job)
+    rows = pq.read_table(tmp_path / "0.clip_text.parquet").to_pylist()
+    assert [row["error"] for row in rows] == [None, "no_text", None]
+    found = np.array([rows[0]["embedding"], rows[2]["embedding"]], np.float32)
+    assert np.abs(found - text_vectors(str(CLIP), ["a red star", "caf\ufffd"])).max() < 1e-3
 
 
 def test_a_vector_of_no_numbers_is_a_named_failure_of_its_row_alone(decoder, monkeypatch):
