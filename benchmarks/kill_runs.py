@@ -25,14 +25,14 @@ from tests.s3_server import running_s3_server
 
 SHARDS, ROWS = 4, 60
 MIXTURE = (
-    ("hash", "local", "disk", 17),
-    ("hash", "ray", "disk", 6),
-    ("hash", "local", "S3", 5),
-    ("hash", "ray", "S3", 3),
-    ("embed and hash", "local", "disk", 8),
-    ("embed and hash", "ray", "disk", 3),
+    ("hash", "local", "disk", 20),
+    ("hash", "ray", "disk", 4),
+    ("hash", "local", "S3", 8),
+    ("hash", "ray", "S3", 2),
+    ("embed and hash", "local", "disk", 7),
+    ("embed and hash", "ray", "disk", 2),
     ("embed and hash", "local", "S3", 2),
-    ("caption", "local", "disk", 4),
+    ("caption", "local", "disk", 3),
     ("caption", "ray", "disk", 1),
     ("caption, embed and hash", "local", "disk", 1),
 )
