@@ -115,12 +115,14 @@ class BatchInferenceOrchestrator:
             raise UsageError(f"max_samples must be at least 1, not {max_samples}")
         loader.check_apart(writer.output_dir)
         self._started, self._writer = time.monotonic(), writer
-        self._shards = loader.dataset().url if loader.is_shards else writer.storage.describe(SHARDS)
+        whole = loader.dataset() if loader.is_shards else None
+        self._shards = writer.storage.describe(SHARDS) if whole is None else whole.url
         logger.info("embedding %s with %s into %s", loader.input_dir, self._model, writer.output_dir)
         self._job = job = ProcessJob(self._stage, ProcessConfig(path=self._shards, name=self._name), self._engine)
-        if loader.is_shards:
-            chosen = _first_shards(open_dataset(self._shards), max_samples)
-            yield Phase(title="embedding", total=len(chosen), steps=self._embedded(job, chosen))
+        job.check()
+        if whole is not None:
+            chosen = _first_shards(whole, max_samples)
+            yield Phase(title="embedding", total=len(chosen), steps=self._embedded(job, chosen, of=whole))
         else:
             # many shards of an earlier run are looked at faster than one by one
             goes_on = max_samples is None and has_shards(self._shards)
@@ -130,8 +132,8 @@ class BatchInferenceOrchestrator:
                 total = creation.planned().rows
                 steps = self._followed(job, creation, done_before=not goes_on)
                 yield Phase(title="downloading and embedding", total=total, steps=steps)
-            chosen = _first_shards(open_dataset(self._shards), max_samples)
-        yield Phase(title="writing", total=len(chosen), steps=self._written(chosen, max_samples))
+        with_sidecars = _first_shards(open_dataset(self._shards), max_samples)
+        yield Phase(title="writing", total=len(with_sidecars), steps=self._written(with_sidecars, max_samples))
         self._write_metadata(loader, max_samples)
 
     def summary(self) -> BatchSummary:
@@ -163,25 +165,21 @@ class BatchInferenceOrchestrator:
         self._errors.update(created.failed_by_error)
         self._failed |= {**created.failed_shards, **job.summary().failed_shards}
 
-    def _embedded(self, job: ProcessJob, chosen: Dataset) -> Iterator[Report]:
+    def _embedded(self, job: ProcessJob, chosen: Dataset, *, of: Dataset) -> Iterator[Report]:
+        """These shards of a dataset."""
         names = [files.shard for files in chosen.shards]
-        if len(names) == len(open_dataset(self._shards).shards):
+        if len(names) == len(of.shards):
             job.prepare()
-            reports: Iterator[Report] = iter(job)
-        else:
-            job.check()
-            reports = job.follow(names)
-        for report in reports:
+        for report in job if len(names) == len(of.shards) else job.follow(names):
             yield _logged(report, "embedded")
         self._failed |= job.summary().failed_shards
 
     def _written(self, chosen: Dataset, max_samples: int | None) -> Iterator[Report]:
         """The table, from the sidecars of the shards that are done."""
-        done = {files.shard for files in chosen.shards} - self._failed.keys()
-        found = _part(open_dataset(self._shards), done)
-        if not found.shards:
+        done = _part(chosen, {files.shard for files in chosen.shards} - self._failed.keys())
+        if not done.shards:
             return
-        vectors = SidecarVectors(dataset=found, name=self._name)
+        vectors = SidecarVectors(dataset=done, name=self._name)
         schema = vectors.schema
         footer = {
             FINGERPRINT: json.dumps(dict(self._stage.fingerprint()), sort_keys=True),
