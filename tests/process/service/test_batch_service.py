@@ -246,7 +246,7 @@ def test_what_is_logged_is_a_file_of_the_output(tmp_path, request, place, env):
         assert lines[3].startswith("Traceback")
 
 
-def test_the_program_runs_on_the_quickstarts_server_with_a_config_file(photo_server, tmp_path):
+def test_the_program_goes_from_the_quickstarts_server_to_s3_with_a_config_file(photo_server, tmp_path, s3_folder):
     """What the file says holds where the command line says nothing."""
     listed = (ROOT / "source_data/urls.csv").read_text().replace("http://127.0.0.1:8765", photo_server.url)
     (tmp_path / "urls.csv").write_text("\n".join(listed.splitlines()[:30]) + "\n")
@@ -263,7 +263,7 @@ def test_the_program_runs_on_the_quickstarts_server_with_a_config_file(photo_ser
         "json": True,
     }
     (tmp_path / "batch.yaml").write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in options.items()))
-    words = ["--config", str(tmp_path / "batch.yaml"), "--output_dir", str(tmp_path / "out")]
+    words = ["--config", str(tmp_path / "batch.yaml"), "--output_dir", s3_folder]
     done = subprocess.run(
         [sys.executable, str(ROOT / "process/batch_service.py"), *words],
         cwd=tmp_path,
@@ -274,9 +274,9 @@ def test_the_program_runs_on_the_quickstarts_server_with_a_config_file(photo_ser
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["rows"] == 29
     assert said["embeddings"] + sum(said["failed_by_error"].values()) == 29
-    assert said["embeddings"] == len(rows((tmp_path / "out/embeddings.parquet").read_bytes())) > 5
-    lines = Path(said["log"]).read_text().splitlines()
-    assert any("shard 00000: embedded" in line for line in lines)
+    out = open_storage(s3_folder)
+    assert said["embeddings"] == len(rows(out.read("embeddings.parquet"))) > 5
+    assert "shard 00000: embedded" in out.read(said["log"].removeprefix(f"{s3_folder}/")).decode()
 
 
 def test_a_job_that_is_asked_to_stop_goes_on_later(photo_server, tmp_path):
