@@ -103,10 +103,11 @@ class Vectors:
             (self._full(len(pictures)), 3, *fitting.crop), dtype=torch.uint8, pin_memory=not self._on_cpu
         )
 
-        def fit(row: int) -> None:
-            pixels[row] = fitted(pictures[row], fitting)
+        def fit(first: int) -> None:
+            for row in range(first, min(first + CPU_ROWS, len(pictures))):
+                pixels[row] = fitted(pictures[row], fitting)
 
-        list((map if self._on_cpu else self._threads.map)(fit, range(len(pictures))))
+        list((map if self._on_cpu else self._threads.map)(fit, range(0, len(pictures), CPU_ROWS)))
         seen: torch.Tensor = self._see(pixels.to(self._encoder.device, non_blocking=True))
         return seen
 
