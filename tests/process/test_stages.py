@@ -19,7 +19,7 @@ from tarloom.process.stages.clip_score import ClipScoreStage
 from tarloom.process.stages.hash import HashStage
 from tarloom.process.stages.quality import QualityStage
 from tests.process.openai_server import MODEL, OpenAIServer, fingerprint_of
-from tests.process.shards import CLIP, ROOT
+from tests.process.shards import CAPTIONER, CLIP, ROOT
 from tests.process.stage_contract import PictureStageContract, StageContract
 
 sys.path.append(str(ROOT / "docs"))
@@ -91,6 +91,24 @@ class TestCaption(PictureStageContract):
         sampling |= {"repetition_penalty": 1.5, "frequency_penalty": 0.5, "presence_penalty": 0.5, "min_p": 0.5}
         asked = {"model": "other", "prompt": "Why?", "json_schema": (SCHEMA,), "picture_first": True}
         return sampling | asked | {"max_pixels": 1000}
+
+
+@pytest.mark.slow
+class TestCaptionOfAnEngine(PictureStageContract):
+    free: ClassVar = {
+        *("batch_size", "backend", "endpoint", "api_key_env", "timeout", "retries", "max_num_seqs", "revision"),
+        *("gpu_memory_utilization", "trust_remote_code"),
+    }
+
+    @staticmethod
+    def make(folder):
+        return CaptionStage(model=str(CAPTIONER), batch_size=16)
+
+    @staticmethod
+    def other(folder):
+        (folder / "chat.jinja").write_text("{{ messages }}")
+        template = {"chat_template": str(folder / "chat.jinja")}
+        return TestCaption.other(folder) | template | {"dtype": "bfloat16", "max_model_len": 77}
 
 
 class TestClip(PictureStageContract):
