@@ -101,6 +101,8 @@ class VllmBackend:
         self._background.do(_end_all())
         if self._engine is not None:
             self._engine.shutdown(timeout=CLOSING_SECONDS)
+            self._background.do(asyncio.sleep(0))  # the loop closes the sockets that it was told to
+            self._engine.engine_core.resources.ctx.destroy(linger=0)
         self._background.stop()
         self._output.close()
 
@@ -136,16 +138,19 @@ class VllmBackend:
 
     async def _answers(self, questions: Sequence[Question]) -> list[Said]:
         tasks = [asyncio.create_task(self._answer(question)) for question in questions]
+        waiting = set(tasks)
         try:
-            every = asyncio.gather(*tasks)
-            while not every.done():
-                await asyncio.wait([every], timeout=LOOKS_SECONDS)
-                if self._engine.errored and not every.done():
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, timeout=LOOKS_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+                if self._engine.errored and waiting:
                     raise self._broken()
-            return await every
+            return [task.result() for task in tasks]
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, question: Question) -> Said:
         try:

@@ -1,0 +1,179 @@
+"""One real engine, asked in every way; then it is killed. Runs whose engine or worker is killed are slow tests."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from source_data.scenes import HELD_OUT_SEEDS, scene
+from tarloom.engines.base import WorkerBroken
+from tarloom.process.caption.backend import Question
+from tarloom.process.caption.stage import CaptionStage
+from tests.process.shards import CAPTIONER, ROOT, scene_shards
+
+SCENES = 48
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "green", "blue"]}, "count": {"type": "integer", "maximum": 9}},
+    "required": ["colour", "count"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def backend():
+    pytest.importorskip("vllm")
+    before = files()
+    backend = CaptionStage(model=str(CAPTIONER))._backend()
+    yield backend
+    backend.close()
+    backend.close()
+    assert multiprocessing.active_children() == []
+    assert not any(thread.name.startswith(("tarloom-vllm", "MPClient")) for thread in threading.enumerate())
+    assert files() - before == set()
+
+
+def files():
+    """What vLLM and multiprocessing leave behind if they are not stopped well, of this process."""
+    return {path for path in Path("/dev/shm").iterdir() if f"{os.getpid()}" in path.name}
+
+
+@pytest.fixture(scope="module")
+def questions():
+    pictures = [scene(HELD_OUT_SEEDS + number)[0] for number in range(SCENES)]
+    return [
+        Question(rgb=np.asarray(picture), prompt="Describe the image.", uuid=str(number))
+        for number, picture in enumerate(pictures)
+    ]
+
+
+@pytest.fixture(scope="module")
+def said(backend, questions):
+    return backend.ask(questions)
+
+
+def test_captions_are_what_the_scenes_show(said):
+    exact = [answer.text == scene(HELD_OUT_SEEDS + number)[1] for number, answer in enumerate(said)]
+    assert sum(exact) / SCENES >= 0.95
+    assert {answer.finish_reason for answer in said} == {"stop"}
+
+
+@pytest.mark.parametrize("size", [1, 5, 20])
+def test_a_caption_does_not_depend_on_what_is_asked_beside_it(backend, questions, said, size):
+    batches = [questions[first : first + size] for first in range(0, SCENES, size)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(backend.ask, batches[::-1]))[::-1]
+    assert [answer for batch in found for answer in batch] == said
+
+
+def test_one_prompt_that_is_too_long_fails_alone(backend, questions, said):
+    long = Question(rgb=questions[0].rgb, prompt="what " * 3000, uuid="long")
+    first, second = backend.ask([long, questions[1]])
+    assert (first.ending, first.text) == (("failed", "prompt_refused"), None)
+    assert second == said[1]
+
+
+def test_an_answer_fits_its_schema(backend, questions):
+    asked = [Question(rgb=q.rgb, prompt=q.prompt, uuid=q.uuid, schema=SCHEMA) for q in questions[:4]]
+    for answer in backend.ask(asked):
+        read = json.loads(answer.text)
+        assert set(read) == {"colour", "count"}
+        assert read["colour"] in ("red", "green", "blue")
+
+
+def test_no_question_needs_no_answer(backend):
+    assert backend.ask([]) == []
+
+
+def test_an_engine_that_is_killed_breaks_its_worker_and_nobody_waits(backend, questions):
+    (engine,) = multiprocessing.active_children()
+    many = [Question(rgb=q.rgb, prompt=q.prompt, uuid=f"{q.uuid} {n}") for n in range(20) for q in questions]
+    threading.Timer(0.3, os.kill, (engine.pid, signal.SIGKILL)).start()
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(backend.ask, many) for _ in range(2)]
+        for answer in waiting:
+            with pytest.raises(WorkerBroken, match="captioner failed"):
+                answer.result(timeout=30)
+    with pytest.raises(WorkerBroken):
+        backend.ask(questions[:1])
+
+
+@contextlib.contextmanager
+def captioning(folder, *options):
+    program = [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--path", str(folder)]
+    process = subprocess.Popen(
+        [*program, "--model", str(CAPTIONER), "--batch-size", "16", *options], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def engine_below(pid):
+    """The engine's process, once it computes; below the program itself or below one of its workers."""
+    for _ in range(1200):
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if "EngineCore" in (stat.parent / "cmdline").read_text() and pid in ancestors(int(stat.parent.name)):
+                    return int(stat.parent.name)
+        time.sleep(0.1)
+    raise AssertionError("no engine was started")
+
+
+def ancestors(pid):
+    found = []
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
+
+
+def seen(folder):
+    """Wait for the first sidecar."""
+    for _ in range(1800):
+        if any(folder.glob("*.caption.parquet")):
+            return
+        time.sleep(0.1)
+    raise AssertionError("nothing was captioned")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_run_goes_on_after_its_engine_was_killed(tmp_path, workers):
+    folder = scene_shards(tmp_path / "shards", shards=8, rows=100)
+    with captioning(folder, "--num-workers", workers) as process:
+        engine = engine_below(process.pid)
+        seen(folder)
+        os.kill(engine, signal.SIGKILL)
+        assert process.wait(timeout=280) == 0
+    rows = [row for path in sorted(folder.glob("*.caption.parquet")) for row in pq.read_table(path).to_pylist()]
+    exact = [row["text"] == scene(HELD_OUT_SEEDS + int(row["__key__"]))[1] for row in rows if row["text"]]
+    assert (len(rows), len(exact)) == (800, 797)
+    assert sum(exact) / len(exact) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_engine_does_not_outlive_a_program_that_is_killed(tmp_path, workers):
+    folder = scene_shards(tmp_path / "shards", shards=2, rows=10)
+    with captioning(folder, "--num-workers", workers) as process:
+        engine = engine_below(process.pid)
+        process.kill()
+        for _ in range(100):
+            if not Path(f"/proc/{engine}").exists():
+                break
+            time.sleep(0.1)
+        assert not Path(f"/proc/{engine}").exists()
