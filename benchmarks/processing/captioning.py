@@ -52,6 +52,9 @@ def _ready(data: bytes) -> Image.Image:
 
 
 async def _engine(stage: CaptionStage) -> Any:
+    from tarloom.process.caption.environment import prepare_environment
+
+    prepare_environment()
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 

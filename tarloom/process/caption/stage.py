@@ -1,16 +1,15 @@
 """Captioning with a vision-language model in vLLM: what a user can choose."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tarloom.errors import UsageError
-from tarloom.format.cpus import cpu_share
 from tarloom.process.batch import AT_LEAST
 from tarloom.process.caption.backend import Backend
 from tarloom.process.caption.columns import Caption, schema_of
+from tarloom.process.caption.environment import prepare_environment
 from tarloom.process.caption.prompts import Prompt, read_prompts
 from tarloom.process.caption.sampling import SamplingOptions
 from tarloom.process.caption.server import ServerOptions
@@ -150,7 +149,7 @@ class CaptionStage(SamplingOptions, ServerOptions, Stage):
             from tarloom.process.caption.with_endpoint import EndpointBackend
 
             return EndpointBackend(self)
-        _prepare_environment()
+        prepare_environment()
         if self.answers == "ray-llm":
             from tarloom.process.caption.with_ray_llm import RayLlmBackend
 
@@ -158,22 +157,3 @@ class CaptionStage(SamplingOptions, ServerOptions, Stage):
         from tarloom.process.caption.with_vllm import VllmBackend
 
         return VllmBackend(self)
-
-
-def _prepare_environment() -> None:
-    """Variables that vLLM reads as it is imported. Whatever the user has set stays."""
-    wanted = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # on a CPU: the engine's process computes, instead of one more
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would copy locks that threads of this process hold
-        "OMP_WAIT_POLICY": "passive",  # on a CPU: threads that spin while they wait take it from who makes the input
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-    }
-    if cpu_share() < (os.cpu_count() or 1):
-        # vLLM would bind its threads to all CPUs, and several workers would share the first few of them.
-        wanted |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(cpu_share())}
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)

@@ -110,7 +110,7 @@ class VllmBackend:
         multiprocessing.current_process().daemon = False  # a local engine's worker process, too, may have a child
         try:
             with _without_notices():
-                config = _arguments(self._stage).create_engine_config()
+                config = AsyncEngineArgs(**engine_options(self._stage)).create_engine_config()
                 with self._output.of_children():
                     return AsyncLLM(
                         vllm_config=config, executor_class=CaptionExecutor, log_stats=False, log_requests=False
@@ -202,25 +202,27 @@ async def _end_all() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def _arguments(stage: CaptionStage) -> Any:
+def engine_options(stage: CaptionStage) -> dict[str, Any]:
+    """What vLLM is told, by its names."""
     location = model_location(stage.model)
-    return AsyncEngineArgs(
-        model=location,
-        runner="generate",
-        revision=stage.revision,
-        dtype=stage.dtype,
-        seed=stage.seed,
-        trust_remote_code=stage.trust_remote_code,
-        max_model_len=_length_limit(stage, location),
-        max_num_seqs=stage.max_num_seqs,
-        gpu_memory_utilization=stage.gpu_memory_utilization,
-        enforce_eager=current_platform.is_cpu(),
-        limit_mm_per_prompt={"image": 1, "video": 0},
-        mm_processor_cache_gb=0,  # every picture is seen once
-        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},  # some never stop indenting
-        use_tqdm_on_load=False,
-        disable_log_stats=True,
-    )
+    return {
+        "model": location,
+        "runner": "generate",
+        "revision": stage.revision,
+        "dtype": stage.dtype,
+        "seed": stage.seed,
+        "trust_remote_code": stage.trust_remote_code,
+        "max_model_len": _length_limit(stage, location),
+        "max_num_seqs": stage.max_num_seqs,
+        "gpu_memory_utilization": stage.gpu_memory_utilization,
+        "enforce_eager": current_platform.is_cpu(),
+        "limit_mm_per_prompt": {"image": 1, "video": 0},
+        "mm_processor_cache_gb": 0,  # every picture is seen once
+        # Some models never stop indenting where they may.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "use_tqdm_on_load": False,
+        "disable_log_stats": True,
+    }
 
 
 def _length_limit(stage: CaptionStage, location: str) -> int:
