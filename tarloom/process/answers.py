@@ -16,7 +16,7 @@ from tarloom.process.parts import ROW, Parts
 from tarloom.process.stage import Stage, result_schema
 from tarloom.process.task import Again, ShardTask, StageReport, StageTask
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 """Reasons for which no other shard could be written either."""
 UNANSWERED = -1
 

@@ -1,6 +1,7 @@
 """A run that was stopped goes on at the row: what was answered is not asked again, and the bytes are the same."""
 
 import contextlib
+import resource
 import shutil
 
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import tarloom
 from tarloom.engines.local import LocalEngine
+from tarloom.errors import EngineError
 from tarloom.format.verify.dataset import verify
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
@@ -221,3 +223,31 @@ def test_an_interrupt_does_not_wait_for_batches_under_way(folder, log):
     (log / "let go").touch()
     run(folder, stage)
     assert sidecars(folder, "asked").keys() == {"a.asked.parquet"}
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int):
+    """What stands for a disk that is full: it cannot be written to either."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_where_nothing_can_be_written_the_run_ends_at_once_and_goes_on_later(tmp_path, log):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    write_shard(folder / "a.tar", samples(text="text" * 50_000))
+    stage = AskedStage(log=str(log))
+    with (
+        files_of_at_most(500_000),
+        pytest.raises(EngineError, match=r"a\.asked/000000000\.parquet: File too large; check"),
+    ):
+        run(folder, stage)
+    assert asked(log).total() <= 8
+    assert parts(folder) == []
+    assert sidecars(folder, "asked") == {}
+    run(folder, stage)
+    assert pq.read_table(folder / "a.asked.parquet").num_rows == ROWS
