@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+NOTHING: tuple[object, ...] = (None, "", {}, [], ())
+"""Facts that say nothing, and are not told."""
 LOST = 3
 """The exit code where shards were lost or damage was found."""
 
@@ -40,7 +42,7 @@ def all_but(failed: Mapping[str, str]) -> str:
 
 def _told(facts: Mapping[str, object]) -> Iterator[str]:
     """Short facts side by side with their names, then long ones line by line; what says nothing is left out."""
-    known = {name: value for name, value in facts.items() if value not in (None, "", {}, [], ())}
+    known = {name: value for name, value in facts.items() if value not in NOTHING}
     told = {name.replace("_", " "): value for name, value in known.items()}
     long = {name: lines for name, value in told.items() if (lines := _long_lines(value))}
     width = max((len(name) for name in told.keys() - long.keys()), default=0)
@@ -53,12 +55,12 @@ def _told(facts: Mapping[str, object]) -> Iterator[str]:
 
 
 def _long_lines(value: object) -> list[str]:
-    """What a list, or a mapping to texts, holds, if it is too long for one line; else nothing."""
+    """What a list, or a mapping to texts or mappings, holds, if it is too long for one line; else nothing."""
     lines: list[str] = []
     if isinstance(value, (list, tuple)):
         lines = [str(part) for part in value]
     elif isinstance(value, Mapping):
-        lines = [f"{name}: {part}" for name, part in value.items() if isinstance(part, str)]
+        lines = [f"{name}: {_readable(part)}" for name, part in value.items() if isinstance(part, (str, Mapping))]
     return lines if any(len(line) > 32 for line in lines) else []
 
 
@@ -68,7 +70,9 @@ def _readable(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_readable(number)}" for name, number in value.items())
+        told = {name: part for name, part in value.items() if part is not False and part not in NOTHING}
+        inner = {name: f"({_readable(p)})" if isinstance(p, Mapping) else _readable(p) for name, p in told.items()}
+        return ", ".join(f"{name} {part}" for name, part in inner.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return str(value)
