@@ -20,7 +20,7 @@ from tarloom.create.job import CreateSummary
 from tarloom.engines.base import Engine, Report
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.workers import parse_workers
-from tarloom.errors import UsageError
+from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.layout import is_shard_file, stats_name
 from tarloom.format.storage import open_storage
 from tarloom.process.config import ProcessConfig
@@ -59,7 +59,7 @@ class ImagesSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Who is told how far a run is. All are called with numbers of rows; `created` from another thread."""
+    """Who is told how far a run is: how many rows there will be, and each shard; `created` from another thread."""
 
     planned: Callable[[int], None] = lambda rows: None
     created: Callable[[Report], None] = lambda report: None
@@ -175,6 +175,8 @@ class ImagesJob:
         """Raises what keeps shards from being made; a run that could not even be planned leaves nothing behind."""
         try:
             return creation.planned()
+        except PlanMismatch as error:
+            raise PlanMismatch(f"{error}; or leave that run as it is, and begin another by --new-run") from error
         except UsageError:
             if self.run.is_new:
                 self.run.forget()

@@ -14,7 +14,7 @@ from source_data.serve import PhotoServer
 from tarloom.create.config import ResumeOptions
 from tarloom.engines.choose import EngineConfig
 from tarloom.engines.local import LocalEngine
-from tarloom.errors import EngineError, StageMismatch, UsageError
+from tarloom.errors import EngineError, PlanMismatch, StageMismatch, UsageError
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
 from tarloom.process.registry import named_stages
@@ -167,6 +167,17 @@ def test_another_stage_under_the_same_name_is_refused_in_a_resumed_run(urls, tmp
     summary = run_job(urls, tmp_path, stages="x=hash")
     with pytest.raises(StageMismatch):
         run_job(urls, tmp_path, stages="x=quality", resume=summary.folder)
+
+
+def test_a_list_that_has_changed_needs_a_new_run(server, tmp_path):
+    source = url_list(tmp_path / "urls.csv", server.url, good=12)
+    job = job_of(source, tmp_path / "out")
+    job.prepare()
+    create(source, job.run.folder, image_size=128, caption_col="caption", max_bytes=4_000_000, shards="0:1")
+    url_list(source, server.url, good=11)
+    with pytest.raises(PlanMismatch, match=r"the source's contents have changed.*--new-run"):
+        run_job(source, tmp_path / "out")
+    assert run_job(source, tmp_path / "out", new_run=True).folder != job.run.folder
 
 
 def test_no_more_rows_are_taken_than_asked_for(urls, tmp_path):
