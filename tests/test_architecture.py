@@ -25,7 +25,7 @@ FRAMEWORKS = {
     "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
     "process/embed/vectors.py",
     "open_clip": "process/embed/with_open_clip.py",
-    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py process/caption/with_ray_llm.py",
+    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py",
     "vllm": "process/caption/with_vllm.py process/caption/engine_process.py process/caption/with_ray_llm.py",
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/sources/hub.py process/models.py",

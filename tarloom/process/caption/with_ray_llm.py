@@ -20,17 +20,17 @@ from tarloom.process.models import cannot_load, model_location
 
 try:
     import ray
-    import transformers
     import vllm
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
-    from vllm.platforms import current_platform
+
+    from tarloom.process.caption.with_vllm import engine_options
 except ImportError as error:
     raise missing_extra("ray,vllm", error) from error
 
 DATA = "__data"
 """Where Ray's stages look for the rows of a batch."""
 ERROR = "__inference_error__"
-REFUSALS = ("ValueError", "VLLMValidationError", "VLLMClientError")
+REFUSALS = ("ValueError", "VLLMValidationError", "VLLMUnprocessableEntityError")
 """Kinds of errors, by which a row's error begins, that say that vLLM does not take this request."""
 
 
@@ -135,25 +135,8 @@ def _made_with(step: Any, batch_size: int) -> dict[str, Any]:
 
 
 def _engine_options(stage: CaptionStage) -> dict[str, Any]:
-    return {
-        "dtype": stage.dtype,
-        "seed": stage.seed,
-        "trust_remote_code": stage.trust_remote_code,
-        "max_model_len": _length_limit(stage),
-        "max_num_seqs": stage.max_num_seqs,
-        "gpu_memory_utilization": stage.gpu_memory_utilization,
-        "enforce_eager": current_platform.is_cpu(),
-        "limit_mm_per_prompt": {"image": 1},
-        "mm_processor_cache_gb": 0,
-    }
-
-
-def _length_limit(stage: CaptionStage) -> int:
-    config = transformers.AutoConfig.from_pretrained(
-        model_location(stage.model), trust_remote_code=stage.trust_remote_code
-    )
-    own: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return min(stage.max_model_len, own) if own else stage.max_model_len
+    """As for an engine of our own; Ray names the model itself."""
+    return {name: value for name, value in engine_options(stage).items() if name not in ("model", "revision")}
 
 
 def _cannot_run(stage: CaptionStage, error: Exception) -> UsageError:
