@@ -53,9 +53,10 @@ class UnifiedOutputWriter:
         """What tarloom logs while the block lasts, as a file `logs/TIME.log`, whose address this gives.
 
         prod: lines of JSON from INFO on. dev: text from DEBUG on, with tracebacks. It says too what ended the block, if
-        that was an error. In an object store the file appears at the end.
+        that was an error. In an object store the file is empty until the end.
         """
         name = f"logs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.log"
+        self.storage.write(name, b"")  # credentials that do not let us write are found now, not after hours
         here = self.storage.local_path(name)
         with tempfile.TemporaryDirectory(prefix="tarloom-log-") as folder:
             path = here or Path(folder, "log")

@@ -22,10 +22,11 @@ from obstore.store import from_url
 from source_data.serve import PhotoServer
 from tarloom.create.config import WebOptions
 from tarloom.engines.local import LocalEngine
-from tarloom.errors import StageMismatch, UsageError
+from tarloom.errors import StageMismatch, StorageError, UsageError
 from tarloom.format.storage import Storage, open_storage
 from tarloom.process.service import BatchInferenceOrchestrator, InputOptions, UnifiedDataLoader, UnifiedOutputWriter
 from tests.process.shards import CLIP, ROOT, scene_shards, sidecars
+from tests.s3_server import environment_set
 
 SHARDS, ROWS = 3, 8
 PICTURES = ROOT / "source_data/pictures"
@@ -244,6 +245,14 @@ def test_what_is_logged_is_a_file_of_the_output(tmp_path, request, place, env):
         first = ["INFO said this", "DEBUG and details", "ERROR ended by UsageError: of no use", ""]
         assert [line.partition("Z ")[2] for line in lines[:4]] == first
         assert lines[3].startswith("Traceback")
+
+
+def test_a_bucket_that_cannot_be_written_is_found_before_anything_is_done(s3_folder):
+    with (
+        environment_set({"AWS_SECRET_ACCESS_KEY": "wrong"}),
+        pytest.raises(StorageError, match="check the credentials"),
+    ):
+        UnifiedOutputWriter(s3_folder).log_file().__enter__()
 
 
 def test_the_program_goes_from_the_quickstarts_server_to_s3_with_a_config_file(photo_server, tmp_path, s3_folder):
