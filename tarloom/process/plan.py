@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from tarloom.errors import CorruptShard, StageMismatch, UsageError
 from tarloom.format.layout import sidecar_name
-from tarloom.format.sidecar import ERROR, STATUS, SidecarInfo, describe_difference, read_sidecar, sidecar_info
+from tarloom.format.parquet import find_table
+from tarloom.format.sidecar import ERROR, STATUS, SidecarInfo, describe_difference, info_in, sidecar_info
 from tarloom.format.storage import Storage
 from tarloom.process.answers import report_of, to_retry
 from tarloom.process.config import ProcessConfig
@@ -18,10 +19,9 @@ from tarloom.process.parts import sweep_parts
 from tarloom.process.stage import Stage
 from tarloom.process.task import Again, ShardReport, ShardTask, StageReport, StageTask, shard_report
 from tarloom.read.dataset import Dataset
+from tarloom.read.plan.facts import REMOTE_LOOKS
 from tarloom.read.plan.pieces import Piece
-
-LOOKERS = 16
-"""Shards whose sidecars are looked at side by side: mostly waiting for storage."""
+from tarloom.read.samples.ahead import LOCAL_THREADS
 
 Found = tuple[ShardTask | None, ShardReport | None]
 """What is to be done for a shard, and what earlier runs did."""
@@ -42,7 +42,7 @@ class Planner:
 
     def found(self) -> list[Found]:
         """One a shard, empty ones included: every shard gets its sidecars. Raises StageMismatch."""
-        with ThreadPoolExecutor(LOOKERS) as pool:
+        with ThreadPoolExecutor(LOCAL_THREADS if self._storage.local_path("") else REMOTE_LOOKS) as pool:
             return list(pool.map(self._look, self._pieces()))
 
     def sweep(self, found: Iterable[Found]) -> None:
@@ -138,14 +138,16 @@ class Planner:
 
     def _done(self, piece: Piece, wanted: SidecarInfo, again: Again) -> StageReport | StageTask:
         """The report of a stage whose sidecar is there already, else what is to be done."""
-        where = self._storage.describe(sidecar_name(piece.shard, wanted.stage))
+        name = sidecar_name(piece.shard, wanted.stage)
+        where, stage = self._storage.describe(name), self._stages[wanted.stage]
         try:
-            found = sidecar_info(self._storage, piece.shard, wanted.stage)
+            table = find_table(self._storage, name)
+            found = None if table is None else info_in(table, where, wanted.stage)
         except CorruptShard:
             if self._config.overwrite:
                 return StageTask(info=wanted)
             raise
-        if found is None:
+        if table is None or found is None:
             return StageTask(info=wanted)
         if dict(found.fingerprint) != dict(wanted.fingerprint):
             if self._config.overwrite:
@@ -156,8 +158,7 @@ class Planner:
             )
         if (found.identity, found.rows) != (wanted.identity, wanted.rows):
             return StageTask(info=wanted)
-        stage = self._stages[wanted.stage]
-        endings = read_sidecar(self._storage, piece.shard, wanted.stage, [*stage.counted, STATUS, ERROR])
+        endings = table.read([*stage.counted, STATUS, ERROR], texts=(STATUS, ERROR))
         if any(to_retry(endings, again, stage)):
             return StageTask(info=wanted, retry=again)
         return report_of(endings, stage, skipped=True)
