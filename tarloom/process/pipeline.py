@@ -157,7 +157,8 @@ class OpenPipeline:
         portion, clock = unpack_portion(data, self._decoder), Clock()
         numbers, batch = portion.numbered
         stages = {name: self._stages[name] for name in portion.said}
-        ask(stages, portion.said, (list(range(len(numbers))), batch), clock)
+        if numbers:
+            ask(stages, portion.said, (list(range(len(numbers))), batch), clock)
         answers = [
             Answer(stage=name, table=self._numbered(name, numbers, said), seconds={name: clock.seconds[name]})
             for name, said in portion.said.items()
