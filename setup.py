@@ -30,7 +30,7 @@ EXTRAS = {
     ],
 }
 # vLLM comes in two builds for two kinds of machine and img2dataset pins old majors: none of them is in [all].
-EXTRAS["all"] = EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"] + EXTRAS["hf"]
+EXTRAS["all"] = EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"] + EXTRAS["open-clip"] + EXTRAS["hf"]
 
 setup(
     name="tarloom",
