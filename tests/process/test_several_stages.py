@@ -2,8 +2,10 @@
 
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, StageMismatch, UsageError
@@ -11,7 +13,7 @@ from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
 from tests.process.asked import AskedStage, asked, forget, run
 from tests.process.pixels import PixelStage
-from tests.process.shards import LengthStage, scene_shards, sidecars, write_shard
+from tests.process.shards import LengthStage, encoded, scene_shards, sidecars, write_shard
 
 
 @pytest.fixture
@@ -123,6 +125,15 @@ def test_each_picture_is_decoded_once_however_many_stages_see_it(tmp_path, monke
     assert len(decoded) == 19  # one of the twenty has no picture
     run(shards, named={"mean": mean, "least": least, "most": PixelStage(what="max", at_least=2048)})
     assert len(decoded) == 38  # of those that are done, nothing is decoded
+
+
+def test_what_a_stage_sees_of_a_large_picture_does_not_depend_on_what_others_want_to_see(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2600, 3200, 3), np.uint8)
+    write_shard(tmp_path / "a.tar", [("0", {"jpg": encoded(Image.fromarray(noise))})])
+    run(tmp_path, PixelStage(), name="alone")
+    run(tmp_path, named={"large": PixelStage(at_least=2048), "beside": PixelStage()})
+    values = {name: pq.read_table(tmp_path / f"a.{name}.parquet")["value"] for name in ("alone", "beside", "large")}
+    assert values["alone"] == values["beside"] != values["large"]
 
 
 @pytest.mark.parametrize("names", [["second", "first"], ["first", "first"]])
