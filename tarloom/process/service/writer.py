@@ -53,14 +53,14 @@ class UnifiedOutputWriter:
         """What tarloom logs while the block lasts, as a file `logs/TIME.log`, whose address this gives.
 
         prod: lines of JSON from INFO on. dev: text from DEBUG on, with tracebacks. It says too what ended the block, if
-        that was an error. In an object store the file is empty until the end.
+        that was an error. In an object store the file is empty until the end. Raises StorageError where it
+        cannot be written.
         """
         name = f"logs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.log"
         self.storage.write(name, b"")  # credentials that do not let us write are found now, not after hours
         here = self.storage.local_path(name)
         with tempfile.TemporaryDirectory(prefix="tarloom-log-") as folder:
             path = here or Path(folder, "log")
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with _logging_to(path, env):
                     yield self.storage.describe(name)
