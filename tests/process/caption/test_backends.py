@@ -133,6 +133,19 @@ def test_the_command_asks_the_server_that_it_is_given(server, shards):
     assert json.loads(done.stdout.splitlines()[-1])["successes"] == SHARDS * ROWS - 3
 
 
+def test_ctrl_c_does_not_wait_for_a_server_that_hangs(server, shards):
+    server.words = itertools.cycle(["answer", "hang"])
+    program = [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--path", str(shards)]
+    options = ["--endpoint", server.url, "--model", MODEL]
+    running = subprocess.Popen([*program, *options], stderr=subprocess.PIPE, text=True)
+    while server.asked.total() < 20:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)  # a row may take 300 s
+    assert running.returncode == 130, said
+    assert "run the same command again" in said
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
