@@ -16,7 +16,7 @@ import pyarrow as pa
 from tarloom.errors import RowError, UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED
-from tarloom.process.batch import Batch, Picture
+from tarloom.process.batch import AT_LEAST, Batch, Picture
 from tarloom.process.stage import Ending, Stage, StageWorker, result_table
 
 Answer = tuple[Mapping[str, Any], Ending]
@@ -74,8 +74,7 @@ class _Looker:
         self._threads = ThreadPoolExecutor(cpu_share(), thread_name_prefix=f"tarloom-{stage.name}")
 
     def __call__(self, batch: Batch) -> pa.Table:
-        at_least = self._stage.at_least
-        pictures = batch.pictures() if at_least is None else batch.pictures(at_least)
+        pictures = batch.pictures(self._stage.at_least or AT_LEAST)
         answers = list(self._threads.map(self._stage.answer, pictures))
         return result_table(
             self.columns,

@@ -52,8 +52,8 @@ def stage_class(name: str) -> type[Stage]:
         raise UsageError(f"stage {name!r}: there is none of this name; use {_known()}")
     try:
         kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"stage {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever is wrong with somebody's module
+        raise UsageError(f"stage {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(kind, type) and issubclass(kind, Stage)):
         raise UsageError(f"stage {name!r} is no subclass of tarloom.process.stage.Stage")
     missing = [*sorted(kind.__abstractmethods__), *(["name"] if not hasattr(kind, "name") else [])]

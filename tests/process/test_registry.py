@@ -35,7 +35,7 @@ def test_stages_are_named_in_order_and_may_be_named_anew():
         ("a.b=hash", "stage name 'a.b'"),
         ("nowhere.at_all:Stage", "stage 'nowhere.at_all:Stage' cannot be imported: No module"),
         ("tarloom.process.stage:Nothing", "cannot be imported: .*Nothing"),
-        (":Stage", "cannot be imported"),
+        (":Stage", "cannot be imported: ValueError"),
         ("tarloom.process.batch:Batch", "is no subclass of"),
         ("tarloom.process.stage:Stage", "lacks fingerprint, open, name"),
     ],
@@ -43,3 +43,10 @@ def test_stages_are_named_in_order_and_may_be_named_anew():
 def test_what_is_no_stage_is_a_usage_error(text, message):
     with pytest.raises(UsageError, match=message):
         named_stages(text)
+
+
+def test_a_module_that_cannot_be_loaded_is_a_usage_error(tmp_path, monkeypatch):
+    (tmp_path / "half_a_stage.py").write_text("class Mine(")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="stage 'half_a_stage:Mine' cannot be imported: SyntaxError"):
+        stage_class("half_a_stage:Mine")
