@@ -33,7 +33,7 @@ def test_stages_are_named_in_order_and_may_be_named_anew():
         ("captoin", "stage 'captoin': there is none of this name; use caption, clip"),
         ("hash,hash", "stage 'hash' is there twice; name one of them anew"),
         ("a.b=hash", "stage name 'a.b'"),
-        ("nowhere.at_all:Stage", "stage 'nowhere.at_all:Stage' cannot be imported: No module"),
+        ("nowhere.at_all:Stage", "stage 'nowhere.at_all:Stage' cannot be imported: ModuleNotFoundError: No module"),
         ("tarloom.process.stage:Nothing", "cannot be imported: .*Nothing"),
         (":Stage", "cannot be imported: ValueError"),
         ("tarloom.process.batch:Batch", "is no subclass of"),
