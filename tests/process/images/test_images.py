@@ -16,6 +16,7 @@ from tarloom.engines.choose import EngineConfig
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, PlanMismatch, StageMismatch, UsageError
 from tarloom.process.config import ProcessConfig
+from tarloom.process.images.config import RunOptions, ShardOptions, SourceConfig, sized
 from tarloom.process.job import ProcessJob
 from tarloom.process.registry import named_stages
 from tests.create.helpers import create
@@ -180,9 +181,11 @@ def test_a_list_that_has_changed_needs_a_new_run(server, tmp_path):
     assert run_job(source, tmp_path / "out", new_run=True).folder != job.run.folder
 
 
-def test_no_more_rows_are_taken_than_asked_for(urls, tmp_path):
-    assert run_job(urls, tmp_path / "a", max_images=7).created.rows == 7
-    assert run_job(urls, tmp_path / "b", max_images=15).created.rows == 20
+@pytest.mark.parametrize(("wanted", "rows", "shards"), [(7, 7, ":1"), (10, 10, ":1"), (15, 10, ":2"), (None, 10, None)])
+def test_as_many_rows_are_taken_as_asked_for_rounded_up_to_whole_shards(wanted, rows, shards):
+    source = SourceConfig(source="urls.csv", output="out", sharding=ShardOptions(number_sample_per_shard=10))
+    sharding = sized(source, RunOptions(max_images=wanted)).sharding
+    assert (sharding.number_sample_per_shard, sharding.shards) == (rows, shards)
 
 
 def test_a_list_on_the_hub_is_read_with_the_users_token(urls, tmp_path, monkeypatch):
