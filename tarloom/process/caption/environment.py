@@ -13,6 +13,7 @@ def prepare_environment() -> None:
         "OMP_WAIT_POLICY": "passive",  # on a CPU: threads that spin while they wait take it from who makes the input
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is for the run's summary
         "VLLM_NO_USAGE_STATS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
