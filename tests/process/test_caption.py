@@ -121,3 +121,21 @@ def test_a_model_that_sees_no_pictures_is_a_usage_error_in_one_line(tmp_path):
     assert run.returncode == 2, run.stderr
     assert "Traceback" not in run.stderr
     assert sidecars(folder, "caption") == {}
+
+
+@pytest.mark.slow
+def test_what_an_engine_could_not_start_for_is_said_in_one_line(tmp_path):
+    folder, model = tmp_path / "shards", shutil.copytree(CAPTIONER, tmp_path / "model")
+    folder.mkdir()
+    write_shard(folder / "a.tar", [scene_sample(0)])
+    with (model / "model.safetensors").open("r+b") as weights:
+        weights.truncate(900_000)
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--path", str(folder), "--model", str(model)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert run.returncode == 2, run.stderr
+    assert "SafetensorError: Error while deserializing header" in run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
