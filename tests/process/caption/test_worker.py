@@ -5,15 +5,20 @@ import pickle
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from source_data.scenes import HELD_OUT_SEEDS, scene
+from tarloom.engines.local import LocalEngine
 from tarloom.errors import UsageError
 from tarloom.format.sidecar import FAILED
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.caption.backend import Said
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.caption.worker import CaptionWorker
-from tests.process.shards import CAPTIONER, scene_sample
+from tarloom.process.config import ProcessConfig
+from tarloom.process.job import ProcessJob
+from tests.process.shards import CAPTIONER, scene_sample, write_shard
 
 MODEL = str(CAPTIONER)
 COUNT = '{"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}'
@@ -176,6 +181,31 @@ def test_every_option_that_shapes_captions_is_in_the_fingerprint(other):
 def test_what_cannot_work_is_refused_before_an_engine_is_started(options, message):
     with pytest.raises(UsageError, match=message):
         CaptionStage(model=MODEL, **options).check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParrotStage(CaptionStage):
+    """Captions without a model."""
+
+    def _backend(self):
+        return Parrot()
+
+
+def test_a_prompt_sees_members_and_columns_of_the_dataset(tmp_path):
+    write_shard(tmp_path / "00000.tar", [scene_sample(number) for number in range(3)])
+    job = ProcessJob(ParrotStage(model=MODEL, prompt="say {txt}"), ProcessConfig(path=str(tmp_path)), LocalEngine())
+    job.prepare()
+    assert [report.successes for report in job] == [3]
+    said = pq.read_table(tmp_path / "00000.caption.parquet").column("text").to_pylist()
+    assert said == [f"say {scene(HELD_OUT_SEEDS + number)[1]}" for number in range(3)]
+    assert job.summary().stages["caption"].totals == {"prompt_tokens": 9, "output_tokens": 12}
+
+
+def test_a_prompt_that_wants_a_column_that_is_not_there_is_refused(tmp_path):
+    write_shard(tmp_path / "00000.tar", [scene_sample(0)])
+    job = ProcessJob(ParrotStage(model=MODEL, prompt="{width}"), ProcessConfig(path=str(tmp_path)), LocalEngine())
+    with pytest.raises(UsageError, match="has no 'width'; select from jpg, txt"):
+        job.prepare()
 
 
 def test_without_a_model_one_is_chosen_for_this_machine():
