@@ -126,15 +126,18 @@ class VllmBackend:
         question = probe(self._stage.probe_prompt)
         try:
             try:
-                self._background.do(self._one(question))
+                self._background.do(self._one_word(question))
             except REFUSALS:
                 if self._picture_first:
                     raise
                 self._picture_first = True
                 self._rendered.cache_clear()
-                self._background.do(self._one(question))
-        except REFUSALS as error:
-            raise cannot_load(self._stage.model, error) from error
+                self._background.do(self._one_word(question))
+        except Exception as error:
+            raise cannot_load(self._stage.model, self._output.reason() or error) from error
+
+    async def _one_word(self, question: Question) -> Said:
+        return await self._said(await self._ready(question), SamplingParams(max_tokens=1))
 
     async def _answers(self, questions: Sequence[Question]) -> list[Said]:
         tasks = [asyncio.create_task(self._answer(question)) for question in questions]
@@ -154,22 +157,31 @@ class VllmBackend:
 
     async def _answer(self, question: Question) -> Said:
         try:
-            return await self._one(question)
+            ready = await self._ready(question)
+        except Exception as error:  # a grey picture was made ready: it is this one's fault, or its prompt's
+            if self._engine.errored:
+                raise self._broken(error) from error
+            return Said(ending=(FAILED, PROMPT_REFUSED))
+        schema = None if question.schema is None else json.dumps(question.schema)
+        try:
+            return await self._said(ready, self._sampling(schema))
         except REFUSALS:
             return Said(ending=(FAILED, PROMPT_REFUSED))
         except Exception as error:
             raise self._broken(error) from error
 
-    async def _one(self, question: Question) -> Said:
-        """Raises one of REFUSALS for what the engine does not take."""
+    async def _ready(self, question: Question) -> Any:
+        """What the engine is given: tokens and the picture as the model takes it."""
         renderer = self._engine.renderer
         prompt = copy.copy(self._rendered(question.prompt))
         prompt["multi_modal_data"] = {"image": [Image.fromarray(question.rgb)]}
         prompt["multi_modal_uuids"] = {"image": [question.uuid]}  # spares vLLM hashing all pixels
         (ready,) = await renderer.render_cmpl_async([prompt], renderer.default_chat_tok_params)
-        schema = None if question.schema is None else json.dumps(question.schema)
-        answers = self._engine.generate(ready, self._sampling(schema), str(next(self._numbers)))
-        (last,) = [answer async for answer in answers]
+        return ready
+
+    async def _said(self, ready: Any, sampling: Any) -> Said:
+        """Raises one of REFUSALS for what the engine does not take."""
+        *_, last = [answer async for answer in self._engine.generate(ready, sampling, str(next(self._numbers)))]
         return _said(last)
 
     def _render(self, text: str) -> dict[str, Any]:
