@@ -137,6 +137,7 @@ class TestRay(MortalSuite):
         assert ray.is_initialized()
 
 
+@pytest.mark.slow  # tests/process/test_engines.py has the quick ones
 @pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context")  # Ray copies its own settings
 class TestRayData(MortalSuite):
     """Every item is one portion of bytes here."""

@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_repeats_no_more_than_it_had_under_way(engine, t
     assert sidecars(shards, "asked") == sidecars(whole, "asked")
     assert (log / "ended").exists()
     again = {key: times for key, times in asked(log).items() if times > 1}
-    assert len(again) <= 4 * 3, again  # with Ray Data, what waits at the worker dies with it
+    assert len(again) <= 4, again
 
 
 def texts(folder: Path) -> Path:
