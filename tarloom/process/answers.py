@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.errors import EngineError, ShardError, StorageError
-from tarloom.format.sidecar import ERROR, FAILED, STATUS, SUCCESS, read_sidecar, write_sidecar
+from tarloom.errors import CorruptShard, EngineError, ShardError, StorageError
+from tarloom.format.sidecar import ERROR, FAILED, STATUS, SUCCESS, read_sidecar, sidecar_info, write_sidecar
 from tarloom.process.parts import ROW, Parts
 from tarloom.process.stage import Stage, result_schema
 from tarloom.process.task import Again, ShardTask, StageReport, StageTask
@@ -101,10 +101,21 @@ class Answers:
                 self._hold(numbers, table.cast(self._schema))
 
     def _in_sidecar(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        if self._wanted.retry != "none":
-            table = read_sidecar(self._task.piece.storage, self._task.piece.shard, self._wanted.name)
-            kept = np.flatnonzero(~np.array(to_retry(table, self._wanted.retry, self._stage), bool))
+        piece, wanted = self._task.piece, self._wanted
+        if wanted.retry != "none":
+            table = read_sidecar(piece.storage, piece.shard, wanted.name)
+            kept = np.flatnonzero(~np.array(to_retry(table, wanted.retry, self._stage), bool))
             yield kept, table.take(kept)
+        elif self._was_committed():
+            yield np.arange(piece.rows), read_sidecar(piece.storage, piece.shard, wanted.name)
+
+    def _was_committed(self) -> bool:
+        """Since the run was planned: by a worker that died before it could say so."""
+        piece = self._task.piece
+        try:
+            return sidecar_info(piece.storage, piece.shard, self._wanted.name) == self._wanted.info
+        except CorruptShard:  # something that the run is to overwrite
+            return False
 
     def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
         for table in self._parts.found():

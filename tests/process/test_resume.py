@@ -15,6 +15,9 @@ from tarloom.errors import EngineError
 from tarloom.format.verify.dataset import verify
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
+from tarloom.process.plan import Planner
+from tarloom.process.shard import ShardProcessor
+from tarloom.read.dataset import open_dataset
 from tests.process.asked import AskedStage, asked, forget, run
 from tests.process.shards import sidecars, write_shard
 
@@ -92,6 +95,18 @@ def test_a_worker_that_ends_repeats_at_most_one_batch(folder, log, tmp_path, how
     counts = asked(log)
     assert sorted(key for key, times in counts.items() if times > 1) == ["0016", "0017", "0018", "0019"]
     assert len(counts) == ROWS
+
+
+def test_a_shard_whose_worker_died_when_it_had_committed_is_not_asked_again(folder, log):
+    stage = AskedStage(log=str(log))
+    ((task, _),) = Planner(open_dataset(folder), {"asked": stage}, ProcessConfig(path=str(folder))).found()
+    processor = ShardProcessor(stages={"asked": stage})()
+    first = processor(task)
+    forget(log)
+    again = processor(task)  # the report of the first try was lost, and the sidecar was not there when it was planned
+    processor.close()
+    assert asked(log) == {}
+    assert again.stages == first.stages
 
 
 def test_what_was_answered_is_neither_asked_nor_read_again(folder, log):
