@@ -14,6 +14,8 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 LOOKS_SECONDS = 0.5
 """How often it looks whether its parent lives."""
+PARENT = "TARLOOM_ENGINE_PARENT"
+"""Environment variable by which the engine's process knows its worker's, whatever has become of that meanwhile."""
 
 
 class CaptionExecutor(UniProcExecutor):  # type: ignore[misc]
@@ -21,7 +23,6 @@ class CaptionExecutor(UniProcExecutor):  # type: ignore[misc]
 
     def _init_executor(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker is told too, and stops this process when it is done
-        threading.Thread(target=_end_with_parent, daemon=True).start()
         atexit.register(gc.freeze)  # nobody needs the interpreter to look at all of it once more before it ends
         # On CPU this logger repeats for every request that torch's thread count stays as it is.
         logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
@@ -40,8 +41,10 @@ class CaptionExecutor(UniProcExecutor):  # type: ignore[misc]
 
 def _end_with_parent() -> None:
     """A worker that is killed cannot stop its engine, which would keep a GPU's memory for ever."""
-    parent = multiprocessing.parent_process()
-    while parent is not None and os.getppid() == parent.pid:
+    while os.getppid() == int(os.environ[PARENT]):
         time.sleep(LOOKS_SECONDS)
-    if parent is not None:
-        os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if multiprocessing.current_process().name == "EngineCore" and PARENT in os.environ:
+    threading.Thread(target=_end_with_parent, daemon=True).start()  # now: the model is yet to be loaded

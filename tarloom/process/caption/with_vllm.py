@@ -60,7 +60,7 @@ try:
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        from tarloom.process.caption.engine_process import CaptionExecutor
+        from tarloom.process.caption.engine_process import PARENT, CaptionExecutor
 except ImportError as error:
     raise missing_extra("vllm", error) from error
 
@@ -111,6 +111,7 @@ class VllmBackend:
         try:
             with _without_notices():
                 config = AsyncEngineArgs(**engine_options(self._stage)).create_engine_config()
+                os.environ[PARENT] = str(os.getpid())
                 with self._output.of_children():
                     return AsyncLLM(
                         vllm_config=config, executor_class=CaptionExecutor, log_stats=False, log_requests=False

@@ -112,25 +112,32 @@ def test_an_engine_that_is_killed_breaks_its_worker_and_nobody_waits(backend, qu
 @contextlib.contextmanager
 def captioning(folder, *options):
     program = [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--path", str(folder)]
-    process = subprocess.Popen(
-        [*program, "--model", str(CAPTIONER), "--batch-size", "16", *options], stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*program, "--model", str(CAPTIONER), "--batch-size", "16", *options])
     try:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def engine_below(pid):
-    """The engine's process, once it computes; below the program itself or below one of its workers."""
+    """The engine's process, once it loads; below the program itself or below one of its workers."""
     for _ in range(1200):
-        for stat in Path("/proc").glob("[0-9]*/stat"):
+        for engine in everything_below(pid):
             with contextlib.suppress(OSError):
-                if "EngineCore" in (stat.parent / "cmdline").read_text() and pid in ancestors(int(stat.parent.name)):
-                    return int(stat.parent.name)
+                if "EngineCore" in Path(f"/proc/{engine}/cmdline").read_text():
+                    return engine
         time.sleep(0.1)
     raise AssertionError("no engine was started")
+
+
+def everything_below(pid):
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if pid in ancestors(int(stat.parent.name)):
+                found.append(int(stat.parent.name))
+    return found
 
 
 def ancestors(pid):
@@ -170,10 +177,15 @@ def test_a_run_goes_on_after_its_engine_was_killed(tmp_path, workers):
 def test_an_engine_does_not_outlive_a_program_that_is_killed(tmp_path, workers):
     folder = scene_shards(tmp_path / "shards", shards=2, rows=10)
     with captioning(folder, "--num-workers", workers) as process:
-        engine = engine_below(process.pid)
+        engine_below(process.pid)
+        below = everything_below(process.pid)
         process.kill()
-        for _ in range(100):
-            if not Path(f"/proc/{engine}").exists():
+        for _ in range(300):
+            if not alive(below):
                 break
             time.sleep(0.1)
-        assert not Path(f"/proc/{engine}").exists()
+        assert alive(below) == []
+
+
+def alive(pids):
+    return [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
