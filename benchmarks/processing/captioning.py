@@ -66,7 +66,9 @@ async def _engine(stage: CaptionStage) -> Any:
 async def _ask(engine: Any, stage: CaptionStage, pictures: Sequence[Image.Image]) -> int:
     """All of them, at most as many at a time as the street has under way."""
     from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
 
+    sampling = SamplingParams(temperature=0, max_tokens=TOKENS, output_kind=RequestOutputKind.FINAL_ONLY)
     tokenizer = engine.get_tokenizer()
     content = [{"type": "text", "text": stage.prompt}, {"type": "image"}]
     prompt = tokenizer.apply_chat_template(
@@ -81,7 +83,7 @@ async def _ask(engine: Any, stage: CaptionStage, pictures: Sequence[Image.Image]
                 "multi_modal_data": {"image": picture},
                 "multi_modal_uuids": {"image": uuid.uuid4().hex},
             }
-            async for _ in engine.generate(request, SamplingParams(temperature=0, max_tokens=TOKENS), uuid.uuid4().hex):
+            async for _ in engine.generate(request, sampling, uuid.uuid4().hex):
                 pass
 
     await asyncio.gather(*(one(picture) for picture in pictures))

@@ -53,19 +53,17 @@ def run(folder, stages, engine):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Shards of scenes with the sidecars that one worker in this process makes; not to be written to."""
-    folder = scene_shards(tmp_path_factory.mktemp("engines") / "shards", shards=SHARDS, rows=ROWS)
-    run(folder, SMALL, LocalEngine())
-    return folder
+    """Shards of scenes; not to be written to."""
+    return scene_shards(tmp_path_factory.mktemp("engines") / "shards", shards=SHARDS, rows=ROWS)
 
 
 @on_every_engine
 @pytest.mark.parametrize("stages", [SMALL, pytest.param(CLIP_AS_WELL, marks=pytest.mark.slow)], ids=["small", "clip"])
 def test_sidecars_have_the_same_bytes(engine, stages, scenes, tmp_path):
-    run(scenes, stages, LocalEngine())
-    shards = shutil.copytree(scenes, tmp_path / "shards", ignore=shutil.ignore_patterns("*.parquet"))
+    alone, shards = (shutil.copytree(scenes, tmp_path / name) for name in ("alone", "shards"))
+    run(alone, stages, LocalEngine())
     summary = run(shards, stages, engine)
-    assert {name: sidecars(shards, name) for name in stages} == {name: sidecars(scenes, name) for name in stages}
+    assert {name: sidecars(shards, name) for name in stages} == {name: sidecars(alone, name) for name in stages}
     assert summary.rows == len(stages) * SHARDS * ROWS
     assert not list(shards.glob("_tarloom/parts/*/*"))
 
