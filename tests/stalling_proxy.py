@@ -1,6 +1,7 @@
-"""A TCP relay that lets so many bytes of an upload through and then holds still: to kill a client in its middle."""
+"""A TCP relay that lets a part of an upload through and then holds still: to kill a client in its middle."""
 
 import contextlib
+import re
 import socket
 import threading
 from types import TracebackType
@@ -9,12 +10,13 @@ from types import TracebackType
 class StallingProxy:
     """Relays connections on a free loopback port to a server until `limit` bytes went up in all; then nothing goes up.
 
-    `stalled` is set from then on.
+    Or until a request begins with what the pattern `until` says: that one does not go up. `stalled` is set from then on.
     """
 
-    def __init__(self, host: str, port: int, *, limit: int) -> None:
+    def __init__(self, host: str, port: int, *, limit: int = 1 << 62, until: bytes | None = None) -> None:
         self._server = (host, port)
         self._left = limit
+        self._until = re.compile(until) if until else None
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -60,6 +62,8 @@ class StallingProxy:
 
     def _grant(self, data: bytes) -> int:
         with self._lock:
+            if self._until and self._until.match(data):
+                self._left = 0
             granted = min(len(data), self._left)
             self._left -= granted
         if granted < len(data):

@@ -103,7 +103,7 @@ def test_a_killed_creation_shows_only_whole_shards_and_goes_on_to_the_same_bytes
     expected = {name: data for name, data in contents(local).items() if ".clip." not in name}
     folder = s3.folder(f"killed-{share}/set")
     command = ["create/create_webdataset.py", "--source", source, "--output", folder, *OPTIONS]
-    kill_when_uploaded(s3, command, bytes_through=int(share * total_size(local, sidecars=False)))
+    kill_when_held(s3, command, limit=int(share * total_size(local)))
     left = contents(folder)
     assert left.keys() < expected.keys()
     assert left == {name: expected[name] for name in left}
@@ -118,9 +118,9 @@ def test_a_killed_embedding_goes_on_to_the_same_bytes(s3, source, local):
     folder = s3.folder("killed-embedding/set")
     create(source, folder)
     command = ["process/embed_with_clip.py", "--path", folder, "--model", MODEL]
-    kill_when_uploaded(s3, command, bytes_through=total_size(local, sidecars=True) * 6 // 10)
+    kill_when_held(s3, command, until=rb"(PUT|POST) \S*/00002\.clip\.parquet")
     left, expected = contents(folder), contents(local)
-    assert 0 < sum(".clip." in name for name in left) < 4
+    assert {name for name in left if name.endswith(".clip.parquet")} == {"00000.clip.parquet", "00001.clip.parquet"}
     assert left == {name: expected[name] for name in left}
     embed(folder)
     assert contents(folder) == expected
@@ -137,10 +137,10 @@ def test_wrong_credentials_end_every_command_with_one_clear_line(remote, source,
     assert "Traceback" not in done.stderr
 
 
-def kill_when_uploaded(s3, command, *, bytes_through: int) -> None:
-    """Run a program whose connection holds still after so many bytes, and kill it there."""
+def kill_when_held(s3, command, **hold) -> None:
+    """Run a program whose connection holds still somewhere, and kill it there."""
     server = urlsplit(s3.environment["AWS_ENDPOINT_URL"])
-    with StallingProxy(server.hostname, server.port, limit=bytes_through) as proxy:
+    with StallingProxy(server.hostname, server.port, **hold) as proxy:
         with environment_set({"AWS_ENDPOINT_URL": proxy.url}):
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             process = subprocess.Popen([sys.executable, *command], cwd=ROOT, **quiet)
@@ -175,9 +175,9 @@ def timeless(name: str, data: bytes) -> object:
     return {key: value for key, value in json.loads(data).items() if "time" not in key and key != "duration"}
 
 
-def total_size(folder: str, *, sidecars: bool) -> int:
-    """Bytes of all sidecars, or of all other files."""
-    return sum(entry.size for entry in open_storage(folder).list() if (".clip." in entry.name) == sidecars)
+def total_size(folder: str) -> int:
+    """Bytes of all files but the sidecars."""
+    return sum(entry.size for entry in open_storage(folder).list() if ".clip." not in entry.name)
 
 
 def without_url(samples) -> list[dict]:
