@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from tarloom.engines.workers import Workers
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Worker = Callable[[Item], Result]
@@ -40,16 +42,43 @@ class Outcome(Generic[Item, Result]):
     error: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Workers of one kind, and what is reserved for each of them."""
+
+    workers: Workers
+    cpus: float = 1
+    gpus: float = 0
+
+
+class Step(Protocol):
+    """One kind of answering, with a pool of workers of its own. Small and picklable."""
+
+    @property
+    def calls(self) -> int:
+        """How many portions a worker takes side by side."""
+        ...
+
+    @property
+    def pool(self) -> Pool | None:
+        """None for the engine's own."""
+        ...
+
+    def open(self) -> Worker[Any, Any]:
+        """Build the heavy worker: from a portion to its answer, both bytes or buffers."""
+        ...
+
+
 class Pipeline(Protocol):
-    """Work on items in portions, by workers of three kinds that may live on different machines: some read, some answer,
-    some write. An opener whose work can be done so has a method `pipeline` that returns it. Small and picklable.
+    """Work on items in portions, by workers of several kinds that may live on different machines: some read, some
+    answer, some write. An opener whose work can be done so has a method `pipeline` that returns it. Small, picklable.
 
     Whatever fails, the item is tried again as a whole: what was written of it before need not be read again.
     """
 
     @property
-    def calls(self) -> int:
-        """How many portions a worker takes side by side."""
+    def steps(self) -> Sequence[Step]:
+        """A portion goes through all of them, one after the other; each sees what the one before it answered."""
         ...
 
     def begin(self, items: Sequence[Any]) -> Sequence[Any]:
@@ -59,10 +88,6 @@ class Pipeline(Protocol):
 
     def read(self, begun: Any) -> Iterator[Any]:
         """The item's portions, as bytes or buffers."""
-        ...
-
-    def open(self) -> Worker[Any, Any]:
-        """Build the heavy worker: from a portion to its answer, both bytes or buffers."""
         ...
 
     def write(self, begun: Any, answer: Any) -> Any:

@@ -2,9 +2,10 @@
 
     read (tasks: CPUs) -> answer (actors: GPUs, MIN to MAX of them) -> write (tasks: CPUs) -> finish (here)
 
-So nodes without a GPU read and decode for those that have one. What passes between them are rows of Ray Data that each
-hold one portion of an item, so that portions keep their bounds. What goes wrong with a portion travels in its row: one
-bad item does not end the run, and is tried again when all others have been.
+There may be several steps of answering, each with actors of its own: a portion that one is through with is the next
+one's at once. So nodes without a GPU read and decode for those that have one. What passes between them are rows of Ray
+Data that each hold one portion of an item, so that portions keep their bounds. What goes wrong with a portion travels
+in its row: one bad item does not end the run, and is tried again when all others have been.
 """
 
 import contextlib
@@ -20,8 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.engines.base import Item, NotYet, Opener, Outcome, Pipeline, Result
+from tarloom.engines.base import Item, NotYet, Opener, Outcome, Pipeline, Pool, Result, Step
 from tarloom.engines.crew import LOST_OPENINGS, Backlog, Reply, Task, open_worker, openings_lost, try_item
+from tarloom.engines.ray_rows import ROW, one_row, rows_of
 from tarloom.engines.ray_session import first_line, ray_session
 from tarloom.engines.workers import Workers
 from tarloom.errors import EngineError, UsageError, missing_extra
@@ -42,14 +44,6 @@ READING_CPUS = 1
 WRITING_CPUS = 0.25
 FINISHERS = 16
 """Items that are finished side by side: mostly waiting for storage."""
-_FIELDS: "list[pa.Field[Any]]" = [
-    pa.field("number", pa.int64()),  # the item's
-    pa.field("item", pa.binary()),  # what the pipeline begins with
-    pa.field("portion", pa.large_binary()),
-    pa.field("portions", pa.int64()),  # in an item's last row: how many it has
-    pa.field("reply", pa.binary()),  # how it ended, for better or worse
-]
-_ROW = pa.schema(_FIELDS)
 
 
 class RayDataEngine:
@@ -67,12 +61,11 @@ class RayDataEngine:
         gpus_per_worker: float = 0,
         address: str | None = None,
     ) -> None:
-        self.workers = workers
-        self._resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
+        self._pool = Pool(workers=workers, cpus=cpus_per_worker, gpus=gpus_per_worker)
         with ExitStack() as session:
             cpus = math.ceil(workers.most * cpus_per_worker) + READING_CPUS
             session.enter_context(ray_session(cpus=cpus, store_bytes=STORE_BYTES, address=address))
-            self._check_room()
+            _check_room([self._pool])
             self._session = session.pop_all()
 
     def map(
@@ -82,6 +75,7 @@ class RayDataEngine:
         if make is None:
             raise UsageError("the engine ray-data runs stages over shards, and nothing else: give --engine ray")
         pipeline: Pipeline = make()
+        _check_room([step.pool or self._pool for step in pipeline.steps])
         backlog = Backlog(items, retries=retries, ahead=None)
         while (first := backlog.wait()) is not None:
             tasks = [first, *iter(backlog.take, None)]
@@ -105,41 +99,49 @@ class RayDataEngine:
         rows.context.enable_progress_bars = False
         rows.context.target_max_block_size = 1  # every portion is handed on at once
         rows.context.max_errored_blocks = -1  # the round sees which portions never came
-        calls = 1 if last else pipeline.calls
-        pool = ActorPoolStrategy(
-            min_size=min(self.workers.least, len(tasks)),
-            max_size=self.workers.most,
+        for step in pipeline.steps:
+            rows = self._answered(rows, step, len(tasks), last=last)
+        write = partial(_write, pipeline)
+        return rows.map_batches(write, batch_size=None, batch_format="pyarrow", num_cpus=WRITING_CPUS)
+
+    def _answered(self, rows: ray.data.Dataset, step: Step, items: int, *, last: bool) -> ray.data.Dataset:
+        """The rows, when they have been through a step. last: they are tried for the last time."""
+        pool, calls = step.pool or self._pool, 1 if last else step.calls
+        actors = ActorPoolStrategy(
+            min_size=min(pool.workers.least, items),
+            max_size=pool.workers.most,
             max_concurrent_calls_per_actor=calls,
             max_tasks_in_flight_per_actor=1 if last else 2 * calls,
             enable_true_multi_threading=True,
         )
         # Newer versions take what Ray's actors take here alone; without it a portion that kills is tried for ever.
         map_batches = getattr(rows, "map_batches_internal", rows.map_batches)
-        answered = map_batches(
+        answered: ray.data.Dataset = map_batches(
             _Answering,
-            fn_constructor_args=(pipeline, ray.remote(num_cpus=0)(_Openings).remote()),
+            fn_constructor_args=(step, ray.remote(num_cpus=0)(_Openings).remote()),
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=pool,
+            compute=actors,
             max_restarts=-1,
             max_task_retries=0 if last else 1,
-            **self._resources,
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
         )
-        write = partial(_write, pipeline)
-        return answered.map_batches(write, batch_size=None, batch_format="pyarrow", num_cpus=WRITING_CPUS)
+        return answered
 
-    def _check_room(self) -> None:
-        """A pool that takes all CPUs would wait for ever for what nobody can read."""
-        has = ray.cluster_resources()
-        cpus = self.workers.least * self._resources["num_cpus"] + READING_CPUS
-        gpus = self.workers.least * self._resources["num_gpus"]
-        if has.get("CPU", 0) < cpus or has.get("GPU", 0) < gpus:
-            raise UsageError(
-                f"the Ray cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs; {self.workers.least} "
-                f"workers and reading beside them need {cpus:g} and {gpus:g}: give fewer workers, "
-                "--cpus-per-worker 0.5, or a larger cluster"
-            )
+
+def _check_room(pools: Sequence[Pool]) -> None:
+    """Raises UsageError: pools that take all CPUs would wait for ever for what nobody can read."""
+    has, workers = ray.cluster_resources(), sum(pool.workers.least for pool in pools)
+    cpus = sum(pool.workers.least * pool.cpus for pool in pools) + READING_CPUS
+    gpus = sum(pool.workers.least * pool.gpus for pool in pools)
+    if has.get("CPU", 0) < cpus or has.get("GPU", 0) < gpus:
+        raise UsageError(
+            f"the Ray cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs; {workers} workers and "
+            f"reading beside them need {cpus:g} and {gpus:g}: give fewer workers, --cpus-per-worker 0.5, or a larger "
+            "cluster"
+        )
 
 
 class _Round:
@@ -221,7 +223,7 @@ class _Reading(Datasource):  # type: ignore[misc]
     ) -> list[ReadTask]:
         nothing_known = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
         return [
-            ReadTask(partial(_read, self._pipeline, number, item), nothing_known, schema=_ROW)
+            ReadTask(partial(_read, self._pipeline, number, item), nothing_known, schema=ROW)
             for number, item in enumerate(self._items)
         ]
 
@@ -231,34 +233,34 @@ def _read(pipeline: Pipeline, number: int, item: bytes) -> Iterator[pa.Table]:
     portions, count = pipeline.read(ray.cloudpickle.loads(item)), 0
     while (reply := try_item(lambda _: next(portions, None), None)).result is not None:
         count += 1
-        yield _row(number=number, item=item, portion=reply.result)
-    yield _row(number=number, portions=count, reply=None if reply == Reply() else reply)
+        yield one_row(number=number, item=item, portion=reply.result)
+    yield one_row(number=number, portions=count, reply=None if reply == Reply() else reply)
 
 
 class _Answering:
     """Runs in an actor: the worker is opened there. One that breaks says why, and ends its process when it is given
     more: Ray begins another."""
 
-    def __init__(self, pipeline: Pipeline, openings: Any) -> None:
+    def __init__(self, step: Step, openings: Any) -> None:
         self._worker, self._broken = None, False
         me = ray.get_runtime_context().get_actor_id()
         if ray.get(openings.begun.remote(me)) > LOST_OPENINGS:
             self._opened = Reply(fatal=openings_lost("see Ray's logs in /tmp/ray"))
             return
-        self._worker, self._opened = open_worker(pipeline.open)
+        self._worker, self._opened = open_worker(step.open)
         openings.ended.remote(me)
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        for row in _rows_of(rows):
+        for row in rows_of(rows):
             if row["portion"] is None:
-                yield _row(**row)
+                yield one_row(**row)
                 continue
             if self._broken:
                 os._exit(1)
             reply = self._opened if self._worker is None else try_item(self._worker, row["portion"])
             self._broken = self._broken or reply.lost
             done = reply.error is None and reply.fatal is None
-            yield _row(**row | ({"portion": reply.result} if done else {"portion": None, "reply": reply}))
+            yield one_row(**row | ({"portion": reply.result} if done else {"portion": None, "reply": reply}))
 
 
 class _Openings:
@@ -278,36 +280,11 @@ class _Openings:
 
 def _write(pipeline: Pipeline, rows: pa.Table) -> Iterator[pa.Table]:
     """Runs in a task: portions that were answered become receipts."""
-    for row in _rows_of(rows):
+    for row in rows_of(rows):
         portion = row["portion"]
         if portion is not None:
             row |= {"reply": try_item(partial(pipeline.write, ray.cloudpickle.loads(row["item"])), portion)}
-        yield _row(**row | {"item": None, "portion": None}).select(["number", "portions", "reply"])
-
-
-def _row(
-    *,
-    number: int,
-    item: bytes | None = None,
-    portion: Any = None,
-    portions: int | None = None,
-    reply: Reply | bytes | None = None,
-) -> pa.Table:
-    """A table of one row. The portion, which may be large, is not copied."""
-    replied = ray.cloudpickle.dumps(reply) if isinstance(reply, Reply) else reply
-    bounds = pa.py_buffer(b"\0" * 8 + (0 if portion is None else len(portion)).to_bytes(8, "little"))
-    buffers = [None, bounds, pa.py_buffer(b"" if portion is None else portion)]
-    body = pa.nulls(1, pa.large_binary()) if portion is None else pa.Array.from_buffers(pa.large_binary(), 1, buffers)
-    values = {"number": number, "item": item, "portions": portions, "reply": replied}
-    columns = [body if f.name == "portion" else pa.array([values[f.name]], f.type) for f in _ROW]
-    return pa.Table.from_arrays(columns, schema=_ROW)
-
-
-def _rows_of(rows: pa.Table) -> Iterator[dict[str, Any]]:
-    """Each row's values; its portion is a view of the table's memory."""
-    for at in range(rows.num_rows):
-        row = {name: rows.column(name)[at].as_py() for name in _ROW.names if name != "portion"}
-        yield row | {"portion": rows.column("portion")[at].as_buffer()}
+        yield one_row(**row | {"item": None, "portion": None}).select(["number", "portions", "reply"])
 
 
 @contextlib.contextmanager

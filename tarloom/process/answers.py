@@ -14,7 +14,7 @@ from tarloom.errors import CorruptShard, EngineError, ShardError, StorageError
 from tarloom.format.sidecar import ERROR, FAILED, STATUS, SUCCESS, read_sidecar, sidecar_info, write_sidecar
 from tarloom.process.parts import ROW, Parts
 from tarloom.process.stage import Stage, result_schema
-from tarloom.process.task import Again, ShardTask, StageReport, StageTask
+from tarloom.process.task import Again, RowsTask, StageReport, StageTask
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 """Reasons for which no other shard could be written either."""
@@ -28,16 +28,16 @@ class Answers:
     runs have said is believed as it is.
     """
 
-    def __init__(self, task: ShardTask, wanted: StageTask, stage: Stage, columns: pa.Schema | None) -> None:
+    def __init__(self, task: RowsTask, wanted: StageTask, stage: Stage, columns: pa.Schema | None) -> None:
         self._task, self._wanted, self._stage = task, wanted, stage
         self._schema = None if columns is None else result_schema(columns)
-        self._parts = Parts(storage=task.piece.storage, shard=task.piece.shard, info=wanted.info)
-        self._keeps_parts = task.keep and task.piece.rows > stage.batch_size
+        self._parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info)
+        self._keeps_parts = task.keep and task.rows > stage.batch_size
         """Not of a shard that a killed run may have to repeat whole anyway."""
         self._tables: list[pa.Table] = []
-        self._table_of = np.full(task.piece.rows, UNANSWERED)
+        self._table_of = np.full(task.rows, UNANSWERED)
         """Of shape (rows,): which table answers each row."""
-        self._place_of = np.zeros(task.piece.rows, np.int64)
+        self._place_of = np.zeros(task.rows, np.int64)
         """Of shape (rows,): and at which of its rows."""
         self._lock = Lock()
         if task.keep:
@@ -76,15 +76,23 @@ class Answers:
 
         Raises EngineError where nothing can be written at its place.
         """
-        piece, missing = self._task.piece, int((~self.done).sum())
-        if missing:
-            raise ShardError(f"{piece.url}: {missing} rows have no answer; run the same command again")
-        table = self.of(range(piece.rows))
-        if self._task.keep:
+        task, table = self._task, self.whole()
+        if task.keep:
             with room():
-                write_sidecar(piece.storage, piece.shard, table, self._wanted.info)
-            self._parts.drop()
+                write_sidecar(task.storage, task.shard, table, self._wanted.info)
+            self.drop_parts()
         return report_of(table, self._stage)
+
+    def whole(self) -> pa.Table:
+        """The answers of all rows. Raises ShardError where one has none."""
+        missing = int((~self.done).sum())
+        if missing:
+            raise ShardError(f"{self._task.where}: {missing} rows have no answer; run the same command again")
+        return self.of(range(self._task.rows))
+
+    def drop_parts(self) -> None:
+        """When the answers have become what is there for good."""
+        self._parts.drop()
 
     def _hold(self, numbers: np.ndarray, answer: pa.Table) -> None:
         with self._lock:
@@ -101,19 +109,18 @@ class Answers:
                 self._hold(numbers, table.cast(self._schema))
 
     def _in_sidecar(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        piece, wanted = self._task.piece, self._wanted
+        task, wanted = self._task, self._wanted
         if wanted.retry != "none":
-            table = read_sidecar(piece.storage, piece.shard, wanted.name)
+            table = read_sidecar(task.storage, task.shard, wanted.name)
             kept = np.flatnonzero(~np.array(to_retry(table, wanted.retry, self._stage), bool))
             yield kept, table.take(kept)
         elif self._was_committed():
-            yield np.arange(piece.rows), read_sidecar(piece.storage, piece.shard, wanted.name)
+            yield np.arange(task.rows), read_sidecar(task.storage, task.shard, wanted.name)
 
     def _was_committed(self) -> bool:
         """Since the run was planned: by a worker that died before it could say so."""
-        piece = self._task.piece
         try:
-            return sidecar_info(piece.storage, piece.shard, self._wanted.name) == self._wanted.info
+            return sidecar_info(self._task.storage, self._task.shard, self._wanted.name) == self._wanted.info
         except CorruptShard:  # something that the run is to overwrite
             return False
 

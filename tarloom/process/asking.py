@@ -4,7 +4,7 @@ The same wherever a batch comes from and its answers go: the loop over a shard, 
 on one machine and answered on another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from threading import Semaphore
 from typing import Any, Protocol
@@ -90,10 +90,20 @@ def open_stages(stages: Mapping[str, Stage], closing: ExitStack) -> dict[str, Op
     return opened
 
 
-def ask(stages: Mapping[str, OpenStage], answered: Mapping[str, Answered], numbered: Numbered, clock: Clock) -> None:
-    """Every stage's answers to the rows that it has not answered yet. Later stages see what earlier ones said."""
+def ask(
+    stages: Mapping[str, OpenStage],
+    answered: Mapping[str, Answered],
+    numbered: Numbered,
+    clock: Clock,
+    *,
+    later: Collection[Stage] = (),
+) -> Batch:
+    """Every stage's answers to the rows that it has not answered yet. Later stages see what earlier ones said.
+
+    later: stages that will see the batch after these. Returns it, with what they want to see.
+    """
     numbers, batch = numbered
-    described = {name: stage.stage for name, stage in stages.items()}
+    seeing = [*(stage.stage for stage in stages.values()), *later]
     for name, stage in stages.items():
         answers = answered[name]
         places = np.flatnonzero(~answers.done[numbers]).tolist()
@@ -104,15 +114,16 @@ def ask(stages: Mapping[str, OpenStage], answered: Mapping[str, Answered], numbe
                     answer = stage.answer(asked)
                 with clock("write"):
                     answers.add([numbers[place] for place in places], answer)
-        wanted = seen_later(name, described)
+        wanted = seen_later(name, seeing)
         if wanted:
             batch = batch.joined(_columns(answers.of(numbers), name, wanted))
+    return batch
 
 
-def seen_later(name: str, stages: Mapping[str, Stage]) -> list[str]:
+def seen_later(name: str, stages: Iterable[Stage]) -> list[str]:
     """Columns of this stage's answers, by their full names, that another stage of this run wants to see."""
     prefix = f"{name}."
-    return sorted({column for stage in stages.values() for column in stage.inputs if column.startswith(prefix)})
+    return sorted({column for stage in stages for column in stage.inputs if column.startswith(prefix)})
 
 
 def _columns(answers: pa.Table, name: str, wanted: Sequence[str]) -> "dict[str, pa.Array[Any]]":

@@ -59,6 +59,11 @@ class Batch:
     def keys(self) -> "pa.Array[Any]":
         return self.rows.column(KEY)
 
+    @property
+    def sizes(self) -> list[int]:
+        """For which its pictures have been decoded."""
+        return sorted(self._decoded)
+
     def column(self, name: str) -> "pa.Array[Any]":
         """A member or a column. Raises KeyError for one that the stage has not asked for."""
         return self.rows.column(name)

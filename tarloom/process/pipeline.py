@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tarloom.engines.base import Pool
 from tarloom.format.sidecar import ERROR, STATUS
 from tarloom.process.answers import Answers, report_of, room
 from tarloom.process.asking import ask, open_stages, seen_later
@@ -21,7 +22,7 @@ from tarloom.process.parts import ROW, Parts, shards_with_parts
 from tarloom.process.portions import Answer, Portion, Said, pack_answers, pack_portion, unpack_answers, unpack_portion
 from tarloom.process.reading import BatchReader
 from tarloom.process.stage import Stage, columns_of, result_schema
-from tarloom.process.task import ShardReport, ShardTask, StageReport, StageTask, shard_report
+from tarloom.process.task import RowsTask, ShardReport, StageReport, StageTask, shard_report
 from tarloom.process.times import Clock
 
 
@@ -29,7 +30,7 @@ from tarloom.process.times import Clock
 class Begun:
     """A shard as it is when its reading is planned: whatever is written meanwhile, what is lost is read again."""
 
-    task: ShardTask
+    task: RowsTask
     done: Mapping[str, bytes]
     """By the stages' names, for those that have answered any rows: these, as numpy packs bits."""
 
@@ -52,14 +53,29 @@ class ShardPipeline:
     """See tarloom.engines.base.Pipeline. stages: by the sidecars' names."""
 
     stages: Mapping[str, Stage]
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """Of stages that live apart from the others, by their names."""
 
     @property
-    def calls(self) -> int:
-        return max(stage.calls for stage in self.stages.values())
+    def steps(self) -> "list[StagesStep]":
+        """Neighbours that do not live apart share a worker."""
+        groups: list[list[str]] = []
+        for name in self.stages:
+            if not groups or {name, groups[-1][-1]} & self.pools.keys():
+                groups.append([])
+            groups[-1].append(name)
+        return [
+            StagesStep(
+                stages={name: self.stages[name] for name in names},
+                later={name: self.stages[name] for group in groups[place + 1 :] for name in group},
+                pool=self.pools.get(names[0]),
+            )
+            for place, names in enumerate(groups)
+        ]
 
-    def begin(self, tasks: Sequence[ShardTask]) -> list[Begun]:
+    def begin(self, tasks: Sequence[RowsTask]) -> list[Begun]:
         """Only of shards that have something of earlier runs is it looked at."""
-        storages = {task.piece.storage.url: task.piece.storage for task in tasks}
+        storages = {task.storage.url: task.storage for task in tasks}
         parts = {(url, *pair) for url, storage in storages.items() for pair in shards_with_parts(storage)}
         return [self._begun(task, parts) for task in tasks]
 
@@ -68,7 +84,7 @@ class ShardPipeline:
         task, clock, told = begun.task, Clock(), Counter[str]()
         stages = {wanted.name: self.stages[wanted.name] for wanted in task.stages}
         sizes = sorted({stage.at_least for stage in stages.values() if stage.at_least is not None})
-        done = {name: _bits(begun.done.get(name), task.piece.rows) for name in stages}
+        done = {name: _bits(begun.done.get(name), task.rows) for name in stages}
         earlier = {
             wanted.name: self._earlier(task, wanted, stages) for wanted in task.stages if done[wanted.name].any()
         }
@@ -78,53 +94,51 @@ class ShardPipeline:
             if not len(wanted_rows):
                 empty = Batch(pa.RecordBatch.from_arrays([pa.array([], pa.string())], ["__key__"]), decoder)
                 none = {name: Said(np.zeros(0, bool), pa.table({})) for name in stages}
-                yield pack_portion(Portion(numbered=([], empty), said=none, seconds={}), ())
+                yield pack_portion(Portion(numbered=([], empty), said=none), ())
             for numbers, batch in reader(wanted_rows):
                 said = {name: Said(~done[name][numbers], _seen(earlier.get(name), numbers)) for name in stages}
                 seconds = Counter(clock.seconds) - told
                 told += seconds
-                yield pack_portion(Portion(numbered=(numbers, batch), said=said, seconds=seconds), sizes)
-
-    def open(self) -> "OpenPipeline":
-        return OpenPipeline(self.stages)
+                portion = Portion(numbered=(numbers, batch), said=said, seconds=seconds, bytes=batch.rows.nbytes)
+                yield pack_portion(portion, sizes)
 
     def write(self, begun: Begun, answered: Any) -> list[Receipt]:
         """The answers become parts. Raises EngineError where nothing can be written at their place."""
         return [self._written(begun.task, answer) for answer in unpack_answers(answered)]
 
-    def finish(self, task: ShardTask, receipts: Sequence[Sequence[Receipt]]) -> ShardReport:
-        """The parts become sidecars."""
+    def finish(self, task: RowsTask, receipts: Sequence[Sequence[Receipt]]) -> ShardReport:
+        """The parts become what they are kept for."""
         every = [receipt for portion in receipts for receipt in portion]
         seconds = Counter[str]()
         for receipt in every:
             seconds.update(receipt.seconds)
         return shard_report(
-            task.piece.shard,
-            {w.name: self._committed(task, w, [r for r in every if r.stage == w.name]) for w in task.stages},
+            task.shard,
+            self._committed(task, every),
             bytes=sum(receipt.bytes for receipt in every),
             seconds=sum(seconds.values()),
             seconds_in={name: round(spent, 6) for name, spent in seconds.items()},
         )
 
-    def _begun(self, task: ShardTask, parts: set[tuple[str, str, str]]) -> Begun:
+    def _begun(self, task: RowsTask, parts: set[tuple[str, str, str]]) -> Begun:
         done: dict[str, bytes] = {}
         for wanted in task.stages:
-            place = (task.piece.storage.url, task.piece.shard, wanted.name)
+            place = (task.storage.url, task.shard, wanted.name)
             if task.keep and (wanted.retry != "none" or place in parts):
                 answered = Answers(task, wanted, self.stages[wanted.name], None).done
                 if answered.any():
                     done[wanted.name] = np.packbits(answered).tobytes()
         return Begun(task=task, done=done)
 
-    def _earlier(self, task: ShardTask, wanted: StageTask, stages: Mapping[str, Stage]) -> "_Earlier | None":
-        columns = [c.removeprefix(f"{wanted.name}.") for c in seen_later(wanted.name, stages)]
+    def _earlier(self, task: RowsTask, wanted: StageTask, stages: Mapping[str, Stage]) -> "_Earlier | None":
+        columns = [c.removeprefix(f"{wanted.name}.") for c in seen_later(wanted.name, stages.values())]
         return _Earlier(Answers(task, wanted, stages[wanted.name], None), columns) if columns else None
 
-    def _written(self, task: ShardTask, answer: Answer) -> Receipt:
+    def _written(self, task: RowsTask, answer: Answer) -> Receipt:
         wanted = next(each for each in task.stages if each.name == answer.stage)
         table, clock = answer.table.drop_columns([ROW]), Clock()
         if task.keep and len(table):
-            parts = Parts(storage=task.piece.storage, shard=task.piece.shard, info=wanted.info)
+            parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info)
             with room(), clock("write"):
                 parts.add(answer.table.column(ROW).to_numpy().tolist(), table)
         return Receipt(
@@ -135,42 +149,66 @@ class ShardPipeline:
             seconds=Counter(answer.seconds) + Counter(clock.seconds),
         )
 
-    def _committed(self, task: ShardTask, wanted: StageTask, receipts: Sequence[Receipt]) -> StageReport:
-        stage = self.stages[wanted.name]
+    def _committed(self, task: RowsTask, receipts: Sequence[Receipt]) -> dict[str, StageReport]:
+        of = {wanted.name: [each for each in receipts if each.stage == wanted.name] for wanted in task.stages}
         if not task.keep:
-            return report_of(pa.concat_tables([receipt.endings for receipt in receipts]), stage)
-        return Answers(task, wanted, stage, receipts[0].columns).commit()
+            endings = {name: pa.concat_tables([each.endings for each in found]) for name, found in of.items()}
+            return {name: report_of(table, self.stages[name]) for name, table in endings.items()}
+        return task.commit({w.name: Answers(task, w, self.stages[w.name], of[w.name][0].columns) for w in task.stages})
 
 
-class OpenPipeline:
+@dataclass(frozen=True, kw_only=True)
+class StagesStep:
+    """See tarloom.engines.base.Step: stages that live in one worker."""
+
+    stages: Mapping[str, Stage]
+    later: Mapping[str, Stage]
+    """Those of the steps after it."""
+    pool: Pool | None
+
+    @property
+    def calls(self) -> int:
+        return max(stage.calls for stage in self.stages.values())
+
+    def open(self) -> "OpenStep":
+        return OpenStep(self)
+
+
+class OpenStep:
     """Stages that are open: from portions to what they say. May be given several side by side."""
 
-    def __init__(self, stages: Mapping[str, Stage]) -> None:
+    def __init__(self, step: StagesStep) -> None:
+        self._later = step.later
         with ExitStack() as opened:
             self._decoder = Decoder()
             opened.callback(self._decoder.close)
-            self._stages = open_stages(stages, opened)
+            self._stages = open_stages(step.stages, opened)
             self.close = opened.pop_all().close
             """Frees what the workers hold."""
 
     def __call__(self, data: Any) -> pa.Buffer:
+        """The answers; or, where stages after these are to be asked, the portion with the answers so far."""
         portion, clock = unpack_portion(data, self._decoder), Clock()
         numbers, batch = portion.numbered
-        stages = {name: self._stages[name] for name in portion.said}
+        stages = {name: self._stages[name] for name in portion.said if name in self._stages}
+        later = {name: said for name, said in portion.said.items() if name in self._later}
         if numbers:
-            ask(stages, portion.said, (list(range(len(numbers))), batch), clock)
-        answers = [
-            Answer(stage=name, table=self._numbered(name, numbers, said), seconds={name: clock.seconds[name]})
-            for name, said in portion.said.items()
-        ]
-        seconds = {**portion.seconds, **answers[0].seconds}
-        return pack_answers([replace(answers[0], bytes=batch.rows.nbytes, seconds=seconds), *answers[1:]])
+            places = list(range(len(numbers)))
+            batch = ask(stages, portion.said, (places, batch), clock, later=[self._later[name] for name in later])
+        answers = [*portion.answers, *(self._answer(name, portion, clock) for name in stages)]
+        if later:
+            said = replace(portion, numbered=(numbers, batch), said=later, answers=answers)
+            return pack_portion(said, batch.sizes)
+        seconds = Counter(portion.seconds) + Counter(answers[0].seconds)
+        return pack_answers([replace(answers[0], bytes=portion.bytes, seconds=seconds), *answers[1:]])
 
-    def _numbered(self, name: str, numbers: Sequence[int], said: Said) -> pa.Table:
+    def _answer(self, name: str, portion: Portion, clock: Clock) -> Answer:
         """With the rows' numbers in the shard; no rows where nothing was asked."""
+        said, (numbers, _) = portion.said[name], portion.numbered
         empty = result_schema(self._stages[name].worker.columns).empty_table()
         rows = pa.array([numbers[place] for place in said.places], pa.int64())
-        return (empty if said.answer is None else said.answer).append_column(ROW, rows)
+        table = (empty if said.answer is None else said.answer).append_column(ROW, rows)
+        return Answer(stage=name, table=table, seconds={name: clock.seconds[name]})
 
 
 class _Earlier:

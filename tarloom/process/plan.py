@@ -54,7 +54,7 @@ class Planner:
     @property
     def batch_rows(self) -> int:
         """Rows that are answered at a time: as few as one of the stages wants."""
-        return min(max(1, stage.batch_size // stage.calls) for stage in self._stages.values())
+        return min(stage.batch_rows for stage in self._stages.values())
 
     def _check_place(self) -> None:
         """Raises UsageError where a stage has nothing to work on, or its sidecars no place."""

@@ -6,7 +6,7 @@ earlier of the others, where later ones want to see it. An answered portion is w
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,13 @@ class Portion:
 
     numbered: Numbered
     said: Mapping[str, Said]
-    """By the stages' names."""
-    seconds: Mapping[str, float]
-    """That it took so far, by kind of work."""
+    """By the names of the stages that are still to be asked."""
+    answers: Sequence["Answer"] = ()
+    """Of those that were."""
+    bytes: int = 0
+    """Of what was read."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """That reading took, by kind of work."""
 
 
 def pack_portion(portion: Portion, sizes: Sequence[int]) -> pa.Buffer:
@@ -72,13 +76,13 @@ def pack_portion(portion: Portion, sizes: Sequence[int]) -> pa.Buffer:
     for name, said in portion.said.items():
         columns[f"{_ASKED}{name}"] = pa.array(said.asked)
         columns |= {f"{_SAID}{name}.{c}": said.earlier.column(c).combine_chunks() for c in said.earlier.column_names}
-    facts = {"seconds": portion.seconds, "sizes": list(sizes), "stages": list(portion.said)}
-    return _stream([_with_facts(pa.table(columns), facts)])
+    facts = {"seconds": portion.seconds, "bytes": portion.bytes, "sizes": list(sizes), "stages": list(portion.said)}
+    return _stream([_with_facts(pa.table(columns), facts), *map(_as_table, portion.answers)])
 
 
 def unpack_portion(data: Any, decoder: Decoder) -> Portion:
     """decoder: for pictures of other sizes, should a stage ask for them after all."""
-    (table,) = _tables(data)
+    table, *answers = _tables(data)
     facts, own = _facts(table), [name for name in table.column_names if not name.startswith((_ASKED, _SAID, _PICTURE))]
     rows = pa.RecordBatch.from_arrays(
         [_whole(table, name) for name in own if name != ROW], names=[n for n in own if n != ROW]
@@ -87,6 +91,8 @@ def unpack_portion(data: Any, decoder: Decoder) -> Portion:
     return Portion(
         numbered=(table.column(ROW).to_numpy().tolist(), Batch(rows, decoder, pictures)),
         said={name: _said(name, table) for name in facts["stages"]},
+        answers=[_answer(each) for each in answers],
+        bytes=facts["bytes"],
         seconds=facts["seconds"],
     )
 
@@ -105,12 +111,20 @@ class Answer:
 
 
 def pack_answers(answers: Iterable[Answer]) -> pa.Buffer:
-    return _stream([_with_facts(a.table, {"stage": a.stage, "bytes": a.bytes, "seconds": a.seconds}) for a in answers])
+    return _stream([_as_table(answer) for answer in answers])
 
 
 def unpack_answers(data: Any) -> Iterator[Answer]:
-    for table in _tables(data):
-        yield Answer(table=table.replace_schema_metadata(None), **_facts(table))
+    return map(_answer, _tables(data))
+
+
+def _as_table(answer: Answer) -> pa.Table:
+    facts = {"stage": answer.stage, "bytes": answer.bytes, "seconds": answer.seconds}
+    return _with_facts(answer.table, facts)
+
+
+def _answer(table: pa.Table) -> Answer:
+    return Answer(table=table.replace_schema_metadata(None), **_facts(table))
 
 
 def _said(name: str, table: pa.Table) -> Said:

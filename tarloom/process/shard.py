@@ -10,20 +10,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from tarloom.engines.base import Pool
 from tarloom.process.answers import Answers
 from tarloom.process.asking import Numbered, OpenStage, ask, open_stages
 from tarloom.process.batch import Decoder
 from tarloom.process.pipeline import ShardPipeline
 from tarloom.process.reading import BatchReader
 from tarloom.process.stage import Stage
-from tarloom.process.task import ShardReport, ShardTask, shard_report
+from tarloom.process.task import RowsTask, ShardReport, shard_report
 from tarloom.process.times import Clock
 
 Thing = TypeVar("Thing")
@@ -37,13 +38,15 @@ class ShardProcessor:
 
     stages: Mapping[str, Stage]
     """By the sidecars' names."""
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """Of stages that may live apart from the others, where the engine can spread them."""
 
     def __call__(self) -> "OpenProcessor":
         return OpenProcessor(self.stages)
 
     def pipeline(self) -> ShardPipeline:
         """The same in pieces, for engines that spread them over machines."""
-        return ShardPipeline(stages=self.stages)
+        return ShardPipeline(stages=self.stages, pools=self.pools)
 
 
 class OpenProcessor:
@@ -66,19 +69,19 @@ class OpenProcessor:
         self._last, self._stopped, self._lock = Turn(), Event(), Lock()
         self._last.end()
 
-    def begin(self, task: ShardTask) -> None:
+    def begin(self, task: RowsTask) -> None:
         """Begin with a shard that will be asked for soon, behind those that were begun before."""
         with self._lock:
-            if task.piece.shard not in self._begun:
+            if task.shard not in self._begun:
                 before, self._last = self._last, Turn()
                 work = _ShardWork(self._stages, self._decoder, task, (before, self._last), self._stopped)
-                self._begun[task.piece.shard] = self._threads.submit(work.run)
+                self._begun[task.shard] = self._threads.submit(work.run)
 
-    def __call__(self, task: ShardTask) -> ShardReport:
+    def __call__(self, task: RowsTask) -> ShardReport:
         """Raises ShardError where the shard cannot be read, EngineError where nothing can be written at its place."""
         self.begin(task)
         try:
-            return self._begun.pop(task.piece.shard).result()
+            return self._begun.pop(task.shard).result()
         except Exception:
             raise
         except BaseException:
@@ -118,7 +121,7 @@ class _ShardWork:
         self,
         stages: Mapping[str, OpenStage],
         decoder: Decoder,
-        task: ShardTask,
+        task: RowsTask,
         turns: tuple[Turn, Turn],
         stopped: Event,
     ) -> None:
@@ -135,9 +138,9 @@ class _ShardWork:
         finally:
             self._turn.end()
         with self._clock("write"):
-            reports = {name: answers.commit() for name, answers in answers.items()}
+            reports = self._task.commit(answers)
         return shard_report(
-            self._task.piece.shard,
+            self._task.shard,
             reports,
             bytes=self._reader.bytes,
             seconds=time.monotonic() - self._started,
@@ -181,12 +184,12 @@ class _ShardWork:
         return self._stages[name].worker.columns
 
 
-def _side_by_side(work: Callable[[Thing], None], things: Iterable[Thing], *, threads: int) -> None:
+def _side_by_side(work: Callable[[Thing], object], things: Iterable[Thing], *, threads: int) -> None:
     """Hand the things to threads, never more than these at a time; the first error ends it.
 
     Who interrupts it does not wait for what is under way.
     """
-    pool, pending = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-stage"), set[Future[None]]()
+    pool, pending = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-stage"), set[Future[object]]()
     try:
         for thing in things:
             if len(pending) == threads:
@@ -200,7 +203,7 @@ def _side_by_side(work: Callable[[Thing], None], things: Iterable[Thing], *, thr
     pool.shutdown()
 
 
-def _without_done(pending: set[Future[None]]) -> set[Future[None]]:
+def _without_done(pending: set[Future[object]]) -> set[Future[object]]:
     """Those that are still under way, after waiting for one to be through. Raises its error."""
     done, others = wait(pending, return_when=FIRST_COMPLETED)
     for future in done:

@@ -60,6 +60,11 @@ class Stage(ABC):
     that results do not depend on how work was spread."""
 
     @property
+    def batch_rows(self) -> int:
+        """Rows of a batch."""
+        return max(1, self.batch_size // self.calls)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Columns of the metadata, of sidecars ("caption.text"), or of stages before it in the same run, that it wants
         to see. What made those is part of its sidecars' fingerprint: asked anew where they were made otherwise."""

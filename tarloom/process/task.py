@@ -1,12 +1,21 @@
 """What is to be done for a shard, and what was: both travel between the run and its workers."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
 
 from tarloom.engines.base import Report
 from tarloom.format.sidecar import SidecarInfo
+from tarloom.format.storage import Storage
+from tarloom.process.cutting import read_batches
 from tarloom.read.plan.pieces import Piece
+
+if TYPE_CHECKING:
+    from tarloom.process.answers import Answers
 
 Retry = Literal["none", "transient", "all"]
 Again = Retry | Literal["unsuccessful"]
@@ -28,20 +37,6 @@ class StageTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardTask:
-    """A shard to be processed by one stage or more, over one decode."""
-
-    piece: Piece
-    """The whole shard, with all members and columns that its stages want to see."""
-    stages: tuple[StageTask, ...]
-    """In the order in which they see a batch: later ones may want to see what earlier ones said."""
-    batch_rows: int
-    """Rows that are read, decoded and answered at a time."""
-    keep: bool = True
-    """Whether what was answered is kept, and believed where it lies there; else all rows are asked for a trial."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageReport:
     """What one stage said about a shard. rows = successes + all of errors."""
 
@@ -52,6 +47,75 @@ class StageReport:
     """An earlier run had done it."""
     totals: Mapping[str, int] = field(default_factory=dict)
     """Sums of columns that the stage counts, such as tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsTask(ABC):
+    """Rows of one shard that stages are asked about, wherever they lie and whatever becomes of the answers."""
+
+    stages: tuple[StageTask, ...]
+    """In the order in which they see a batch: later ones may want to see what earlier ones said."""
+    batch_rows: int
+    """Rows that are read, decoded and answered at a time."""
+    keep: bool = True
+    """Whether what was answered is kept, and believed where it lies there; else all rows are asked for a trial."""
+
+    @property
+    @abstractmethod
+    def storage(self) -> Storage:
+        """Where answers are kept."""
+
+    @property
+    @abstractmethod
+    def shard(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """That are to be answered."""
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """The shard, as people find it."""
+
+    @abstractmethod
+    def read(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """The wanted rows by the batches that they are in, with their numbers; wanted as in read_batches."""
+
+    @abstractmethod
+    def commit(self, answers: "Mapping[str, Answers]") -> dict[str, StageReport]:
+        """Make what is to become of the answers, when every stage has answered all rows. By the stages' names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask(RowsTask):
+    """A shard to be processed by one stage or more, over one decode: answers become its sidecars."""
+
+    piece: Piece
+    """The whole shard, with all members and columns that its stages want to see."""
+
+    @property
+    def storage(self) -> Storage:
+        return self.piece.storage
+
+    @property
+    def shard(self) -> str:
+        return self.piece.shard
+
+    @property
+    def rows(self) -> int:
+        return self.piece.rows
+
+    @property
+    def where(self) -> str:
+        return self.piece.url
+
+    def read(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        return read_batches(self.piece, wanted, batch_rows=self.batch_rows)
+
+    def commit(self, answers: "Mapping[str, Answers]") -> dict[str, StageReport]:
+        return {name: answer.commit() for name, answer in answers.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import pickle
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tarloom.engines.base import Outcome
+from tarloom.engines.base import Outcome, Pool
 from tarloom.engines.local import LocalEngine
+from tarloom.engines.workers import Workers
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
@@ -24,21 +26,26 @@ from tests.process.stage_contract import rows_of
 
 
 class PiecesEngine:
-    """All pieces in this process: all is read, then answered in any order and written. stop: after so many portions."""
+    """All pieces in this process: all is read, then answered in any order and written. stop: after so many portions;
+    apart: stages that live in workers of their own."""
 
-    def __init__(self, *, seed: int = 0, stop: int | None = None) -> None:
+    def __init__(self, *, seed: int = 0, stop: int | None = None, apart: tuple[str, ...] = ()) -> None:
         self._dice, self._stop = random.Random(seed), stop
+        self._pools = {name: Pool(workers=Workers(least=1, most=1)) for name in apart}
 
     def map(self, opener, items, *, retries=2):
-        pipeline, items = pickle.loads(pickle.dumps(opener.pipeline())), list(items)
+        pipeline, items = pickle.loads(pickle.dumps(replace(opener, pools=self._pools).pipeline())), list(items)
         begun = [pickle.loads(pickle.dumps(each)) for each in pipeline.begin(items)]
         portions = [(number, portion) for number, each in enumerate(begun) for portion in pipeline.read(each)]
         self._dice.shuffle(portions)
-        worker = pipeline.open()
+        workers = [step.open() for step in pipeline.steps]
         receipts = {number: [] for number in range(len(items))}
         for number, portion in portions[: self._stop]:
-            receipts[number].append(pipeline.write(begun[number], worker(portion)))
-        worker.close()
+            for worker in workers:
+                portion = worker(portion)
+            receipts[number].append(pipeline.write(begun[number], portion))
+        for worker in workers:
+            worker.close()
         if self._stop is None:
             yield from (Outcome(item=item, result=pipeline.finish(item, receipts[n])) for n, item in enumerate(items))
 
@@ -72,11 +79,12 @@ def first_and_second(log, **options):
     return {"first": AskedStage(log=str(log), word="first", **options), "second": second}
 
 
-def test_pieces_make_the_same_sidecars_and_reports_as_the_loop(tmp_path, log):
+@pytest.mark.parametrize("apart", [(), ("first",), ("second",), ("first", "second", "length")], ids=str)
+def test_pieces_make_the_same_sidecars_and_reports_as_the_loop(tmp_path, log, apart):
     whole, pieces = (shards_of_texts(tmp_path / name) for name in ("whole", "pieces"))
     stages = {**first_and_second(log), "length": LengthStage()}
     one, reports = run(whole, stages, LocalEngine())
-    other, in_pieces = run(pieces, stages, PiecesEngine())
+    other, in_pieces = run(pieces, stages, PiecesEngine(apart=apart))
     for name in stages:
         assert sidecars(pieces, name) == sidecars(whole, name)
     assert {r.shard: (r.stages, r.bytes) for r in in_pieces} == {r.shard: (r.stages, r.bytes) for r in reports}
@@ -101,9 +109,10 @@ def test_pieces_see_the_same_pictures(tmp_path):
     size=st.integers(1, 7),
     lost=st.sets(st.integers(0, 30)),
     goes_on_in_pieces=st.booleans(),
+    apart=st.sampled_from([(), ("first",), ("first", "second")]),
 )
 def test_wherever_it_stops_whoever_goes_on_makes_the_same_bytes(
-    tmp_path_factory, stop, seed, size, lost, goes_on_in_pieces
+    tmp_path_factory, stop, seed, size, lost, goes_on_in_pieces, apart
 ):
     tmp_path = tmp_path_factory.mktemp("example")
     whole, pieces, log = shards_of_texts(tmp_path / "whole"), shards_of_texts(tmp_path / "pieces"), tmp_path / "log"
@@ -111,11 +120,11 @@ def test_wherever_it_stops_whoever_goes_on_makes_the_same_bytes(
     stages = first_and_second(log, batch_size=size)
     run(whole, stages, LocalEngine())
     forget(log)
-    run(pieces, stages, PiecesEngine(seed=seed, stop=stop))
+    run(pieces, stages, PiecesEngine(seed=seed, stop=stop, apart=apart))
     parts = sorted(path for path in (pieces / "_tarloom/parts").rglob("*") if path.is_file())
     for number in lost & set(range(len(parts))):
         parts[number].unlink()
-    run(pieces, stages, PiecesEngine() if goes_on_in_pieces else LocalEngine())
+    run(pieces, stages, PiecesEngine(apart=apart) if goes_on_in_pieces else LocalEngine())
     for name in stages:
         assert sidecars(pieces, name) == sidecars(whole, name)
         if not lost and goes_on_in_pieces:

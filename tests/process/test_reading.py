@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import StaleIndex
-from tarloom.process import reading
+from tarloom.process import cutting
 from tarloom.process.batch import Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.plan import Planner
@@ -32,7 +32,7 @@ def read(folder, wanted, stage) -> list[tuple[list[int], list[bytes]]]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), sizes=st.lists(st.integers(0, 700), min_size=1, max_size=40), rows=st.integers(1, 9))
 def test_what_is_wanted_comes_by_the_batches_of_the_whole_shard(tmp_path_factory, monkeypatch, data, sizes, rows):
-    monkeypatch.setattr(reading, "BATCH_BYTES", LIMIT)
+    monkeypatch.setattr(cutting, "BATCH_BYTES", LIMIT)
     folder = tmp_path_factory.mktemp("shards")
     texts = [bytes([97 + number % 26]) * size for number, size in enumerate(sizes)]
     write_shard(folder / "a.tar", [(f"{number:04d}", {"txt": text}) for number, text in enumerate(texts)])

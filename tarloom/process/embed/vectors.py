@@ -42,7 +42,7 @@ class Vectors:
         self._encoder = open_encoder(stage)
         self.width = self._encoder.width
         self._on_cpu = self._encoder.device.type == "cpu"
-        self._rows = CPU_ROWS if self._on_cpu else max(1, stage.batch_size // stage.calls)
+        self._rows = CPU_ROWS if self._on_cpu else stage.batch_rows
         self._threads = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-embed")
         self._streams: SimpleQueue[Any] = SimpleQueue()
         for _ in range(0 if self._on_cpu else stage.calls):
