@@ -25,15 +25,15 @@ def model_location(model: str) -> str:
     return str(Path(model).expanduser().resolve()) if is_folder(model) else model
 
 
-def check_model(model: str, *, revision: str | None = None) -> None:
-    """Raises UsageError unless the model is a folder with a config.json, or the hub (or its cache) has that name."""
+def check_model(model: str, *, revision: str | None = None, file: str = "config.json") -> None:
+    """Raises UsageError unless the model is a folder with this file, or the hub (or its cache) has that name."""
     if is_folder(model):
-        if not Path(model).expanduser().joinpath("config.json").is_file():
-            raise UsageError(f"{model}: no config.json in this folder; give a model folder or a name on the hub")
+        if not Path(model).expanduser().joinpath(file).is_file():
+            raise UsageError(f"{model}: no {file} in this folder; give a model folder or a name on the hub")
     elif not _HUB_NAME.fullmatch(model):
         raise UsageError(f"{model}: no such folder, and not a name on the hub; check the model's path")
     else:
-        _check_hub(model, revision)
+        _check_hub(model, revision, file)
 
 
 def model_identity(model: str, *, revision: str | None = None) -> str:
@@ -77,13 +77,13 @@ def cannot_load(model: str, error: Exception | str) -> UsageError:
     return UsageError(f"{model}: the model cannot be used here: {reason}; check its name or folder")
 
 
-def _check_hub(model: str, revision: str | None) -> None:
+def _check_hub(model: str, revision: str | None, file: str) -> None:
     try:
         from huggingface_hub import HfApi, try_to_load_from_cache
     except ImportError:
         return  # the worker's framework brings it and will say what is wrong
     try:
-        if not isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
+        if not isinstance(try_to_load_from_cache(model, file, revision=revision), str):
             HfApi().model_info(model, revision=revision, timeout=HUB_SECONDS)
     except Exception as error:
         raise UsageError(
