@@ -18,7 +18,8 @@ TarloomError
 └── RowError                one row failed: counted and named in its row, never the end of a run
     ├── FetchError          it could not be downloaded
     ├── ImageError          its bytes could not be decoded, resized or encoded
-    └── TextError           its bytes are not the text or JSON they should be
+    ├── TextError           its bytes are not the text or JSON they should be
+    └── GenerateError       no picture could be made of it
 
 Every message says what happened, where (shard, key, row or URL) and what to do.
 """
@@ -119,6 +120,10 @@ class ImageError(RowError):
 
 class TextError(RowError):
     """A row's bytes are not the text or JSON they should be."""
+
+
+class GenerateError(RowError):
+    """No picture could be made of a row: of its columns, or by a model."""
 
 
 def missing_extra(extra: str, error: ImportError) -> MissingExtra:

@@ -8,6 +8,7 @@
     _tarloom/duplicates.parquet   the rows whose URL a row before them has, where these were looked for
     _tarloom/index/00000.parquet  where every member lies in its tar
     _tarloom/parts/00000.caption/ what a stage has answered so far of a shard that it is not through with
+    _tarloom/rows/00000.parquet   the rows that a shard is to be generated from, until it is
     _tarloom/catalog.parquet      what all indexes say in brief, so that opening need not look at each
 
 Creation can also put a shard's pictures into a folder of files, 00000/KEY.jpg, or into its parquet, or nowhere
@@ -29,6 +30,7 @@ COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".tar.gz": "gzip", ".
 TAR_SUFFIXES = (TAR_SUFFIX, *COMPRESSIONS)
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
+ROWS = f"{PRIVATE}/rows"
 CATALOG = f"{PRIVATE}/catalog.parquet"
 DUPLICATES = f"{PRIVATE}/duplicates.parquet"
 DUPLICATES_SOURCE = "tarloom.source"
@@ -65,6 +67,10 @@ def stats_name(shard: str) -> str:
 
 def index_name(shard: str) -> str:
     return f"{PRIVATE}/index/{shard}.parquet"
+
+
+def rows_name(shard: str) -> str:
+    return f"{ROWS}/{shard}.parquet"
 
 
 def sidecar_name(shard: str, stage: str) -> str:

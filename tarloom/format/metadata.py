@@ -17,7 +17,9 @@ from tarloom.format.storage import Storage
 SUCCESS = "success"
 FAILED_TO_DOWNLOAD = "failed_to_download"
 FAILED_TO_RESIZE = "failed_to_resize"
-STATUSES = (SUCCESS, FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE)
+FAILED_TO_GENERATE = "failed_to_generate"
+"""Ours: of rows of a table that pictures are made from."""
+STATUSES = (SUCCESS, FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, FAILED_TO_GENERATE)
 
 _SIZES = ("width", "height", "original_width", "original_height")
 
@@ -95,11 +97,18 @@ class Stats:
     """Ours: the tar's identity ("sha256:HEX"), so that an index made anew has the same."""
     tar_size: int | None = None
     """Ours: of the tar, in bytes."""
+    failed_to_generate: int = 0
+    """Ours: written only where there are any."""
 
     @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Input rows, and how many of them ended in which way."""
-        return self.count, self.successes, self.failed_to_download, self.failed_to_resize
+    def by_status(self) -> dict[str, int]:
+        """How many input rows ended in which way."""
+        return {
+            SUCCESS: self.successes,
+            FAILED_TO_DOWNLOAD: self.failed_to_download,
+            FAILED_TO_RESIZE: self.failed_to_resize,
+            FAILED_TO_GENERATE: self.failed_to_generate,
+        }
 
     @property
     def errors(self) -> dict[str, int]:
@@ -129,6 +138,7 @@ def stats_of(
         successes=statuses.get(SUCCESS, 0),
         failed_to_download=statuses.get(FAILED_TO_DOWNLOAD, 0),
         failed_to_resize=statuses.get(FAILED_TO_RESIZE, 0),
+        failed_to_generate=statuses.get(FAILED_TO_GENERATE, 0),
         duration=ended - started,
         start_time=started,
         end_time=ended,
@@ -140,7 +150,10 @@ def stats_of(
 
 def write_stats(storage: Storage, shard: str, stats: Stats) -> None:
     """Commit a shard's stats: the mark that it is done, hence written last."""
-    storage.write(stats_name(shard), json.dumps(dataclasses.asdict(stats), indent=4).encode())
+    found = dataclasses.asdict(stats)
+    if not stats.failed_to_generate:
+        del found["failed_to_generate"]
+    storage.write(stats_name(shard), json.dumps(found, indent=4).encode())
 
 
 def read_stats(storage: Storage, shard: str) -> Stats | None:
@@ -151,7 +164,7 @@ def read_stats(storage: Storage, shard: str) -> Stats | None:
     try:
         found = json.loads(storage.read(name))
         stats = Stats(**{item.name: found[item.name] for item in dataclasses.fields(Stats) if item.name in found})
-        if not all(isinstance(n, int) for n in (*stats.counts, *stats.status_dict.values())):
+        if not all(isinstance(n, int) for n in (stats.count, *stats.by_status.values(), *stats.status_dict.values())):
             raise TypeError("counts are not whole numbers")
         if not all(isinstance(t, (int, float)) for t in (stats.duration, stats.start_time, stats.end_time)):
             raise TypeError("times are not numbers")

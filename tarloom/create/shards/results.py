@@ -10,8 +10,16 @@ import pyarrow as pa
 
 from tarloom.create.rows import Fetched, Picture, Row
 from tarloom.engines.base import Report
-from tarloom.errors import FetchError, RowError
-from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, SUCCESS, ResultColumns, Stats, stats_of
+from tarloom.errors import FetchError, GenerateError, RowError
+from tarloom.format.metadata import (
+    FAILED_TO_DOWNLOAD,
+    FAILED_TO_GENERATE,
+    FAILED_TO_RESIZE,
+    SUCCESS,
+    ResultColumns,
+    Stats,
+    stats_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +41,9 @@ class RowResult:
 
 
 def failure_status(error: RowError) -> str:
-    """img2dataset's word for a row that failed with this error."""
-    return FAILED_TO_DOWNLOAD if isinstance(error, FetchError) else FAILED_TO_RESIZE
+    """The metadata's word for a row that failed with this error: img2dataset's, where it has one."""
+    kinds = {FetchError: FAILED_TO_DOWNLOAD, GenerateError: FAILED_TO_GENERATE}
+    return next((status for kind, status in kinds.items() if isinstance(error, kind)), FAILED_TO_RESIZE)
 
 
 def report_of(shard: str, stats: Stats, *, bytes: int = 0, skipped: bool = False) -> Report:

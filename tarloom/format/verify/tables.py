@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from tarloom.format.index import KEY, read_index
 from tarloom.format.layout import index_name, metadata_name, sidecar_name, stats_name
-from tarloom.format.metadata import FAILED_TO_DOWNLOAD, FAILED_TO_RESIZE, STATUSES, SUCCESS, Stats, read_stats
+from tarloom.format.metadata import STATUSES, SUCCESS, Stats, read_stats
 from tarloom.format.parquet import read_table
 from tarloom.format.sidecar import ERROR, SKIPPED, STATUS, check_fresh, read_sidecar, sidecar_info
 from tarloom.format.sidecar import STATUSES as SIDECAR_STATUSES
@@ -179,10 +179,8 @@ def _stats_problems(stats: Stats, metadata: pa.Table | None) -> list[str]:
     problems = []
     if metadata is not None:
         found = Counter(metadata.column("status").to_pylist())
-        counted = {SUCCESS: stats.successes, FAILED_TO_DOWNLOAD: stats.failed_to_download}
-        counted |= {FAILED_TO_RESIZE: stats.failed_to_resize}
         pairs = [("rows", stats.count, metadata.num_rows)]
-        pairs += [(f"rows of status {status}", count, found[status]) for status, count in counted.items()]
+        pairs += [(f"rows of status {status}", count, found[status]) for status, count in stats.by_status.items()]
         problems += [f"{count} {what}, but the metadata has {n}" for what, count, n in pairs if count != n]
     total = sum(stats.status_dict.values())
     if stats.status_dict.get(SUCCESS, 0) != stats.successes or (
