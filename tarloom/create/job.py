@@ -12,12 +12,12 @@ import pyarrow as pa
 from tarloom.create.check import check_options
 from tarloom.create.config import CreateConfig
 from tarloom.create.plan import parse_slice, selected_shards
-from tarloom.create.planning import check_writable, planned
+from tarloom.create.planning import check_writable, columns_of, planned
+from tarloom.create.repack.chosen import Choice, ChosenShards
 from tarloom.create.repack.pack import RepackerDescription
 from tarloom.create.repack.source import TarShards
 from tarloom.create.shards.earlier import is_tried_again
 from tarloom.create.shards.results import report_of
-from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.folder import PictureFolder
 from tarloom.create.sources.open import Source, cut, open_source
 from tarloom.create.sources.stored import open_places
@@ -26,7 +26,7 @@ from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
 from tarloom.errors import CorruptShard, EngineError, UsageError
 from tarloom.format.layout import files_of_done, tar_name
-from tarloom.format.metadata import metadata_schema, read_stats
+from tarloom.format.metadata import read_stats
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Storage, open_storage
 
@@ -60,9 +60,11 @@ class CreateSummary:
 class CreateJob:
     """Call `prepare`, then iterate: one report a shard, in any order. `summary` may be asked for at any time."""
 
-    def __init__(self, config: CreateConfig, engine: Engine) -> None:
+    def __init__(self, config: CreateConfig, engine: Engine, choice: Choice | None = None) -> None:
+        """choice: which samples of the source are taken, where the source is shards; all by default."""
         self._config = config
         self._engine = engine
+        self._choice = choice
         self._started = time.monotonic()
         self._reports: list[Report] = []
         self._failed: dict[str, str] = {}
@@ -80,12 +82,12 @@ class CreateJob:
         parse_networks(self._config.web.allow_private)
         open_places(self._config.web.allow_storage)
         parse_slice(self._config.sharding.shards)
-        self._source = open_source(self._config)
+        self._source = open_source(self._config) if self._choice is None else ChosenShards(self._config, self._choice)
         self._storage = open_storage(self._config.output)
         check_writable(self._storage)
         _check_resuming(self._config, self._source)
         self._plan, self._additional = planned(self._source, self._storage, self._config)
-        self._schema = metadata_schema(self._additional, self._source.has_captions, result_columns(self._config))
+        self._schema = columns_of(self._source, self._additional, self._config)
         self._storage.sweep()
         self._numbers = selected_shards(self._plan, self._config.sharding.shards)
         self.shards = [self._plan.name(number) for number in self._numbers]
@@ -181,7 +183,13 @@ class CreateJob:
 def _description(source: Source, config: CreateConfig, schema: pa.Schema) -> Opener[ShardTask, Report]:
     """What makes shards of this source."""
     if isinstance(source, TarShards):
-        return RepackerDescription(config=config, schema=schema, source=source.storage, stages=source.stages)
+        return RepackerDescription(
+            config=config,
+            schema=schema,
+            source=source.storage,
+            stages=source.stages,
+            samples_alone=isinstance(source, ChosenShards),
+        )
     folder = source.storage if isinstance(source, PictureFolder) else None
     return PackerDescription(config=config, schema=schema, folder=folder)
 

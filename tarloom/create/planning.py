@@ -11,6 +11,7 @@ import pyarrow as pa
 from tarloom.create.config import CreateConfig, shaping_options
 from tarloom.create.overwrite import delete_shards
 from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused
+from tarloom.create.repack.chosen import ChosenShards
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.open import Source, source_files
 from tarloom.errors import StorageError, UsageError
@@ -24,7 +25,8 @@ def planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Pla
 
     Raises PlanMismatch where the output was planned otherwise, and the run is neither to extend nor to overwrite it.
     """
-    fingerprint, options, mode = source.fingerprint(), shaping_options(config), config.resume.incremental_mode
+    fingerprint, mode = source.fingerprint(), config.resume.incremental_mode
+    options = shaping_options(config) | dict(source.choice.options if isinstance(source, ChosenShards) else {})
     draft: Plan | None = None
     if mode == "overwrite":
         draft = _draft(source, config, fingerprint, options)  # finds what is wrong before anything is deleted
@@ -39,6 +41,13 @@ def planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Pla
         first = 0 if plans else _first_free_number(storage, extend=mode == "extend")
         draft = draft or _draft(source, config, fingerprint, options)
         add_plan(storage, plans, draft.behind(plans, first))  # or find, in the next round, that another run was faster
+
+
+def columns_of(source: Source, additional: pa.Schema, config: CreateConfig) -> pa.Schema:
+    """The columns of the metadata. Raises UsageError where two would have one name."""
+    if isinstance(source, ChosenShards):
+        return source.metadata(additional)
+    return metadata_schema(additional, source.has_captions, result_columns(config))
 
 
 def check_writable(storage: Storage) -> None:
@@ -65,7 +74,7 @@ def _draft(source: Source, config: CreateConfig, fingerprint: str, options: Mapp
     rows, additional = source.scan()
     if rows == 0:
         raise UsageError(f"source {config.source}: has no rows")
-    metadata_schema(additional, source.has_captions, result_columns(config))  # refuses columns of one name
+    columns_of(source, additional, config)  # refuses columns of one name
     return Plan(
         version=PLAN_VERSION,
         source=fingerprint,

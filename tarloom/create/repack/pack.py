@@ -42,6 +42,8 @@ class RepackerDescription:
     source: Storage
     stages: Mapping[str, Stage]
     """Whose sidecars are carried along."""
+    samples_alone: bool = False
+    """Of the metadata's rows only those of the samples that are taken."""
 
     def __call__(self) -> "Repacker":
         return Repacker(self)
@@ -66,7 +68,7 @@ class Repacker:
 
     def __call__(self, task: ShardTask) -> Report:
         """Make one shard and commit its files. Raises ShardError, StorageError; UsageError where the source changed."""
-        rows = NewRows(pieces=tuple(self._pieces(task.rows)))
+        rows = NewRows(pieces=tuple(self._pieces(task.rows)), samples_alone=self._description.samples_alone)
         results = self._keyed(task, rows)
         index = IndexBuilder(task.shard)
         with self._storage.create(tar_name(task.shard)) as file:
@@ -109,10 +111,10 @@ class Repacker:
         """The task's samples, with the shards that they lie in opened side by side."""
         wanted = list(pieces_in(rows))
         with ThreadPoolExecutor(min(OPENERS, len(wanted)), thread_name_prefix="open") as pool:
-            groups = list(pool.map(self._group, (shards for shards, _, _ in wanted)))
+            groups = list(pool.map(self._group, (shards for shards, _ in wanted)))
         self._last_group = wanted[-1][0], groups[-1]
-        for group, (_, first, last) in zip(groups, wanted, strict=True):
-            yield Piece(group=group, first=first, last=last)
+        for group, (_, samples) in zip(groups, wanted, strict=True):
+            yield Piece(group=group, samples=samples)
 
     def _group(self, shards: list[tuple[str, str]]) -> Group:
         if self._last_group is not None and self._last_group[0] == shards:
@@ -124,9 +126,8 @@ class Repacker:
         column = self._config.lists.key_from
         samples = rows.table.take(rows.places)
         source = samples.column("key" if column in BUILT_IN else column).cast(pa.string())
-        given = shard_keys(self._config, task.shard, task.first_row).given(
-            pa.table({"url": samples.column("url"), KEY: source})
-        )
+        urls = {"url": samples.column("url")} if "url" in samples.column_names else {}
+        given = shard_keys(self._config, task.shard, task.first_row).given(pa.table({**urls, KEY: source}))
         keys = cast(list[str], given.column(KEY).to_pylist())
         texts = given.column(ERROR).to_pylist() if ERROR in given.column_names else []
         found = {place: error_of(text) for place, text in enumerate(texts)}

@@ -40,14 +40,19 @@ class Group:
         self._places = np.flatnonzero(samples >= 0)
         """The row of each sample."""
 
-    def rows(self, first: int, last: int) -> tuple[pa.Table, Places]:
-        """The metadata of samples `first` up to, but without, `last`; and which of its rows are samples.
+    def rows(self, samples: Places) -> tuple[pa.Table, Places]:
+        """The metadata of these samples, which follow each other; and which of its rows are samples.
 
         A row without a sample goes with the sample in front of it, those in front of all samples with the first.
         """
+        first, last = int(samples[0]), int(samples[-1]) + 1
         ends = [0, *self._places[1:].tolist(), self._rows.num_rows]
         start, end = ends[first], ends[last]
         return self._rows.slice(start, end - start), self._places[first:last] - start
+
+    def rows_of_samples(self, samples: Places) -> tuple[pa.Table, Places]:
+        """The metadata of these samples alone, as `rows`."""
+        return self._rows.take(self._places[samples]), np.arange(len(samples))
 
     def sidecar(self, stage: str) -> pa.Table | None:
         """A stage's rows for the samples, in tar order; None where it has not been run here. Raises ShardError."""
@@ -104,8 +109,8 @@ class Piece:
     """Samples of one group that follow each other in a new shard."""
 
     group: Group
-    first: int
-    last: int
+    samples: Places
+    """Their numbers in the group, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +118,13 @@ class NewRows:
     """All of a new shard's rows, before anything is made of them."""
 
     pieces: tuple[Piece, ...]
+    samples_alone: bool = False
+    """Rows that are no samples stay behind. Else the samples of a piece follow each other in the source too."""
 
     @cached_property
     def _parts(self) -> list[tuple[pa.Table, Places]]:
-        return [piece.group.rows(piece.first, piece.last) for piece in self.pieces]
+        rows_of = Group.rows_of_samples if self.samples_alone else Group.rows
+        return [rows_of(piece.group, piece.samples) for piece in self.pieces]
 
     @cached_property
     def table(self) -> pa.Table:
@@ -141,13 +149,12 @@ class NewRows:
         return map(bool, self.table.column(column).take(self.places).is_valid().to_pylist())
 
 
-def pieces_in(rows: pa.Table) -> Iterator[tuple[list[tuple[str, str]], int, int]]:
-    """From a task's table: the shards of each group in it, the first of its samples and the one behind the last."""
+def pieces_in(rows: pa.Table) -> Iterator[tuple[list[tuple[str, str]], Places]]:
+    """From a task's table: the shards of each group in it, and the numbers of its samples."""
     texts, numbers = rows.column(SHARDS).to_pylist(), cast(list[int], rows.column(SAMPLE).to_pylist())
     numbered = zip(texts, numbers, strict=True)
     for text, members in groupby(numbered, key=lambda pair: pair[0]):
-        samples = [sample for _, sample in members]
-        yield group_shards(text), samples[0], samples[-1] + 1
+        yield group_shards(text), np.array([sample for _, sample in members], np.int64)
 
 
 def _open_index(storage: Storage, shard: str, identity: str) -> ShardIndex:

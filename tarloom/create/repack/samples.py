@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tarloom.create.config import ImageOptions
-from tarloom.create.repack.rows import Group, Piece
+from tarloom.create.repack.rows import Group, Piece, Places
 from tarloom.create.rows import Picture
 from tarloom.create.sources.keys import hashed_key
 from tarloom.errors import ImageError
@@ -50,8 +50,7 @@ class _Chunk:
     """Samples that are read at once."""
 
     group: Group
-    first: int
-    last: int
+    samples: Places
     size: int
     """Bytes of their members."""
 
@@ -141,26 +140,26 @@ def _chunks(piece: Piece) -> Iterator[_Chunk]:
     sizes = np.zeros(index.rows, np.int64)
     for extension in index.extensions:
         sizes += np.nan_to_num(index.sizes(extension).to_numpy(zero_copy_only=False)).astype(np.int64)
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    first = piece.first
-    while first < piece.last:
+    ends = np.concatenate([[0], np.cumsum(sizes[piece.samples])])
+    first = 0
+    while first < len(piece.samples):
         within = int(np.searchsorted(ends, ends[first] + CHUNK_BYTES, side="right")) - 1
-        last = max(first + 1, min(piece.last, within, first + CHUNK_SAMPLES))
-        yield _Chunk(group=piece.group, first=first, last=last, size=int(ends[last] - ends[first]))
+        last = max(first + 1, min(within, first + CHUNK_SAMPLES))
+        yield _Chunk(group=piece.group, samples=piece.samples[first:last], size=int(ends[last] - ends[first]))
         first = last
 
 
 def _read(chunk: _Chunk) -> list[Members]:
-    group, first, last = chunk.group, chunk.first, chunk.last
+    group, numbers = chunk.group, chunk.samples
     wanted = _Ranges()
     for extension in group.index.extensions:
-        offsets = group.index.offsets(extension).slice(first, last - first).to_pylist()
-        sizes = group.index.sizes(extension).slice(first, last - first).to_pylist()
+        offsets = group.index.offsets(extension).take(numbers).to_pylist()
+        sizes = group.index.sizes(extension).take(numbers).to_pylist()
         for row, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
             if offset is not None and size is not None:
                 wanted.add(row, extension, offset, size)
     found = group.storage.read_ranges(tar_name(group.index.shard), wanted.offsets, wanted.sizes)
-    samples: list[Members] = [{} for _ in range(first, last)]
+    samples: list[Members] = [{} for _ in chunk.samples]
     for (row, extension), data in zip(wanted.places, found, strict=True):
         samples[row][extension] = data
     return samples

@@ -55,8 +55,7 @@ def _joined(stage: str, pieces: Sequence[Piece]) -> pa.Table | None:
         return None
     parts = []
     for piece, table in zip(pieces, found, strict=True):
-        count = piece.last - piece.first
-        parts.append(_absent(schema, count) if table is None else table.slice(piece.first, count))
+        parts.append(_absent(schema, len(piece.samples)) if table is None else table.take(piece.samples))
     return pa.concat_tables(parts).combine_chunks()
 
 

@@ -52,7 +52,7 @@ number in the group."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shard:
+class Shard:
     """What planning remembers of a shard."""
 
     name: str
@@ -106,27 +106,31 @@ class TarShards:
         check_key_column(self._config.lists.key_from, self._metadata_schema)
         if self._config.lists.key_from == "row":
             self._check_keys()
-        own = {"caption", "url", *result_columns(self._config).names}
-        return (
-            sum(shard.samples for shard in self._shards),
-            pa.schema([field for field in self._metadata_schema if field.name not in own]),
-        )
+        return sum(len(self._samples(shard)) for shard in self._shards), self._additional()
 
     def tables(self, additional: pa.Schema, start: int) -> Iterator[pa.Table]:
         """The samples from number `start`, as the columns SHARDS and SAMPLE."""
         for group in self._groups():
-            samples = sum(shard.samples for shard in group)
+            samples = np.concatenate([self._samples(shard) for shard in group])
             text = group_text([(shard.name, shard.identity) for shard in group])
-            for first in range(start, samples, TABLE_ROWS):
-                numbers = np.arange(first, min(first + TABLE_ROWS, samples))
+            for first in range(start, len(samples), TABLE_ROWS):
+                numbers = samples[first : first + TABLE_ROWS]
                 places = np.zeros(len(numbers), np.int32)
                 names = pa.DictionaryArray.from_arrays(places, pa.array([text]))
                 yield pa.table({SHARDS: names, SAMPLE: numbers})
-            start = max(0, start - samples)
+            start = max(0, start - len(samples))
 
-    def _groups(self) -> Iterator[list[_Shard]]:
+    def _samples(self, shard: Shard) -> npt.NDArray[np.int64]:
+        """The numbers of the shard's samples that are taken, ascending."""
+        return np.arange(shard.samples)
+
+    def _additional(self) -> pa.Schema:
+        own = {"caption", "url", *result_columns(self._config).names}
+        return pa.schema([field for field in self._metadata_schema if field.name not in own])
+
+    def _groups(self) -> Iterator[list[Shard]]:
         """Each shard that has samples; with it those in front that have but failed rows, and behind the last one."""
-        group: list[_Shard] = []
+        group: list[Shard] = []
         last = max((i for i, shard in enumerate(self._shards) if shard.samples), default=0)
         for i, shard in enumerate(self._shards):
             if shard.samples or shard.has_metadata:
@@ -138,10 +142,11 @@ class TarShards:
 
     def _check_keys(self) -> None:
         def keys_of(number: int) -> list[str]:
-            keys = load_index(self.storage, self._shards[number].name, self._tars[number]).keys
+            shard = self._shards[number]
+            keys = load_index(self.storage, shard.name, self._tars[number]).keys.take(self._samples(shard))
             return cast(list[str], keys.to_pylist())
 
-        found = find_duplicate([shard.keys for shard in self._shards], keys_of)
+        found = find_duplicate([shard.keys[self._samples(shard)] for shard in self._shards], keys_of)
         if found is not None:
             key, one, other = found
             raise UsageError(
@@ -170,7 +175,7 @@ class TarShards:
         return sorted(found, key=lambda tar: shard_of(tar.name))
 
     @cached_property
-    def _shards(self) -> list[_Shard]:
+    def _shards(self) -> list[Shard]:
         """All of them, each looked at once; what must be the same in all is compared."""
         sidecars = find_sidecars(self._entries)
         with ThreadPoolExecutor(LOOKERS) as pool:
@@ -181,7 +186,7 @@ class TarShards:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[_Shard, pa.Schema | None, dict[str, Stage]]:
+    def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[Shard, pa.Schema | None, dict[str, Stage]]:
         """What a shard's index and footers say. Raises ShardError, StaleSidecar among them."""
         index = load_index(self.storage, shard_of(tar.name), tar)
         check_not_overwritten(index, self._config.images, self.storage.describe(tar.name))
@@ -191,7 +196,7 @@ class TarShards:
             schema = None
         beside = [name, *(sidecar_name(index.shard, stage) for stage in stages)]
         keys = index.keys.to_pylist() if self._config.lists.key_from == "row" else []
-        shard = _Shard(
+        shard = Shard(
             name=index.shard,
             identity=index.identity,
             samples=index.rows,
@@ -211,7 +216,7 @@ class TarShards:
         schema = read_schema(self.storage, name)
         return Stage(fingerprint=info.fingerprint, schema=schema, shard=index.shard, carried=info.carried)
 
-    def _taken(self, shard: _Shard, schema: pa.Schema | None, stages: Mapping[str, Stage]) -> _Shard:
+    def _taken(self, shard: Shard, schema: pa.Schema | None, stages: Mapping[str, Stage]) -> Shard:
         if schema is not None and schema not in self._columns:
             self._columns.append(schema)
         for name, stage in stages.items():

@@ -9,7 +9,7 @@ import functools
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import duckdb
@@ -23,6 +23,8 @@ from tarloom.read.plan.pieces import Array, ChunkedArray
 from tarloom.read.view import Column
 
 TABLE = "samples"
+TEXT, CAPTION = "txt", "caption"
+"""The member with a sample's own caption, and the column of the metadata that holds the same: creation writes both."""
 Node = dict[str, Any]
 """A node of the tree that duckdb makes of SQL."""
 _SETTINGS = (
@@ -119,6 +121,8 @@ class Names:
     """By name, as in ds.columns."""
     members: Collection[str]
     """They lie in the tars, and cannot be named; each hides a column of the same name."""
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    """Columns that hold the same as a member, by its name: to name the member is to name the column."""
     tables: Collection[str] = (TABLE,)
     """What the table is called, in lower case. To name it is to name its rows."""
     unreadable: Sequence[CorruptShard] = ()
@@ -150,6 +154,8 @@ class Names:
         found = [name] if name in known else [each for each in known if each.lower() == name.lower()]
         if len(found) > 1:
             raise UsageError(f"{self.what}: {name!r} may be {' or '.join(sorted(found))}; write it in their letters")
+        if found and found[0] in self.stand_ins:
+            return self.stand_ins[found[0]]
         if found and found[0] in self.members:
             columns = ", ".join([KEY, *self.columns])
             raise UsageError(f"{self.what}: {found[0]!r} is a member of the tars, and SQL sees columns only: {columns}")
@@ -160,7 +166,8 @@ def names_of(catalog: Catalog, what: str) -> Names:
     """What can be named over a dataset. what: how messages begin."""
     members = catalog.members()
     columns = {name: column for name, column in catalog.columns().items() if name not in members and name != KEY}
-    return Names(what=what, columns=columns, members=members, unreadable=catalog.unreadable)
+    captions = {TEXT: CAPTION} if TEXT in members and CAPTION in columns and CAPTION not in members else {}
+    return Names(what=what, columns=columns, members=members, stand_ins=captions, unreadable=catalog.unreadable)
 
 
 def check_cases(names: Collection[str], *, what: str) -> None:
