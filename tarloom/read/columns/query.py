@@ -47,9 +47,8 @@ class Query:
     def __init__(self, dataset: "Dataset", sql: str) -> None:
         self._what = f"{dataset.path}: query"
         tree, known_names = parse(sql, what=self._what), names_of(dataset.catalog, self._what)
-        names = replace(
-            known_names, members=(), stand_ins={}, tables=_tables(tree)
-        )  # the SQL may call its own things like members
+        own = _tables(tree)
+        names = replace(known_names, members=(), stand_ins={}, tables=own)  # it may call things of its own like members
         used = _used(tree, names)
         check_cases([KEY, *used], what=self._what)
         self._samples = _Samples(dataset.select(*used))

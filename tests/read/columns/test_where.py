@@ -217,3 +217,15 @@ def test_a_member_hides_a_column_of_its_name(tmp_path):
     write_parquet(tmp_path / "00000.parquet", columns)
     with pytest.raises(UsageError, match="'txt' is a member"):
         tarloom.open(tmp_path).where("txt = 'a'")
+
+
+def test_the_text_of_a_sample_is_its_caption_where_the_metadata_has_that(tmp_path):
+    samples = some_samples(2)
+    write_tar(tmp_path / "00000.tar", samples)
+    columns = {"key": [key for key, _ in samples], "status": ["success"] * 2, "caption": ["a caption", "b"]}
+    write_parquet(tmp_path / "00000.parquet", columns)
+    dataset = tarloom.open(tmp_path)
+    for condition in ("txt = 'a caption'", "samples.TXT LIKE '% caption'"):
+        chosen = dataset.where(condition)
+        assert [sample["__key__"] for sample in chosen] == [samples[0][0]]
+        assert [column.name for column in chosen.condition.columns] == ["caption"]
