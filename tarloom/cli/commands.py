@@ -11,6 +11,7 @@ from typing import Protocol
 from tarloom.cli.batch import Batch
 from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.duplicates import Duplicates
+from tarloom.cli.generate import Generate
 from tarloom.cli.images import Images
 from tarloom.cli.process import Process, run_stages
 from tarloom.cli.progress import watch
@@ -252,6 +253,7 @@ class Report:
 
 COMMANDS: dict[str, type[Command]] = {
     "create": Create,
+    "generate": Generate,
     "read": Read,
     "caption": Caption,
     "embed": Embed,

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, cast
 
 import pyarrow as pa
@@ -89,13 +89,9 @@ def _draft(source: Source, config: CreateConfig, fingerprint: str, options: Mapp
 def _first_free_number(storage: Storage, *, extend: bool) -> int:
     """Of an output without a plan. Raises UsageError where its shards are not numbered, or not to be extended."""
     names = {entry.name for entry in storage.list()}
-    shards = {shard_of(name) for name in names if is_shard_file(name)}
-    shards |= {name.removesuffix(stats_name("")) for name in names if re.fullmatch(r"\d+" + stats_name(""), name)}
-    if shards and not extend:
-        raise UsageError(
-            f"output {storage.url}: holds shards that are not of a plan; choose an empty folder, or extend this one "
-            "(incremental_mode)"
-        )
+    shards = _shards_among(names)
+    if not extend:
+        check_no_shards(storage, names, instead=", or extend this one (incremental_mode)")
     unknown = sorted(shard for shard in shards if not shard.isdecimal() or stats_name(shard) not in names)
     if unknown:
         raise UsageError(
@@ -103,6 +99,20 @@ def _first_free_number(storage: Storage, *, extend: bool) -> int:
             "another folder"
         )
     return max(map(int, shards), default=-1) + 1
+
+
+def check_no_shards(storage: Storage, names: Set[str], *, instead: str = "") -> None:
+    """Raises UsageError where an output without a plan has shards. names: of its files; instead: of another folder."""
+    if _shards_among(names):
+        raise UsageError(f"output {storage.url}: holds shards that are not of a plan; choose an empty folder{instead}")
+
+
+def _shards_among(names: Set[str]) -> set[str]:
+    """Shards that are there, or were: of some the stats alone are left."""
+    shards = {shard_of(name) for name in names if is_shard_file(name)}
+    return shards | {
+        name.removesuffix(stats_name("")) for name in names if re.fullmatch(r"\d+" + stats_name(""), name)
+    }
 
 
 def _schema_of(plan: Plan) -> pa.Schema | None:

@@ -79,7 +79,7 @@ def row_key(number: int) -> str:
 def rows_of(table: pa.Table) -> Iterator[Row]:
     """The rows of a shard's table, which has their keys."""
     beside = {beside_column(extension): extension for extension in BESIDE}
-    for batch in _times_as_text(table).to_batches(max_chunksize=1024):
+    for batch in times_as_text(table).to_batches(max_chunksize=1024):
         for values in batch.to_pylist():
             found = {beside[name]: values.pop(name) for name in beside if name in values}
             yield Row(
@@ -92,7 +92,7 @@ def rows_of(table: pa.Table) -> Iterator[Row]:
             )
 
 
-def _times_as_text(table: pa.Table) -> pa.Table:
+def times_as_text(table: pa.Table) -> pa.Table:
     """Python's own dates and times end at the year 9999 and at microseconds; JSON has none."""
     for place, column in enumerate(table.itercolumns()):
         if pa.types.is_temporal(column.type):

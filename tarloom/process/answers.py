@@ -29,7 +29,7 @@ class Answers:
     """
 
     def __init__(self, task: RowsTask, wanted: StageTask, stage: Stage, columns: pa.Schema | None) -> None:
-        self._task, self._wanted, self._stage = task, wanted, stage
+        self._task, self._wanted, self.stage = task, wanted, stage
         self._schema = None if columns is None else result_schema(columns)
         self._parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info)
         self._keeps_parts = task.keep and task.rows > stage.batch_size
@@ -81,7 +81,7 @@ class Answers:
             with room():
                 write_sidecar(task.storage, task.shard, table, self._wanted.info)
             self.drop_parts()
-        return report_of(table, self._stage)
+        return report_of(table, self.stage)
 
     def whole(self) -> pa.Table:
         """The answers of all rows. Raises ShardError where one has none."""
@@ -112,7 +112,7 @@ class Answers:
         task, wanted = self._task, self._wanted
         if wanted.retry != "none":
             table = read_sidecar(task.storage, task.shard, wanted.name)
-            kept = np.flatnonzero(~np.array(to_retry(table, wanted.retry, self._stage), bool))
+            kept = np.flatnonzero(~np.array(to_retry(table, wanted.retry, self.stage), bool))
             yield kept, table.take(kept)
         elif self._was_committed():
             yield np.arange(task.rows), read_sidecar(task.storage, task.shard, wanted.name)

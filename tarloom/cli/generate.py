@@ -1,0 +1,62 @@
+"""`tarloom generate`, and create/generate_with_ray.py: pictures for the rows of a table, as shards."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import asdict, dataclass, field
+
+from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.process import StagesCommand, told_cost
+from tarloom.cli.progress import watch
+from tarloom.engines.base import Pool
+from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.engines.workers import parse_workers
+from tarloom.generate.config import GenerateConfig, PoolOptions
+from tarloom.generate.pools import pools_of
+from tarloom.process.cost import CostConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(StagesCommand):
+    """Join tables into prompts, rewrite and paint them, and pack the pictures into tar shards with their metadata."""
+
+    generate: GenerateConfig
+    run_on: EngineConfig = field(default_factory=EngineConfig)
+    pools: PoolOptions = field(default_factory=PoolOptions)
+    cost: CostConfig = field(default_factory=CostConfig)
+    stages: str = "paint"
+    """What becomes of each row, in order; the last one paints. With rewrite,paint a language model rewrites the prompt
+    first. Each has its options: --paint.model; for others --stages rewrite,paint --help."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+    def execute(self) -> Finished:
+        from tarloom.generate.job import GenerateJob
+
+        chosen = self.chosen
+        pools = pools_of(list(chosen), self.pools)
+        with ExitStack() as opened:
+            opened.enter_context(_session(self.run_on, pools))
+            engine = opened.enter_context(closing(open_engine(self.run_on)))
+            job = GenerateJob(self.generate, chosen, engine, pools)
+            job.prepare()
+            for _ in watch(job, title="generating", total=job.total, done=lambda report: report.rows):
+                pass
+        summary = job.summary()
+        return Finished(
+            title=f"Generated {self.generate.output}{all_but(summary.failed_shards)}",
+            facts=asdict(summary) | told_cost(job.reports, self.run_on, self.cost),
+            exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
+        )
+
+
+def _session(run_on: EngineConfig, pools: Mapping[str, Pool]) -> AbstractContextManager[None]:
+    """A Ray that is started for the run has CPUs for the stages that live apart, too."""
+    if not run_on.engine.startswith("ray"):
+        return nullcontext()
+    from tarloom.engines.ray_data import READING_CPUS, STORE_BYTES
+    from tarloom.engines.ray_session import ray_session
+
+    cpus = parse_workers(run_on.num_workers).most * run_on.cpus_per_worker + READING_CPUS
+    cpus += sum(pool.workers.most * pool.cpus for pool in pools.values())
+    return ray_session(cpus=math.ceil(cpus), store_bytes=STORE_BYTES, address=run_on.ray_address)
