@@ -29,9 +29,9 @@ class StagesCommand:
     """What commands have in common whose stages are chosen on the command line."""
 
     stages: str
-    """Stages and the order in which they see each picture: caption, clip, clip_text, hash, quality, clip_score,
-    aesthetic, or one's own as module:Class. NAME=STAGE names its sidecars. Each has its options: --stages caption,hash
-    --help."""
+    """Stages and the order in which they see each picture: caption, clip, clip_text, rewrite, hash, quality,
+    clip_score, aesthetic, or one's own as module:Class. NAME=STAGE names its sidecars. Each has its options: --stages
+    caption,hash --help."""
 
     @property
     def chosen(self) -> dict[str, Stage]:

@@ -1,4 +1,4 @@
-"""What answers questions about pictures: an engine in this process, or a server. All backends look the same."""
+"""What answers questions, with a picture or without: an engine in this process, or a server. All look the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ import numpy as np
 from tarloom.format.sidecar import SUCCESS
 
 PROMPT_REFUSED = "prompt_refused"
-"""The model does not take this picture with this prompt: too long for it, or of a shape it cannot see."""
+"""The model does not take this prompt, or this picture with it: too long for it, or of a shape it cannot see."""
 PROBE_SIDE = 224
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One picture and what is asked about it."""
+    """What is asked, and about which picture, if about one."""
 
-    rgb: np.ndarray
-    """uint8 of shape (height, width, 3), small enough for the model."""
     prompt: str
-    uuid: str
+    rgb: np.ndarray | None = None
+    """uint8 of shape (height, width, 3), small enough for the model."""
+    uuid: str = ""
     """Of the picture: equal for equal pixels, so that nobody need hash them again."""
     schema: dict[str, Any] | None = None
     """JSON schema that the answer must fit; None for free text."""
@@ -52,6 +52,6 @@ class Backend(Protocol):
         ...
 
 
-def probe(prompt: str) -> Question:
-    """About a grey picture: a backend that cannot answer this one answers nothing."""
+def of_grey(prompt: str) -> Question:
+    """About a grey picture."""
     return Question(rgb=np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8), prompt=prompt, uuid="grey")

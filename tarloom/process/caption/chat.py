@@ -1,4 +1,4 @@
-"""The OpenAI protocol of chat completions, as far as captions need it: address, key, what is sent, what answers say.
+"""The OpenAI protocol of chat completions, as far as stages need it: address, key, what is sent, what answers say.
 
 No I/O lives here: whatever asks a server stands on it.
 """
@@ -18,7 +18,7 @@ from tarloom.errors import FetchError, UsageError
 from tarloom.process.caption.backend import Question, Said
 
 if TYPE_CHECKING:
-    from tarloom.process.caption.stage import CaptionStage
+    from tarloom.process.caption.language import LanguageStage
 
 BAD_ANSWER = "bad_answer"
 """The server said 200, and what it sent is no chat completion."""
@@ -56,19 +56,17 @@ def headers(key_variable: str | None) -> dict[str, str]:
     return said
 
 
-def request(stage: "CaptionStage", question: Question) -> dict[str, Any]:
+def request(stage: "LanguageStage", question: Question) -> dict[str, Any]:
     """What the server is sent. Options that are off are left out: not every server knows all of them."""
-    text = {"type": "text", "text": question.prompt}
-    picture = {"type": "image_url", "image_url": {"url": _data_url(question.rgb)}}
-    content = [picture, text] if stage.picture_first else [text, picture]
-    body = {"model": stage.model, "messages": [{"role": "user", "content": content}], **stage.sampling()}
+    messages = [{"role": "user", "content": _content(stage, question)}]
+    body: dict[str, Any] = {"model": stage.model, "messages": messages, **stage.sampling()}
     if question.schema is not None:
         named = {"name": "caption", "schema": question.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": named}
     return body
 
 
-def encoded(stage: "CaptionStage", question: Question) -> bytes:
+def encoded(stage: "LanguageStage", question: Question) -> bytes:
     """The request as it is sent."""
     return json.dumps(request(stage, question)).encode()
 
@@ -133,6 +131,14 @@ def _count(value: Any) -> int | None:
     if value is not None and (type(value) is not int or not 0 <= value < 1 << 31):
         raise TypeError(f"{type(value).__name__} in place of a number of tokens")
     return value
+
+
+def _content(stage: "LanguageStage", question: Question) -> str | list[dict[str, Any]]:
+    if question.rgb is None:
+        return question.prompt
+    text = {"type": "text", "text": question.prompt}
+    picture = {"type": "image_url", "image_url": {"url": _data_url(question.rgb)}}
+    return [picture, text] if stage.picture_first else [text, picture]
 
 
 def _data_url(rgb: np.ndarray) -> str:

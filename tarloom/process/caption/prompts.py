@@ -50,7 +50,7 @@ class Prompt:
 
     def filled(self, values: Mapping[str, Any]) -> str:
         """The text for one row. A column that is null there leaves nothing."""
-        return "".join(text if column is None else text + _text(values.get(column)) for text, column in self._parts)
+        return "".join(text if column is None else text + text_of(values.get(column)) for text, column in self._parts)
 
     def _wrong(self, why: str) -> UsageError:
         return UsageError(f"prompt {self.template!r}: {why}; write {{{{ and }}}} for braces of the text itself")
@@ -78,7 +78,8 @@ def _prompt(text: str) -> Prompt:
     return Prompt(template=text) if named is None else Prompt(name=named[1], template=named[2])
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Of a column's value, or of a member as it was stored."""
     if value is None:
         return ""
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

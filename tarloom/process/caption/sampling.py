@@ -1,4 +1,4 @@
-"""How the words of a caption are chosen: options under the names that vLLM and its servers know."""
+"""How the words of an answer are chosen: options under the names that vLLM and its servers know."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -8,14 +8,14 @@ from tarloom.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """How captions are sampled. What is not changed here is left to the backend."""
+    """How answers are sampled. What is not changed here is left to the backend."""
 
     max_tokens: int = 128
-    """A caption ends after so many tokens."""
+    """An answer ends after so many tokens."""
     min_tokens: int = 0
-    """A caption does not end before so many tokens."""
+    """An answer does not end before so many tokens."""
     temperature: float = 0.0
-    """0 takes the likeliest token each time, so that captions can be repeated."""
+    """0 takes the likeliest token each time, so that answers can be repeated."""
     top_p: float = 1.0
     """Only the likeliest tokens that together have this probability are taken."""
     top_k: int = 0
@@ -23,13 +23,13 @@ class SamplingOptions:
     min_p: float = 0.0
     """Only tokens are taken that have this share of the likeliest one's probability."""
     repetition_penalty: float = 1.0
-    """Above 1, tokens that have been in the prompt or the caption are less likely to come again."""
+    """Above 1, tokens that have been in the prompt or the answer are less likely to come again."""
     presence_penalty: float = 0.0
-    """Above 0, tokens that have been in the caption are less likely to come again."""
+    """Above 0, tokens that have been in the answer are less likely to come again."""
     frequency_penalty: float = 0.0
-    """Above 0, tokens are the less likely to come again the more often they have been in the caption."""
+    """Above 0, tokens are the less likely to come again the more often they have been in the answer."""
     stop: tuple[str, ...] = ()
-    """A caption ends before any of these texts."""
+    """An answer ends before any of these texts."""
     seed: int = 0
     """Of the sampling, where the temperature is above 0."""
 
@@ -53,7 +53,7 @@ class SamplingOptions:
             (self.repetition_penalty <= 0, f"repetition_penalty must be above 0, not {self.repetition_penalty}"),
             (not -2 <= self.presence_penalty <= 2, f"presence_penalty must be -2 to 2, not {self.presence_penalty}"),
             (not -2 <= self.frequency_penalty <= 2, f"frequency_penalty must be -2 to 2, not {self.frequency_penalty}"),
-            (not all(self.stop), "stop: an empty text would end every caption at once"),
+            (not all(self.stop), "stop: an empty text would end every answer at once"),
         ):
             if wrong:
                 raise UsageError(needed)

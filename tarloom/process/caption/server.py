@@ -1,4 +1,4 @@
-"""Who answers the questions about pictures: what a user can choose."""
+"""Who answers questions: what a user can choose."""
 
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ _SERVERS_TROUBLES = {"bad_response", "empty_body", "tls", "too_large", BAD_ANSWE
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Where captions come from, if not from an engine in the worker's own process."""
+    """Where answers come from, if not from an engine in the worker's own process."""
 
     backend: BackendName | None = None
     """Who answers: vLLM in the worker's process (engine), a server (endpoint), or ray.data.llm. If not given, a server
@@ -25,9 +25,9 @@ class ServerOptions:
     api_key_env: str | None = None
     """Environment variable that holds the server's key. It must be set wherever workers run."""
     timeout: float = 300.0
-    """Seconds in which a server must have answered about a picture, all tries and pauses together."""
+    """Seconds in which a server must have answered about a row, all tries and pauses together."""
     retries: int = 5
-    """Tries after which a picture is given up, if the server answers about others meanwhile."""
+    """Tries after which a row is given up, if the server answers about others meanwhile."""
 
     transient: ClassVar[frozenset[str]] = TRANSIENT_NAMES | _SERVERS_TROUBLES | {f"http_{s}" for s in range(500, 600)}
 

@@ -3,30 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from tarloom.errors import UsageError
 from tarloom.process.batch import AT_LEAST
-from tarloom.process.caption.backend import Backend
-from tarloom.process.caption.columns import Caption, schema_of
-from tarloom.process.caption.environment import prepare_environment
-from tarloom.process.caption.prompts import Prompt, read_prompts
-from tarloom.process.caption.sampling import SamplingOptions
-from tarloom.process.caption.server import ServerOptions
-from tarloom.process.caption.structured import inlined, schemas_by_prompt
-from tarloom.process.models import check_model, file_text, model_identity, nvidia_gpu
-from tarloom.process.stage import Stage, StageWorker
-
-VERSION = "2"
-"""Of what this code makes of the options below; a change of outputs changes it."""
-
-
-MODEL_FOR_GPU = "Qwen/Qwen2.5-VL-3B-Instruct"
-MODEL_FOR_CPU = "HuggingFaceTB/SmolVLM-256M-Instruct"
+from tarloom.process.caption.backend import Question, of_grey
+from tarloom.process.caption.language import LanguageStage
+from tarloom.process.stage import StageWorker
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionStage(SamplingOptions, ServerOptions, Stage):
+class CaptionStage(LanguageStage):
     """A caption for every picture: `text`, how it ended, its tokens, and what is wrong with it, as columns."""
 
     model: str = ""
@@ -36,64 +23,26 @@ class CaptionStage(SamplingOptions, ServerOptions, Stage):
     prompt: str | tuple[str, ...] = "Describe the image."
     """What the model is asked about each picture. {COLUMN} stands for what the row's metadata or a sidecar has there,
     {{ for a brace. Several at once: NAME=TEXT NAME=TEXT, whose columns are called NAME, NAME_truncated and so on."""
-    json_schema: tuple[str, ...] = ()
-    """JSON schema that captions must fit, as a file or as JSON; its properties become columns. Of several prompts:
-    NAME=SCHEMA."""
     picture_first: bool = False
     """Put the picture before the text. Usually the text comes first, so that all pictures share its place in the
     engine's cache; where a model's template wants the picture first, that is found out."""
-    chat_template: str | None = None
-    """Jinja template, as a file, for models that bring none of their own."""
     max_pixels: int = 1_003_520
     """Larger pictures are made smaller before the model sees them; their aspect is kept."""
-    revision: str | None = None
-    """Branch, tag or commit of a model on the hub."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """What the model computes in; auto: as its weights are stored."""
-    max_model_len: int = 4096
-    """Tokens of prompt, picture and caption together; a model's own limit holds where it is less."""
     max_num_seqs: int = 64
     """Pictures that the engine works on at a time, or that a server is asked about at a time."""
-    gpu_memory_utilization: float = 0.9
-    """Share of a GPU's memory that the engine may use."""
-    trust_remote_code: bool = False
-    """Run code that comes with the model. Only for models you trust."""
     batch_size: int = 256
     """Pictures decoded and handed to the engine at a time."""
 
     name: ClassVar[str] = "caption"
+    version: ClassVar[str] = "2"
+    model_for_gpu: ClassVar[str] = "Qwen/Qwen2.5-VL-3B-Instruct"
+    model_for_cpu: ClassVar[str] = "HuggingFaceTB/SmolVLM-256M-Instruct"
     calls: ClassVar[int] = 4
     """Batches side by side: while the last captions of one are written, the engine works on the next."""
-    counted: ClassVar[tuple[str, ...]] = ("prompt_tokens", "output_tokens")
-
-    def __post_init__(self) -> None:
-        """What lies in files here is read: the stage travels to machines that lack them. Raises UsageError."""
-        given = (self.json_schema,) if isinstance(self.json_schema, str) else self.json_schema
-        object.__setattr__(self, "json_schema", tuple(map(inlined, given)))
-        if self.chat_template is not None:
-            object.__setattr__(self, "chat_template", file_text(self.chat_template))
-        if not self.model and self.endpoint is None:
-            object.__setattr__(self, "model", MODEL_FOR_GPU if nvidia_gpu() else MODEL_FOR_CPU)
 
     @property
-    def prompts(self) -> tuple[Prompt, ...]:
-        """Raises UsageError."""
-        return read_prompts(self.prompt)
-
-    @property
-    def captions(self) -> tuple[Caption, ...]:
-        """What becomes of each prompt's answers. Raises UsageError."""
-        schemas = schemas_by_prompt(self.json_schema, [prompt.name for prompt in self.prompts])
-        return tuple(Caption(name=prompt.name, structure=schemas.get(prompt.name)) for prompt in self.prompts)
-
-    @property
-    def probe_prompt(self) -> str:
-        """For a question that only tells if there are answers."""
-        return self.prompts[0].filled({})
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(column for prompt in self.prompts for column in prompt.columns))
+    def probe(self) -> Question:
+        return of_grey(self.prompts[0].filled({}))
 
     @property
     def at_least(self) -> int:
@@ -101,59 +50,18 @@ class CaptionStage(SamplingOptions, ServerOptions, Stage):
 
     def check(self) -> None:
         """Raises UsageError for options that cannot work or a model that is not there."""
-        for option in ("max_pixels", "max_model_len", "max_num_seqs", "batch_size"):
-            if getattr(self, option) < 1:
-                raise UsageError(f"{option} must be at least 1, not {getattr(self, option)}")
-        self.check_sampling()
-        schema_of(self.captions)
-        self.check_server()
-        if self.answers == "ray-llm" and self.revision is not None:
-            raise UsageError("ray.data.llm takes no revision of a model; download it and give --model its folder")
-        if self.endpoint is None:
-            check_model(self.model, revision=self.revision)
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels must be at least 1, not {self.max_pixels}")
+        super().check()
 
     def fingerprint(self) -> Mapping[str, str]:
-        asked = self._engine() if self.endpoint is None else {"model": self.model}
         return {
-            "stage": "caption",
-            "version": VERSION,
-            "backend": self.answers,
-            **asked,
-            **self._prompts_in_fingerprint(),
-            **{name: str(value) for name, value in self.sampling().items()},
+            **super().fingerprint(),
             "max_pixels": str(self.max_pixels),
             **({"picture_first": "True"} if self.picture_first else {}),
-        }
-
-    def _prompts_in_fingerprint(self) -> dict[str, str]:
-        named = {"prompt" if p.name is None else f"prompt {p.name}": p.template for p in self.prompts}
-        structures = {c.name: c.structure.text for c in self.captions if c.structure is not None}
-        return named | {"json_schema" if n is None else f"json_schema {n}": text for n, text in structures.items()}
-
-    def _engine(self) -> dict[str, str]:
-        """What of its output is up to this machine, and not to a server."""
-        return {
-            "model": model_identity(self.model, revision=self.revision),
-            "max_model_len": str(self.max_model_len),
-            "dtype": self.dtype,
-            **({"chat_template": self.chat_template} if self.chat_template is not None else {}),
         }
 
     def open(self) -> StageWorker:
         from tarloom.process.caption.worker import CaptionWorker
 
         return CaptionWorker(self, self._backend())
-
-    def _backend(self) -> Backend:
-        if self.answers == "endpoint":
-            from tarloom.process.caption.with_endpoint import EndpointBackend
-
-            return EndpointBackend(self)
-        prepare_environment()
-        if self.answers == "ray-llm":
-            from tarloom.process.caption.with_ray_llm import RayLlmBackend
-
-            return RayLlmBackend(self)
-        from tarloom.process.caption.with_vllm import VllmBackend
-
-        return VllmBackend(self)

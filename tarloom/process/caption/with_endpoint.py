@@ -1,8 +1,8 @@
-"""A caption backend that asks a server: any that speaks OpenAI's protocol. Stands on aiohttp's client.
+"""A backend that asks a server: any that speaks OpenAI's protocol. Stands on aiohttp's client.
 
 What the server cannot answer now is asked again, after pauses that grow, or that the server names. Before a row is
-given up, others must have been answered meanwhile, or at least a grey picture: a server that answers nobody is no row's
-fault. It ends the run, and the same command goes on from there once the server is back.
+given up, others must have been answered meanwhile, or at least the stage's probe: a server that answers nobody is no
+row's fault. It ends the run, and the same command goes on from there once the server is back.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from tarloom.create.web.transport import name_error
 from tarloom.errors import EngineError, FetchError, UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED
-from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said, probe
+from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said
 from tarloom.process.caption.background import Background
 from tarloom.process.caption.chat import WRONG_MODEL, Reply, base_url, complaint, encoded, headers, reply
-from tarloom.process.caption.stage import CaptionStage
+from tarloom.process.caption.language import LanguageStage
 
 MAX_ANSWER_BYTES = 8 << 20
 LONGEST_PAUSE = 30.0
 KEPT_OPEN_SECONDS = 4.0
 """Of an idle connection: less than the 5 after which vLLM's server closes it, perhaps just as it is used."""
 PROOF_SECONDS = 30.0
-"""How long a grey picture may take that is to tell whether the server answers at all."""
+"""How long the probe may take that is to tell whether the server answers at all."""
 NOBODYS_FAULT = frozenset({408, 425, 429})
 REFUSALS = frozenset({400, 413, 422})
-"""Of this picture with this prompt."""
+"""Of this prompt, and its picture."""
 OF_ALL_ROWS = frozenset({401, 404})
 """Address, key and model are the same for all rows."""
 
@@ -42,7 +42,7 @@ class Throttled(FetchError):
 class EndpointBackend:
     """Asks from a thread of its own. Raises UsageError where the server is not there or cannot answer at all."""
 
-    def __init__(self, stage: CaptionStage) -> None:
+    def __init__(self, stage: LanguageStage) -> None:
         self._server = _Server(stage)
         self._background = Background("tarloom-endpoint")
         try:
@@ -65,7 +65,7 @@ class EndpointBackend:
 class _Server:
     """How one server is asked. All but its making happens in the backend's event loop."""
 
-    def __init__(self, stage: CaptionStage) -> None:
+    def __init__(self, stage: LanguageStage) -> None:
         assert stage.endpoint is not None
         self.url = f"{base_url(stage.endpoint)}/chat/completions"
         self._stage = stage
@@ -81,7 +81,7 @@ class _Server:
         self._asked: set[asyncio.Task[Said]] = set()
 
     async def open(self) -> None:
-        """Raises UsageError unless a grey picture is answered."""
+        """Raises UsageError unless the probe is answered."""
         self._encoders = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-encode")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_OPEN_SECONDS),
@@ -91,7 +91,7 @@ class _Server:
             trust_env=True,
         )
         try:
-            self._grey = await self._encoded(probe(self._stage.probe_prompt))
+            self._probe = await self._encoded(self._stage.probe)
             self._model = (await self._first_answer()).model
         except BaseException:
             await self.close()
@@ -147,12 +147,12 @@ class _Server:
                 proven = True
 
     async def _answers_others(self, *, since: float) -> None:
-        """Wait until the server has answered somebody, if only us with a grey picture."""
+        """Wait until the server has answered somebody, if only us with the probe."""
         async with self._proof:
             failures = 0
             while self._answered <= since:
                 try:
-                    await self._try(self._grey)
+                    await self._try(self._probe)
                 except FetchError as error:
                     if error.transient:
                         await _pause(failures)
@@ -176,7 +176,7 @@ class _Server:
             async with asyncio.timeout(self._stage.timeout):
                 for failures in range(self._stage.retries + 1):
                     try:
-                        return await self._try(self._grey)
+                        return await self._try(self._probe)
                     except FetchError as error:
                         trouble = error
                         if not error.transient:
@@ -186,7 +186,7 @@ class _Server:
             pass
         except EngineError as error:
             raise UsageError(str(error)) from error
-        raise UsageError(f"{self.url}: cannot be asked about a picture: {trouble}; check the address and the server")
+        raise UsageError(f"{self.url}: cannot be asked: {trouble}; check the address and the server")
 
     async def _try(self, body: bytes) -> Reply:
         """Raises FetchError, EngineError."""

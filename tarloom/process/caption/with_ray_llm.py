@@ -1,4 +1,4 @@
-"""A caption backend on ray.data.llm: the stages of its vLLM processor, built once in the worker's Ray actor.
+"""A backend on ray.data.llm: the stages of its vLLM processor, built once in the worker's Ray actor.
 
 Ray applies a processor to a dataset; a dataset per batch would load the model per batch, so batches are handed to the
 processor's stages one after the other here. Pictures go to the engine as they are: the stage with which Ray would
@@ -13,9 +13,9 @@ from PIL import Image
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.sidecar import FAILED
-from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said, probe
+from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said
 from tarloom.process.caption.background import Background
-from tarloom.process.caption.stage import CaptionStage
+from tarloom.process.caption.language import LanguageStage
 from tarloom.process.models import cannot_load, model_location
 
 try:
@@ -40,7 +40,7 @@ class RayLlmBackend:
     A dead engine ends the whole process, as Ray has it: the shard is tried again by another actor.
     """
 
-    def __init__(self, stage: CaptionStage) -> None:
+    def __init__(self, stage: LanguageStage) -> None:
         _check_place()
         self._stage = stage
         self._background = Background("tarloom-ray-llm")
@@ -76,11 +76,13 @@ class RayLlmBackend:
         return rows
 
     def _row(self, question: Question) -> dict[str, Any]:
-        text, picture = {"type": "text", "text": question.prompt}, {"type": "image"}
-        content = [picture, text] if self._stage.picture_first else [text, picture]
         sampling = self._stage.sampling()
         if question.schema is not None:
             sampling["structured_outputs"] = {"json": question.schema}
+        if question.rgb is None:
+            return {"messages": [{"role": "user", "content": question.prompt}], "sampling_params": sampling}
+        text, picture = {"type": "text", "text": question.prompt}, {"type": "image"}
+        content = [picture, text] if self._stage.picture_first else [text, picture]
         return {
             "messages": [{"role": "user", "content": content}],
             "multimodal_data": {"image": [Image.fromarray(question.rgb)]},
@@ -103,9 +105,9 @@ class RayLlmBackend:
         )
 
     def _probe(self) -> None:
-        (said,) = self.ask([probe(self._stage.probe_prompt)])
+        (said,) = self.ask([self._stage.probe])
         if said.text is None:
-            raise ValueError("it does not take a grey picture")
+            raise ValueError("it does not answer a question that only tells if it does")
 
 
 def _check_place() -> None:
@@ -113,7 +115,7 @@ def _check_place() -> None:
         raise UsageError("--backend ray-llm runs in Ray's actors; add --engine ray, or leave --backend out")
 
 
-def _steps(stage: CaptionStage) -> list[Any]:
+def _steps(stage: LanguageStage) -> list[Any]:
     """What Ray would build in actors of their own, one for each stage of its processor."""
     config = vLLMEngineProcessorConfig(
         model_source=model_location(stage.model),
@@ -134,12 +136,12 @@ def _made_with(step: Any, batch_size: int) -> dict[str, Any]:
     return dict(made["fn_constructor_kwargs"])
 
 
-def _engine_options(stage: CaptionStage) -> dict[str, Any]:
+def _engine_options(stage: LanguageStage) -> dict[str, Any]:
     """As for an engine of our own; Ray names the model itself."""
     return {name: value for name, value in engine_options(stage).items() if name not in ("model", "revision")}
 
 
-def _cannot_run(stage: CaptionStage, error: Exception) -> UsageError:
+def _cannot_run(stage: LanguageStage, error: Exception) -> UsageError:
     reason = cannot_load(stage.model, error)
     return UsageError(
         f"ray.data.llm of Ray {ray.__version__} cannot run this with vLLM {vllm.__version__}, or {reason}; "

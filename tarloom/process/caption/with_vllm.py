@@ -1,4 +1,4 @@
-"""Captions by vLLM's AsyncLLM: questions of all threads are under way at once, and the engine batches them as it goes.
+"""Answers by vLLM's AsyncLLM: questions of all threads are under way at once, and the engine batches them as it goes.
 
 Here, in the worker's process, pictures are made into the model's input; the engine computes in a process of its own.
 """
@@ -21,10 +21,10 @@ from PIL import Image
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import missing_extra
 from tarloom.format.sidecar import FAILED
-from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said, probe
+from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said
 from tarloom.process.caption.background import Background
 from tarloom.process.caption.child_output import ChildOutput
-from tarloom.process.caption.stage import CaptionStage
+from tarloom.process.caption.language import LanguageStage
 from tarloom.process.models import cannot_load, model_location
 
 
@@ -75,7 +75,7 @@ TEXTS_KEPT = 1024
 class VllmBackend:
     """Raises UsageError where the model cannot be loaded, or answers nothing."""
 
-    def __init__(self, stage: CaptionStage) -> None:
+    def __init__(self, stage: LanguageStage) -> None:
         self._stage = stage
         self._picture_first = stage.picture_first
         self._numbers = count()
@@ -120,16 +120,16 @@ class VllmBackend:
             raise cannot_load(self._stage.model, self._output.reason() or error) from error
 
     def _probe(self) -> None:
-        """Ask about a grey picture: a model that cannot answer that answers nothing, and fails here, not row by row.
+        """A model that cannot answer the stage's probe answers nothing, and fails here, not row by row.
 
         A template that does not take the text first gets the picture first.
         """
-        question = probe(self._stage.probe_prompt)
+        question = self._stage.probe
         try:
             try:
                 self._background.do(self._one_word(question))
             except REFUSALS:
-                if self._picture_first:
+                if self._picture_first or question.rgb is None:
                     raise
                 self._picture_first = True
                 self._rendered.cache_clear()
@@ -159,7 +159,7 @@ class VllmBackend:
     async def _answer(self, question: Question) -> Said:
         try:
             ready = await self._ready(question)
-        except Exception as error:  # a grey picture was made ready: it is this one's fault, or its prompt's
+        except Exception as error:  # the probe was made ready: it is this one's fault, or its prompt's
             if self._engine.errored:
                 raise self._broken(error) from error
             return Said(ending=(FAILED, PROMPT_REFUSED))
@@ -174,9 +174,10 @@ class VllmBackend:
     async def _ready(self, question: Question) -> Any:
         """What the engine is given: tokens and the picture as the model takes it."""
         renderer = self._engine.renderer
-        prompt = copy.copy(self._rendered(question.prompt))
-        prompt["multi_modal_data"] = {"image": [Image.fromarray(question.rgb)]}
-        prompt["multi_modal_uuids"] = {"image": [question.uuid]}  # spares vLLM hashing all pixels
+        prompt = copy.copy(self._rendered(question.prompt, question.rgb is not None))
+        if question.rgb is not None:
+            prompt["multi_modal_data"] = {"image": [Image.fromarray(question.rgb)]}
+            prompt["multi_modal_uuids"] = {"image": [question.uuid]}  # spares vLLM hashing all pixels
         (ready,) = await renderer.render_cmpl_async([prompt], renderer.default_chat_tok_params)
         return ready
 
@@ -185,11 +186,13 @@ class VllmBackend:
         *_, last = [answer async for answer in self._engine.generate(ready, sampling, str(next(self._numbers)))]
         return _said(last)
 
-    def _render(self, text: str) -> dict[str, Any]:
+    def _render(self, text: str, with_picture: bool) -> dict[str, Any]:
         """The prompt as the model's template has it, for any picture."""
-        image = {"type": "image_pil", "image_pil": Image.new("RGB", (32, 32)), "uuid": "any"}
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}, image]
-        messages = [{"role": "user", "content": content[::-1] if self._picture_first else content}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+        if with_picture:
+            image = {"type": "image_pil", "image_pil": Image.new("RGB", (32, 32)), "uuid": "any"}
+            content.insert(0 if self._picture_first else 1, image)
+        messages = [{"role": "user", "content": content}]
         params = ChatParams(
             chat_template=self._stage.chat_template,
             chat_template_kwargs={"add_generation_prompt": True, "continue_final_message": False},
@@ -215,7 +218,7 @@ async def _end_all() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def engine_options(stage: CaptionStage) -> dict[str, Any]:
+def engine_options(stage: LanguageStage) -> dict[str, Any]:
     """What vLLM is told, by its names."""
     location = model_location(stage.model)
     return {
@@ -229,7 +232,7 @@ def engine_options(stage: CaptionStage) -> dict[str, Any]:
         "max_num_seqs": stage.max_num_seqs,
         "gpu_memory_utilization": stage.gpu_memory_utilization,
         "enforce_eager": current_platform.is_cpu(),
-        "limit_mm_per_prompt": {"image": 1, "video": 0},
+        "limit_mm_per_prompt": {"image": int(stage.probe.rgb is not None), "video": 0},
         "mm_processor_cache_gb": 0,  # every picture is seen once
         # Some models never stop indenting where they may.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -238,7 +241,7 @@ def engine_options(stage: CaptionStage) -> dict[str, Any]:
     }
 
 
-def _length_limit(stage: CaptionStage, location: str) -> int:
+def _length_limit(stage: LanguageStage, location: str) -> int:
     config = transformers.AutoConfig.from_pretrained(
         location, revision=stage.revision, trust_remote_code=stage.trust_remote_code
     )

@@ -7,10 +7,9 @@ import pyarrow as pa
 
 from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 from tarloom.process.batch import Batch, stored_pictures
-from tarloom.process.embed.stage import EmbedStage, EmbedTextStage, ModelStage
+from tarloom.process.embed.stage import NO_TEXT, EmbedStage, EmbedTextStage, ModelStage
 from tarloom.process.stage import Ending, result_table
 
-NO_TEXT = "no_text"
 NOT_FINITE = "vector_not_finite"
 """The model computed infinities, as some do in half precision."""
 
