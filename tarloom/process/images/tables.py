@@ -10,18 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tarloom.errors import EngineError
 from tarloom.format.index import KEY
-from tarloom.format.layout import PRIVATE, metadata_name, sidecar_name, tar_name
-from tarloom.format.metadata import SUCCESS
-from tarloom.format.parquet import read_table, row_group_writer
-from tarloom.format.sidecar import read_sidecar
+from tarloom.format.layout import PRIVATE
+from tarloom.format.parquet import row_group_writer
 from tarloom.format.storage import Storage
+from tarloom.process.shard_tables import beside, rows_with_stages, versions
 from tarloom.read.dataset import open_shards
 
 
@@ -51,11 +49,9 @@ class Tables:
         self.shards.write(note, made_from)
 
     def _joined(self, shard: str) -> pa.Table:
-        """A shard's rows: its metadata, and as "STAGE.column" what each stage said; null where there is no sample."""
-        table = read_table(self.shards, metadata_name(shard)).replace_schema_metadata(None)
-        for stage in self.stages:
-            table = _beside(table, read_sidecar(self.shards, shard, stage), prefix=f"{stage}.")
-        return table if self.member is None else _beside(table, self._pictures(shard, self.member))
+        """A shard's rows, their pictures too if these are wanted."""
+        table = rows_with_stages(self.shards, shard, self.stages)
+        return table if self.member is None else beside(table, self._pictures(shard, self.member))
 
     def _pictures(self, shard: str, member: str) -> pa.Table:
         dataset = open_shards(self.shards.url, [shard])
@@ -70,9 +66,8 @@ class Tables:
         """A digest of the versions of all files that a table is made from."""
         digest = hashlib.sha256(repr((self.stages, self.member)).encode())
         for shard in shards:
-            for name in (tar_name(shard), metadata_name(shard), *(sidecar_name(shard, s) for s in self.stages)):
-                entry = self.shards.head(name)
-                digest.update(repr(entry and (name, entry.size, entry.version)).encode())
+            for version in versions(self.shards, shard, self.stages):
+                digest.update(version.encode())
         return digest.hexdigest().encode()
 
 
@@ -133,15 +128,3 @@ class TableWriter:
 
 def table_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
-
-
-def _beside(table: pa.Table, other: pa.Table, prefix: str = "") -> pa.Table:
-    """The metadata, and the columns of another table by key. Only rows that became samples have any: others may have
-    the key of one."""
-    status: Any = table["status"]
-    keys: Any = pc.if_else(pc.equal(status, pa.scalar(SUCCESS)), table["key"], pa.scalar(None, table["key"].type))
-    places: Any = pc.index_in(keys, value_set=other[KEY].combine_chunks()).combine_chunks()
-    for name in other.column_names:
-        if name != KEY:
-            table = table.append_column(f"{prefix}{name}", other[name].combine_chunks().take(places))
-    return table

@@ -1,0 +1,155 @@
+"""A dataset as a plain folder: each sample's picture as a file, and one parquet with a row for every input row.
+
+    folder/KEY.png                      the pictures, bytes as they lie in the tars
+    folder/metadata.parquet             metadata, what stages said, and `file_name`; written last: the folder is whole
+    folder/_tarloom/folder/00000        which version of the shard its pictures are from, and their names
+
+Pictures of a shard are written once; of one that was made anew, the old ones are deleted first. A run that is killed
+leaves a folder without its parquet, and goes on from there.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tarloom.errors import ShardError, UsageError
+from tarloom.format.layout import IMAGE_MEMBERS, PRIVATE
+from tarloom.format.metadata import SUCCESS
+from tarloom.format.parquet import read_footer, row_group_writer
+from tarloom.format.storage import Storage, open_storage
+from tarloom.process.shard_tables import rows_with_stages, versions
+from tarloom.read.dataset import open_dataset, open_shards
+
+TABLE = "metadata.parquet"
+FILE = "file_name"
+"""The column with the name of a row's picture, null where it has none."""
+MADE_FROM = "tarloom.made_from"
+"""In the footer of the table."""
+BEGUN = f"{PRIVATE}/begun"
+"""Written first of all: from then on the folder is this one's own."""
+MARKS = f"{PRIVATE}/folder"
+WRITERS = 16
+"""Files written at once: each is synced, or sent, alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSummary:
+    """What the folder holds."""
+
+    folder: str
+    pictures: int
+    rows: int
+    """Of the parquet."""
+    written: int
+    """Pictures that this run wrote; the others were there."""
+
+
+def write_folder(path: str, folder: str, *, stages: Sequence[str] = ()) -> FolderSummary:
+    """Put a dataset's pictures, and all that is known of its rows, into a folder that is its own.
+
+    stages: whose columns the parquet has too, as "STAGE.column". Raises UsageError where there is no dataset, or the
+    folder is not its own; ShardError, StorageError.
+    """
+    shards, target = [shard.shard for shard in open_dataset(path).shards], open_storage(folder)
+    return _Writer(path, open_storage(path), shards, target, stages).run()
+
+
+class _Writer:
+    def __init__(
+        self, path: str, dataset: Storage, shards: Sequence[str], target: Storage, stages: Sequence[str]
+    ) -> None:
+        self._path, self._dataset, self._shards, self._target, self._stages = path, dataset, shards, target, stages
+
+    def run(self) -> FolderSummary:
+        self._begin()
+        wanted = {shard: _digest(versions(self._dataset, shard, ())) for shard in self._shards}
+        done = self._kept(wanted)
+        new = [shard for shard in self._shards if shard not in done]
+        written = sum(self._write_pictures(shard, wanted[shard]) for shard in new)
+        pictures = sum(len(self._mark(shard)[1]) for shard in self._shards)
+        return FolderSummary(folder=self._target.url, pictures=pictures, rows=self._write_table(), written=written)
+
+    def _begin(self) -> None:
+        self._target.sweep()
+        if self._target.head(BEGUN) is None:
+            if any(True for _ in self._target.list()):
+                raise UsageError(f"folder {self._target.url}: there is something else in it; choose an empty one")
+            self._target.write(BEGUN, b"")
+
+    def _kept(self, wanted: dict[str, str]) -> set[str]:
+        """The shards whose pictures are there. Those of other versions, or of shards that are gone, are deleted."""
+        prefix, kept = f"{MARKS}/", set[str]()
+        for name in sorted(entry.name for entry in self._target.list(MARKS)):
+            shard = name.removeprefix(prefix)
+            made_from, files = self._mark(shard)
+            if wanted.get(shard) == made_from:
+                kept.add(shard)
+                continue
+            self._delete([TABLE, *files])
+            self._target.delete(name)
+        return kept
+
+    def _mark(self, shard: str) -> tuple[str, list[str]]:
+        """What a shard's pictures were made from, and their names."""
+        made_from, *files = json.loads(self._target.read(f"{MARKS}/{shard}"))
+        return made_from, files
+
+    def _delete(self, names: Sequence[str]) -> None:
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(self._target.delete, (name for name in names if self._target.head(name) is not None)))
+
+    def _write_pictures(self, shard: str, made_from: str) -> int:
+        """Put them there, then their mark; how many there are."""
+        dataset, names = open_shards(self._path, [shard]), list[str]()
+        members = [name for name in IMAGE_MEMBERS if name in dataset.members]
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="folder") as pool:
+            for batch in dataset.select(*members).batches(WRITERS * 4):
+                files = dict(_pictures(batch, self._dataset.describe(shard)))
+                list(pool.map(self._target.write, files.keys(), files.values()))
+                names += files
+        self._target.write(f"{MARKS}/{shard}", json.dumps([made_from, *names]).encode())
+        return len(names)
+
+    def _write_table(self) -> int:
+        """Unless it is there, made from these versions; how many rows it has."""
+        every = (version for shard in self._shards for version in versions(self._dataset, shard, self._stages))
+        made_from = _digest([repr(tuple(self._stages)), *every])
+        if self._target.head(TABLE) is not None:
+            footer, rows = read_footer(self._target, TABLE)
+            if footer.get(MADE_FROM) == made_from:
+                return rows
+        rows, tables = 0, map(self._rows, self._shards)
+        first = next(tables)
+        schema = first.schema.with_metadata({MADE_FROM: made_from})
+        with row_group_writer(self._target, TABLE, schema, unlike=["key", FILE]) as write:
+            for table in (first, *tables):
+                write(table.cast(schema))
+                rows += table.num_rows
+        return rows
+
+    def _rows(self, shard: str) -> pa.Table:
+        table = rows_with_stages(self._dataset, shard, self._stages)
+        if FILE in table.column_names:
+            raise UsageError(f"{self._dataset.url}: the column {FILE} is already there; rename it in the prompt table")
+        files = {name.rpartition(".")[0]: name for name in self._mark(shard)[1]}
+        told = zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True)
+        names = [files.get(str(key)) if status == SUCCESS else None for key, status in told]
+        return table.append_column(FILE, pa.array(names, pa.string()))
+
+
+def _pictures(batch: pa.RecordBatch, where: str) -> Iterator[tuple[str, bytes]]:
+    """Of each sample that has one: its file's name, and its bytes."""
+    for row in batch.to_pylist():
+        key, name = row["__key__"], next((name for name in batch.schema.names[1:] if row[name] is not None), None)
+        if name is not None:
+            if not all(part.strip(".") for part in key.split("/")) or key.partition("/")[0] == PRIVATE:
+                raise ShardError(f"{where}: the key {key!r} cannot be a file in the folder; give its row another one")
+            yield f"{key}.{name}", row[name]
+
+
+def _digest(versions: Iterator[str] | Sequence[str]) -> str:
+    return hashlib.sha256("".join(versions).encode()).hexdigest()

@@ -1,0 +1,144 @@
+"""A dataset as a plain folder: every sample's picture is a file, every input row is in the parquet, nothing is half."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tarloom.errors import ShardError, UsageError
+from tarloom.format.storage import open_storage
+from tarloom.generate.folder import FolderSummary, write_folder
+from tests.create.helpers import contents
+from tests.process.keep.datasets import Said, some_rows, write_dataset
+from tests.source_tree import ROOT
+
+STAGES = ("caption", "clip_score")
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    rows = some_rows(30)
+    return write_dataset(tmp_path / "in", [rows[:20], rows[20:]])
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def expected(rows: list[Said]) -> dict[str, bytes]:
+    return {f"{row.key}.png": row.key.encode() * 9 for row in rows if not row.failed}
+
+
+def test_pictures_are_files_and_every_row_is_in_the_table(made, tmp_path):
+    summary = write_folder(str(made), str(tmp_path / "out"), stages=STAGES)
+    rows = some_rows(30)
+    assert pictures(tmp_path / "out") == expected(rows)
+    table = pq.read_table(tmp_path / "out" / "metadata.parquet")
+    found = table.select(["key", "caption", "status", "file_name", "caption.text", "clip_score.score"]).to_pylist()
+    assert found == [
+        {
+            "key": row.key,
+            "caption": row.caption,
+            "status": "failed_to_generate" if row.failed else "success",
+            "file_name": None if row.failed else f"{row.key}.png",
+            "caption.text": None if row.failed else row.text,
+            "clip_score.score": None if row.failed else row.score,
+        }
+        for row in rows
+    ]
+    assert summary == FolderSummary(folder=str(tmp_path / "out"), pictures=26, rows=30, written=26)
+    others = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".png"}
+    assert others == {"_tarloom", "metadata.parquet"}
+
+
+def test_a_folder_that_is_whole_is_left_alone(made, tmp_path):
+    write_folder(str(made), str(tmp_path / "out"))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert write_folder(str(made), str(tmp_path / "out")).written == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_other_stages_make_the_table_anew_and_no_picture(made, tmp_path):
+    write_folder(str(made), str(tmp_path / "out"))
+    assert write_folder(str(made), str(tmp_path / "out"), stages=STAGES).written == 0
+    assert "caption.text" in pq.read_schema(tmp_path / "out" / "metadata.parquet").names
+
+
+def test_a_shard_that_was_made_anew_takes_the_place_of_the_old_one(made, tmp_path):
+    write_folder(str(made), str(tmp_path / "out"))
+    rows = [Said(key="other", caption="a star", text="a star"), *some_rows(30)[22:]]
+    write_dataset(tmp_path / "new", [rows])
+    for name in ("00000.tar", "00000.parquet", "00000.caption.parquet", "00000.clip_score.parquet"):
+        os.replace(tmp_path / "new" / name, made / name.replace("00000", "00001"))
+    summary = write_folder(str(made), str(tmp_path / "out"))
+    assert pictures(tmp_path / "out") == expected(some_rows(30)[:20] + rows)
+    assert summary.written == len(expected(rows))
+    for path in made.glob("00000*"):
+        path.unlink()
+    assert write_folder(str(made), str(tmp_path / "out")).written == 0
+    assert pictures(tmp_path / "out") == expected(rows)
+
+
+def test_only_finished_shards_are_taken(made, tmp_path):
+    (made / "_tarloom").mkdir(exist_ok=True)
+    (made / "_tarloom" / "plan.json").write_text("{}")
+    (made / "00000_stats.json").write_text("{}")
+    assert write_folder(str(made), str(tmp_path / "out")).rows == 20
+    (made / "00001_stats.json").write_text("{}")
+    assert write_folder(str(made), str(tmp_path / "out")).rows == 30
+
+
+def test_keys_with_folders_are_files_in_folders(tmp_path):
+    write_dataset(tmp_path / "in", [[Said(key="a/b", caption="x", text="x")]])
+    write_folder(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert (tmp_path / "out/a/b.png").read_bytes() == b"a/b" * 9
+
+
+def test_a_folder_in_an_object_store_is_the_same(made, s3_folder, tmp_path):
+    for out in (s3_folder, str(tmp_path / "out")):
+        write_folder(str(made), out, stages=STAGES)
+    store = open_storage(s3_folder)
+    assert {entry.name: store.read(entry.name) for entry in store.list()} == contents(tmp_path / "out")
+
+
+WRITE = "import sys; from tarloom.generate.folder import write_folder; write_folder(*sys.argv[1:])"
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_files(tmp_path):
+    rows = some_rows(300)
+    made = write_dataset(tmp_path / "in", [rows[first : first + 50] for first in range(0, 300, 50)])
+    write_folder(str(made), str(tmp_path / "whole"))
+    dice = random.Random(3)
+    for wanted in (30, 120):
+        with subprocess.Popen([sys.executable, "-c", WRITE, made, tmp_path / "out"], cwd=ROOT) as process:
+            while process.poll() is None and len(list((tmp_path / "out").glob("*.png"))) < wanted:
+                time.sleep(dice.random() / 100)
+            os.kill(process.pid, signal.SIGKILL)
+        assert not (tmp_path / "out/metadata.parquet").exists()
+    summary = write_folder(str(made), str(tmp_path / "out"))
+    assert 0 < summary.written < summary.pictures
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_folder_with_other_things_in_it_is_refused(made, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metadata.parquet").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="something else in it"):
+        write_folder(str(made), str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="something else in it"):
+        write_folder(str(made), str(made))
+    assert (tmp_path / "out" / "metadata.parquet").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("key", ["../a", "a/../../b", "_tarloom/plan"])
+def test_a_key_that_leads_out_of_the_folder_is_refused(tmp_path, key):
+    write_dataset(tmp_path / "in", [[Said(key=key, caption="x", text="x")]])
+    with pytest.raises((ShardError, UsageError)):
+        write_folder(str(tmp_path / "in"), str(tmp_path / "below/out"))
+    assert not list(tmp_path.glob("*.png")) + list(tmp_path.glob("below/*.png"))
