@@ -1,6 +1,6 @@
 """Make the tables of prompts of this folder again: python -m source_data.make_prompts
 
-    prompts.csv     what to paint: a key, a thing, a setting. 240 rows, of which three name what no table knows
+    prompts.csv     what to paint: an id, a thing, a setting. 240 rows, of which three name what no table knows
     shapes.csv      every thing's colour and shape
     settings.csv    every setting's background and, of some, a neighbour and where the thing is to it
 
@@ -58,7 +58,7 @@ def write(folder: Path) -> None:
     _write(folder / "shapes.csv", ("thing", "colour", "shape"), rows)
     grounds = [(f"g{number:02d}", *_columns(setting)) for number, setting in enumerate(settings, 1)]
     _write(folder / "settings.csv", ("setting", "background", "relation", "neighbour"), grounds)
-    _write(folder / "prompts.csv", ("key", "thing", "setting"), _prompts(things, settings, dice))
+    _write(folder / "prompts.csv", ("id", "thing", "setting"), _prompts(things, settings, dice))
 
 
 def _settings(dice: random.Random) -> list[Setting]:
