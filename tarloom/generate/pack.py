@@ -30,6 +30,8 @@ CAPTION = "caption"
 SEED = "seed"
 MADE_BY = "made_by"
 """In the json: each stage's fingerprint."""
+MESSAGE = "message"
+"""The column of stages that say in words why they made nothing of a row."""
 ROWS_AT_ONCE = 256
 
 
@@ -72,8 +74,8 @@ def pack(storage: Storage, shard: str, rows: pa.Table, said: Mapping[str, pa.Tab
 
 
 def _own(rows: pa.Schema) -> pa.Schema:
-    """What the table says, without what is ours; a column `key` is what keys were made from."""
-    return pa.schema([field for field in rows if field.name not in (KEY, ERROR, "key")])
+    """What the table says, without what is ours."""
+    return pa.schema([field for field in rows if field.name not in (KEY, ERROR)])
 
 
 def _values(rows: pa.Table) -> Iterator[dict[str, Any]]:
@@ -103,7 +105,8 @@ def _result(row: Row, answers: Mapping[str, Mapping[str, Any]], recipe: Recipe) 
     """The first stage that could not do its part says why the row failed."""
     for name, answer in answers.items():
         if answer[STATUS] != SUCCESS:
-            error = GenerateError(str(answer[STAGE_ERROR]), f"the stage {name} made nothing of this row")
+            reason = answer.get(MESSAGE) or f"the stage {name} made nothing of this row"
+            error = GenerateError(str(answer[STAGE_ERROR]), reason)
             return RowResult(row=row, error=error)
     painted = answers[recipe.painter]
     data, width, height = painted["picture"], painted["width"], painted["height"]
