@@ -131,14 +131,18 @@ def picture_of(body: dict) -> np.ndarray:
 
 
 def number_of(body: dict) -> int:
-    """The picture's."""
+    """The picture's; the grey one's where only a text was asked about."""
+    if isinstance(body["messages"][0]["content"], str):
+        return GREY
     red, green, _ = picture_of(body)[0, 0].tolist()
     return red * 256 + green
 
 
 def fingerprint_of(body: dict) -> str:
-    """A caption that no other picture has."""
-    return hashlib.sha256(picture_of(body).tobytes()).hexdigest()
+    """A caption that no other picture has; of a text alone, an answer that no other text has."""
+    content = body["messages"][0]["content"]
+    asked = content.encode() if isinstance(content, str) else picture_of(body).tobytes()
+    return hashlib.sha256(asked).hexdigest()
 
 
 def completion(text: str | None) -> dict:

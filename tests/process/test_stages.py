@@ -14,6 +14,7 @@ from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.embed.stage import EmbedStage, EmbedTextStage
 from tarloom.process.picture_stage import PictureStage
 from tarloom.process.registry import BUILT_IN
+from tarloom.process.rewrite.stage import RewriteStage
 from tarloom.process.stages.aesthetic import AestheticStage
 from tarloom.process.stages.clip_score import ClipScoreStage
 from tarloom.process.stages.hash import HashStage
@@ -109,6 +110,25 @@ class TestCaptionOfAnEngine(PictureStageContract):
         (folder / "chat.jinja").write_text("{{ messages }}")
         template = {"chat_template": str(folder / "chat.jinja")}
         return TestCaption.other(folder) | template | {"dtype": "bfloat16", "max_model_len": 77}
+
+
+class TestRewrite(StageContract):
+    """By a server, too. Rows without a picture have no text."""
+
+    free: ClassVar = TestCaption.free
+    before: ClassVar = {"caption": TextStage()}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def stage(cls):
+        with OpenAIServer() as server:
+            server.caption = fingerprint_of
+            yield RewriteStage(model=MODEL, endpoint=server.url, prompt="Say it otherwise: {caption.text}")
+
+    @staticmethod
+    def other(folder):
+        others = TestCaption.other(folder) | {"prompt": "{caption.text}"}
+        return {option: value for option, value in others.items() if option not in ("picture_first", "max_pixels")}
 
 
 class TestClip(PictureStageContract):

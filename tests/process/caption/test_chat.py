@@ -63,6 +63,10 @@ def test_a_server_sees_every_pixel_as_it_is():
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), NOISE)
 
 
+def test_a_question_without_a_picture_is_sent_as_its_text():
+    assert sent(rgb=None)["messages"] == [{"role": "user", "content": "What is it?"}]
+
+
 def test_only_options_that_were_changed_are_sent():
     assert set(sent()) == {"model", "messages", "max_tokens", "temperature", "seed"}
     changed = CaptionStage(model=MODEL, endpoint="http://localhost", top_p=0.5, stop=(".",), picture_first=True)
