@@ -19,14 +19,13 @@ FRAMEWORKS = {
     "process/caption/with_endpoint.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_data.py engines/ray_rows.py engines/ray_session.py "
     "read/ray/actors.py read/ray/data.py read/ray/filters.py read/ray/sidecars.py read/ray/sink.py read/ray/tensors.py "
-    "read/ray/webdataset.py process/caption/with_ray_llm.py",
+    "read/ray/webdataset.py process/caption/with_ray_llm.py generate/tables/with_ray.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
     "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
     "process/embed/vectors.py generate/paint/with_diffusers.py",
     "open_clip": "process/embed/with_open_clip.py",
-    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py "
-    "generate/paint/with_diffusers.py",
+    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py generate/paint/with_diffusers.py",
     "diffusers": "generate/paint/pipelines.py generate/paint/with_diffusers.py",
     "vllm": "process/caption/with_vllm.py process/caption/engine_process.py process/caption/with_ray_llm.py",
     "webdataset": "read/with_webdataset.py",
@@ -35,7 +34,8 @@ FRAMEWORKS = {
     "read/feed/batches/fitting.py",
     "img2dataset": "create/img2dataset/downloader.py",
     "simplejpeg": "format/pictures.py",
-    "duckdb": "read/columns/evaluate.py read/columns/query.py read/columns/sql.py read/columns/where.py",
+    "duckdb": "read/columns/evaluate.py read/columns/query.py read/columns/sql.py read/columns/values.py "
+    "read/columns/where.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
 ON_ADAPTERS = (

@@ -32,6 +32,9 @@ class CsvReader(ListReader):
         super().__init__(options)
         self.separator = separator
 
+    def columns(self, file: InputFile) -> list[str]:
+        return next(self._records(file)) or []
+
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
         typed = [name for name in self.additional if name not in (self.bbox, *self.texts.values())]
         types, rows = ColumnTypes(typed), 0

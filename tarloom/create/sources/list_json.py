@@ -20,6 +20,11 @@ Object = dict[str, Any] | None
 class JsonReader(ListReader):
     """Both are read as streams. What is no object is one row of nulls."""
 
+    def columns(self, file: InputFile) -> list[str]:
+        return list(
+            dict.fromkeys(name for batch in self._objects(file) for found in filter(None, batch) for name in found)
+        )
+
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
         rows, kinds = 0, {name: _Kinds() for name in self.additional if name != self.bbox}
         present: set[str] = set()

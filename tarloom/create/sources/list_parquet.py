@@ -18,6 +18,9 @@ BUFFER_BYTES = 1 << 20
 class ParquetReader(ListReader):
     """Columns have their own types, boxes in texts aside."""
 
+    def columns(self, file: InputFile) -> list[str]:
+        return column_names(file)
+
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
         rows, additional = 0, None
         for file in files:

@@ -37,6 +37,14 @@ class ListReader(ABC):
         self.names = list(dict.fromkeys([*self.additional, *self.texts.values()]))
         """Columns to read, by the list's names: additional ones first, as the metadata has them."""
 
+    def take_all(self, columns: Sequence[str]) -> None:
+        """Read these columns as they are, none of them as the URL: of a table that is no list."""
+        self.additional, self.texts, self.names = tuple(columns), {}, list(columns)
+
+    @abstractmethod
+    def columns(self, file: InputFile) -> list[str]:
+        """All columns that a file has."""
+
     @abstractmethod
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
         """One pass over the files: how many rows there are, and the additional columns with their types.

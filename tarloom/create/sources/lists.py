@@ -21,6 +21,9 @@ from tarloom.errors import UsageError
 class TextReader(ListReader):
     """One URL a line; blank lines do not count. Commas and quotes are part of the URL."""
 
+    def columns(self, file: InputFile) -> list[str]:
+        return []
+
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
         if len(self.names) > 1:
             others = [name for name in self.names if name != self.texts["url"]]

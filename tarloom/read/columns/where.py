@@ -28,7 +28,7 @@ from tarloom.read.columns.sql import (
 )
 from tarloom.read.view import Where
 
-__all__ = ["UNSTEADY", "both", "compile_where", "names_of"]
+__all__ = ["UNSTEADY", "both", "compile_where", "names_of", "resolved"]
 
 _SELECT = f"SELECT 1 FROM {TABLE} WHERE "
 _EXPRESSIONS = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "FUNCTION", "OPERATOR", "CAST", "TYPE"} | {
@@ -47,16 +47,24 @@ UNSTEADY = {
 
 def compile_where(sql: str, names: Names) -> Where:
     """Prove a condition and write it with resolved names. Raises UsageError that names what is wrong."""
-    if not sql.strip():
-        raise UsageError(f"{names.what}: the condition is empty; give one, such as: width >= 256")
-    tree = parse(f"{_SELECT}(\n{sql}\n)", what=names.what)
-    condition = _condition(tree, names.what)
-    found = [_named(node, names) for node in column_refs(condition)]
-    used = tuple(dict.fromkeys(name for name in found if name != KEY))
-    check_cases([KEY, *used], what=names.what)
-    where = Where(sql=unparse(tree).removeprefix(_SELECT), columns=tuple(names.columns[name] for name in used))
+    condition, used = resolved(sql, names, kind="condition", example="width >= 256")
+    columns = [name for name in used if name != KEY]
+    check_cases([KEY, *columns], what=names.what)
+    where = Where(sql=condition, columns=tuple(names.columns[name] for name in columns))
     _prove(where, names.what)
     return where
+
+
+def resolved(sql: str, names: Names, *, kind: str, example: str) -> tuple[str, list[str]]:
+    """An expression on one row with resolved names, and the columns that it uses, `__key__` perhaps among them.
+
+    kind, example: for messages. Raises UsageError for what is none.
+    """
+    if not sql.strip():
+        raise UsageError(f"{names.what}: the {kind} is empty; give one, such as: {example}")
+    tree = parse(f"{_SELECT}(\n{sql}\n)", what=names.what)
+    found = [_named(node, names) for node in column_refs(_expression(tree, names.what, kind, example))]
+    return unparse(tree).removeprefix(_SELECT), list(dict.fromkeys(found))
 
 
 def both(first: Where, second: Where) -> Where:
@@ -66,22 +74,22 @@ def both(first: Where, second: Where) -> Where:
     return Where(sql=f"({first.sql} AND {second.sql})", columns=columns)
 
 
-def _condition(tree: Node, what: str) -> Node:
+def _expression(tree: Node, what: str, kind: str, example: str) -> Node:
     """The WHERE of the tree. Raises UsageError unless that is all there is in it."""
     node = tree["statements"][0]["node"]
     more = ("modifiers", "group_expressions", "having", "qualify", "sample")
     if node["type"] != "SELECT_NODE" or any(node[part] for part in more) or node["cte_map"]["map"]:
-        raise UsageError(f"{what}: give one condition, such as: width >= 256")
-    condition: Node = node["where_clause"]
-    for part in nodes(condition):
-        kind = part.get("class", "CONSTANT")
-        if kind not in _EXPRESSIONS:
-            words = kind.lower().replace("_", " ")
-            raise UsageError(f"{what}: a condition on one row holds no {words}; tarloom query can do more")
+        raise UsageError(f"{what}: give one {kind}, such as: {example}")
+    expression: Node = node["where_clause"]
+    for part in nodes(expression):
+        form = part.get("class", "CONSTANT")
+        if form not in _EXPRESSIONS:
+            words = form.lower().replace("_", " ")
+            raise UsageError(f"{what}: a {kind} on one row holds no {words}; tarloom query can do more")
         if part.get("function_name", "").lower() in UNSTEADY:
             name = part["function_name"]
             raise UsageError(f"{what}: {name}() does not always say the same; write the value, or use ds.sample")
-    return condition
+    return expression
 
 
 def _named(node: Node, names: Names) -> str:

@@ -1,0 +1,1 @@
+"""Prompt tables: read, joined with details, and made into the rows of shards to be."""

@@ -1,0 +1,162 @@
+"""All that can be wrong with tables and options is found before any work: one line says what, where, and what to do."""
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tarloom.errors import UsageError, missing_extra
+from tarloom.generate.tables.config import Detail, TableConfig, read_derivation, read_detail
+from tarloom.generate.tables.files import ROW, Table, find_table
+from tarloom.generate.tables.matching import Join, Lookup, doubled, key_texts, shortened
+from tarloom.generate.tables.rows import PROMPT, Recipe
+from tarloom.process.caption.prompts import Prompt
+from tarloom.read.columns.sql import Names
+from tarloom.read.columns.values import Value, compile_value
+from tarloom.read.plan.pieces import Array
+from tarloom.read.view import Column
+
+RESERVED = frozenset(
+    ["caption", "key", "status", "error_message", "width", "height", "sha256", "error", "seed", "picture", "url"]
+)
+"""Columns that the metadata of generated shards has beside the tables'."""
+OWN = "__"
+"""What our own columns begin with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Tables that fit together."""
+
+    prompts: Table
+    details: tuple[Table | Lookup, ...]
+    """Those that are small are here already."""
+    recipe: Recipe
+    nbytes: int
+    """Of all of them, about."""
+
+
+def find_tables(config: TableConfig) -> tuple[Table, list[tuple[Detail, Table]]]:
+    """The prompt table, and those of details. Raises UsageError."""
+    details = [read_detail(given) for given in config.details]
+    prompts = find_table(config.prompts)
+    if prompts.rows == 0:
+        raise UsageError(f"prompts {config.prompts}: the table has no rows; there is nothing to make")
+    return prompts, [(detail, find_table(detail.source)) for detail in details]
+
+
+def fitted(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail, Table]], *, small_bytes: int) -> Found:
+    """How the tables fit together. Raises UsageError where they do not."""
+    recipe = _recipe(config, prompts, details)
+    nbytes = _check_keys(config, prompts, recipe)
+    ready: list[Table | Lookup] = []
+    for join, (_, table) in zip(recipe.joins, details, strict=True):
+        found, size = _ready(join, table, small_bytes, expand=config.expand)
+        ready.append(found)
+        nbytes += size
+    return Found(prompts=prompts, details=tuple(ready), recipe=recipe, nbytes=nbytes)
+
+
+def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail, Table]]) -> Recipe:
+    whole = config.template.strip() == f"{{{PROMPT}}}"
+    taken = RESERVED if whole else RESERVED | {PROMPT}
+    columns = _extended(pa.schema([]), prompts.schema, f"prompts {config.prompts}", taken)
+    if config.key_col is not None:
+        _check_known([config.key_col], columns, "key_col")
+    joins: list[Join] = []
+    for number, (detail, table) in enumerate(details):
+        what = f"details {detail.source}"
+        _check_known(detail.left, columns, what)
+        _check_known(detail.right, table.schema, what)
+        added = pa.schema([field for field in table.schema if field.name not in detail.right])
+        columns = _extended(columns, added, what, taken)
+        joins.append(Join(detail=detail, columns=added, place=f"__place{number}__"))
+    values: list[Value] = []
+    for name, sql in map(read_derivation, config.derive):
+        what = f"derive {name}"
+        values.append(compile_value(name, sql, _names(columns, what), columns))
+        columns = _extended(columns, pa.schema([(name, values[-1].type)]), what, taken | {PROMPT})
+    prompt = Prompt(template=config.template)
+    if not prompt.columns:
+        raise UsageError(f"template {config.template!r}: names no column; write one between braces, such as {{prompt}}")
+    _check_known(prompt.columns, columns, "template")
+    return Recipe(
+        key_col=config.key_col, columns=prompts.schema, joins=tuple(joins), values=tuple(values), prompt=prompt
+    )
+
+
+def _names(columns: pa.Schema, what: str) -> Names:
+    known = {field.name: Column(name=field.name, stage=None, field=field.name, type=field.type) for field in columns}
+    return Names(what=what, columns=known, members=())
+
+
+def _extended(columns: pa.Schema, added: pa.Schema, what: str, taken: Iterable[str]) -> pa.Schema:
+    """Both together. Raises UsageError where a name is taken."""
+    for name in added.names:
+        if name in columns.names:
+            raise UsageError(f"{what}: a table before it has a column {name!r}, too; rename one of them")
+        if name in taken or name.startswith(OWN) or not name:
+            raise UsageError(f"{what}: the column {name!r} has a name that the shards' own columns have; rename it")
+    return pa.schema([*columns, *added])
+
+
+def _check_known(names: Iterable[str], columns: pa.Schema, what: str) -> None:
+    for name in names:
+        if name not in columns.names:
+            raise UsageError(f"{what}: there is no column {name!r}; use {', '.join(columns.names) or 'another table'}")
+
+
+def _check_keys(config: TableConfig, prompts: Table, recipe: Recipe) -> int:
+    """Every row must have a key of its own. The table's bytes."""
+    nbytes, keys = 0, list[Array]([pa.array([], pa.string())])
+    for table in prompts.tables():
+        nbytes += table.nbytes
+        if config.key_col is None:
+            continue
+        keys.append(recipe.keys(table))
+        if keys[-1].null_count:
+            place = keys[-1].is_valid().to_pylist().index(False)
+            row, column = table.column(ROW)[place].as_py() + 1, table.column(config.key_col)[place].as_py()
+            raise UsageError(
+                f"prompts {config.prompts}: row {row} has no key: {config.key_col} is {column!r}; "
+                "give every row one, of at most 200 bytes, or leave key_col out"
+            )
+    twice = doubled(pa.chunked_array(keys, pa.string()))
+    if twice is not None:
+        raise UsageError(
+            f"prompts {config.prompts}: several rows have the key {twice!r} ({config.key_col}); make them unique, or "
+            "leave key_col out"
+        )
+    return nbytes
+
+
+def _ready(join: Join, table: Table, small_bytes: int, *, expand: bool) -> tuple[Table | Lookup, int]:
+    """A table of details, read whole if it is small, and its bytes. Raises UsageError for keys that are there twice."""
+    nbytes, keys, rows = 0, [], []
+    for part in table.tables():
+        nbytes += part.nbytes
+        rows.append(part)
+        keys.append(key_texts(part, join.detail.right).combine_chunks())
+        if nbytes > small_bytes:
+            rows.clear()
+    twice = None if expand else doubled(pa.chunked_array(keys, pa.string()))
+    if twice is not None:
+        by = ", ".join(join.detail.right)
+        raise UsageError(
+            f"details {join.detail.source}: several rows have {by} = {shortened(twice)}; make them unique, or "
+            "take each of them with expand"
+        )
+    if nbytes <= small_bytes:
+        empty = table.parts[0].table_schema.empty_table()
+        return Lookup(join, pa.concat_tables([empty, *rows])), nbytes
+    _check_polars()
+    return table, nbytes
+
+
+def _check_polars() -> None:
+    """Ray Data's join stands on it, and does not bring it along."""
+    try:
+        importlib.import_module("polars")
+    except ImportError as error:
+        raise missing_extra("ray", error) from error

@@ -1,0 +1,150 @@
+"""Ray Data makes the rows: it reads the tables, joins what is large, and gives the rows back in their order.
+
+    read prompts -> look up in small tables -> join with large ones -> sort -> derive, fill the template -> here
+
+A small table of details is sent to where the prompts are; then nothing is shuffled, and rows keep their order. With a
+large one the prompts are shuffled (Ray Data's join, which needs polars), and sorted when that is done.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from tarloom.engines.ray_session import first_line, ray_session
+from tarloom.errors import EngineError, TarloomError, missing_extra
+from tarloom.generate.tables.files import ROW, Part, Table
+from tarloom.generate.tables.matching import Join, Lookup, key_texts
+from tarloom.generate.tables.rows import Recipe
+from tarloom.read.ray.data import root_cause
+
+try:
+    import ray
+    import ray.data
+    from ray.data import Datasource
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import ReadTask
+    from ray.exceptions import RayError
+except ImportError as error:
+    raise missing_extra("ray", error) from error
+
+STORE_BYTES = 512 << 20
+"""Of a cluster started here. What does not fit is kept on disk."""
+BLOCK_BYTES = 16 << 20
+PARTITION_BYTES = 32 << 20
+"""Of a join or a sort, about."""
+CPUS = 4
+"""Tasks at once: each holds a few blocks."""
+_ON, _LEFT, _RIGHT = "on", "left", "right"
+Block = Callable[[pa.Table], pa.Table]
+
+
+def made_rows(
+    prompts: Table, recipe: Recipe, details: Sequence[Table | Lookup], *, nbytes: int, address: str | None
+) -> Iterator[pa.Table]:
+    """All rows as the recipe makes them, in order, `__row__` last.
+
+    details: for each of the recipe's joins. nbytes: of all tables, about. address: of a Ray cluster, as for an engine.
+    Raises what went wrong where the rows were.
+    """
+    partitions = max(2, -(-nbytes // PARTITION_BYTES))
+    with ray_session(cpus=2, store_bytes=STORE_BYTES, address=address), _quiet():
+        rows = _mapped(_read(prompts.parts), recipe.keyed)
+        shuffled = False
+        for join, detail in zip(recipe.joins, details, strict=True):
+            if isinstance(detail, Lookup):
+                rows = _mapped(rows, partial(_looked_up, ray.put(detail)))
+            else:
+                rows, shuffled = _joined(rows, join, detail, partitions), True
+        if shuffled:
+            rows = rows.sort([ROW, *(join.place for join in recipe.joins)])
+        yield from _in_order(_mapped(rows, recipe.finished))
+
+
+def _joined(rows: ray.data.Dataset, join: Join, detail: Table, partitions: int) -> ray.data.Dataset:
+    """Ray Data's join. The columns travel in structs: it would change their types, and structs it leaves alone."""
+    left = _mapped(rows, partial(_packed, join.detail.left, _LEFT, None))
+    right = _mapped(_read(detail.parts), partial(_packed, join.detail.right, _RIGHT, join.of))
+    both = left.join(right, join_type="left_outer", num_partitions=partitions, on=(_ON,))
+    return _mapped(both, partial(_unpacked, join))
+
+
+def _looked_up(lookup: Any, table: pa.Table) -> pa.Table:
+    """Runs in a task. lookup: where it is in Ray's object store."""
+    found: Lookup = ray.get(lookup)
+    return found.joined(table)
+
+
+def _packed(on: Sequence[str], name: str, kept: Block | None, table: pa.Table) -> pa.Table:
+    """What to join by, and the row as a struct; of details, rows that nothing can find are left out."""
+    texts = key_texts(table, on)
+    if kept is not None:
+        found = texts.is_valid()
+        table, texts = kept(table.filter(found)), texts.filter(found)
+    return pa.table({_ON: texts, name: table.to_struct_array()})
+
+
+def _unpacked(join: Join, table: pa.Table) -> pa.Table:
+    parts = [(table.column(name), table.schema.field(name).type) for name in (_LEFT, _RIGHT)]
+    columns = [column for struct, _ in parts for column in struct.flatten()]
+    names = [kind.field(number).name for _, kind in parts for number in range(kind.num_fields)]
+    return join.settled(pa.table(columns, names=names))
+
+
+class _TableSource(Datasource):  # type: ignore[misc]
+    """Ray's view of a table: a task reads a part."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__()
+        self._parts = parts
+
+    def get_name(self) -> str:
+        return "Tarloom"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
+        return [ReadTask(part.tables, unknown, schema=part.table_schema) for part in self._parts]
+
+
+def _read(parts: Sequence[Part]) -> ray.data.Dataset:
+    return ray.data.read_datasource(_TableSource(parts), override_num_blocks=len(parts))
+
+
+def _mapped(rows: ray.data.Dataset, make: Block) -> ray.data.Dataset:
+    return rows.map_batches(make, batch_size=None, batch_format="pyarrow", zero_copy_batch=True)
+
+
+def _in_order(rows: ray.data.Dataset) -> Iterator[pa.Table]:
+    context = rows.context
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(cpu=CPUS)
+    context.target_max_block_size = BLOCK_BYTES
+    context.shuffle_input_batch_bytes = BLOCK_BYTES
+    try:
+        yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
+    except RayError as error:
+        cause = root_cause(error)
+        if isinstance(cause, TarloomError):
+            raise cause from error
+        raise EngineError(f"Ray Data failed: {first_line(error)}; see Ray's logs in /tmp/ray") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Ray Data tells about plans and progress."""
+    logger = logging.getLogger("ray.data")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
