@@ -24,7 +24,7 @@ def captions():
     """Of each prompt's key, None where a table lacks what it names."""
     things = {row["thing"]: row for row in table("shapes.csv")}
     settings = {row["setting"]: row for row in table("settings.csv")}
-    return {row["key"]: caption(things.get(row["thing"]), settings.get(row["setting"])) for row in table("prompts.csv")}
+    return {row["id"]: caption(things.get(row["thing"]), settings.get(row["setting"])) for row in table("prompts.csv")}
 
 
 def caption(thing: dict[str, str] | None, setting: dict[str, str] | None) -> str | None:

@@ -12,7 +12,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from tarloom.format.index import KEY
-from tarloom.format.layout import PRIVATE, numbered_shard
+from tarloom.format.layout import numbered_shard, rows_name
 from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage
 from tarloom.generate.tables.checks import Found, find_tables, fitted
@@ -21,11 +21,6 @@ from tarloom.generate.tables.files import ROW, Table
 
 SMALL_BYTES = 32 << 20
 """A table of details up to this size is sent to wherever prompts are; larger ones are shuffled."""
-
-
-def rows_name(shard: str) -> str:
-    """The file with the rows of a shard."""
-    return f"{PRIVATE}/rows/{shard}.parquet"
 
 
 class PromptTables:
