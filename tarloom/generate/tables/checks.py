@@ -1,12 +1,17 @@
 """All that can be wrong with tables and options is found before any work: one line says what, where, and what to do."""
 
 import importlib
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from tarloom.create.sources.list_reader import can_be_text
 from tarloom.errors import UsageError, missing_extra
+from tarloom.format.index import KEY
+from tarloom.format.metadata import metadata_schema
 from tarloom.generate.tables.config import Detail, TableConfig, read_derivation, read_detail
 from tarloom.generate.tables.files import ROW, Table, find_table
 from tarloom.generate.tables.matching import Join, Lookup, doubled, key_texts, shortened
@@ -17,10 +22,8 @@ from tarloom.read.columns.values import Value, compile_value
 from tarloom.read.plan.pieces import Array
 from tarloom.read.view import Column
 
-RESERVED = frozenset(
-    ["caption", "key", "status", "error_message", "width", "height", "sha256", "error", "seed", "picture", "url"]
-)
-"""Columns that the metadata of generated shards has beside the tables'."""
+RESERVED = frozenset([*metadata_schema(pa.schema([]), caption=True).names, "seed", "made_by"])
+"""What the metadata and the json of generated samples have beside the tables' columns."""
 OWN = "__"
 """What our own columns begin with."""
 
@@ -49,7 +52,8 @@ def find_tables(config: TableConfig) -> tuple[Table, list[tuple[Detail, Table]]]
 def fitted(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail, Table]], *, small_bytes: int) -> Found:
     """How the tables fit together. Raises UsageError where they do not."""
     recipe = _recipe(config, prompts, details)
-    nbytes = _check_keys(config, prompts, recipe)
+    _check_keys(config, prompts, recipe)
+    nbytes = _bytes(prompts)
     ready: list[Table | Lookup] = []
     for join, (_, table) in zip(recipe.joins, details, strict=True):
         found, size = _ready(join, table, small_bytes, expand=config.expand)
@@ -63,19 +67,19 @@ def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail,
     taken = RESERVED if whole else RESERVED | {PROMPT}
     columns = _extended(pa.schema([]), prompts.schema, f"prompts {config.prompts}", taken)
     if config.key_col is not None:
-        _check_known([config.key_col], columns, "key_col")
+        _check_texts([config.key_col], columns, "key_col")
     joins: list[Join] = []
     for number, (detail, table) in enumerate(details):
         what = f"details {detail.source}"
-        _check_known(detail.left, columns, what)
-        _check_known(detail.right, table.schema, what)
+        _check_texts(detail.left, columns, what)
+        _check_texts(detail.right, table.schema, what)
         added = pa.schema([field for field in table.schema if field.name not in detail.right])
         columns = _extended(columns, added, what, taken)
         joins.append(Join(detail=detail, columns=added, place=f"__place{number}__"))
     values: list[Value] = []
     for name, sql in map(read_derivation, config.derive):
         what = f"derive {name}"
-        values.append(compile_value(name, sql, _names(columns, what), columns))
+        values.append(_value(name, sql, columns, what))
         columns = _extended(columns, pa.schema([(name, values[-1].type)]), what, taken | {PROMPT})
     prompt = Prompt(template=config.template)
     if not prompt.columns:
@@ -86,9 +90,15 @@ def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail,
     )
 
 
-def _names(columns: pa.Schema, what: str) -> Names:
+def _value(name: str, sql: str, columns: pa.Schema, what: str) -> Value:
     known = {field.name: Column(name=field.name, stage=None, field=field.name, type=field.type) for field in columns}
-    return Names(what=what, columns=known, members=())
+    names = Names(what=what, columns=known, members=())
+    value = compile_value(name, sql, names, pa.schema([(KEY, pa.string()), *columns]))
+    try:
+        pq.write_table(pa.schema([(name, value.type)]).empty_table(), io.BytesIO())
+    except pa.ArrowException as error:
+        raise UsageError(f"{what}: parquet has no column of {value.type}; CAST it to a text or a number") from error
+    return value
 
 
 def _extended(columns: pa.Schema, added: pa.Schema, what: str, taken: Iterable[str]) -> pa.Schema:
@@ -107,13 +117,21 @@ def _check_known(names: Iterable[str], columns: pa.Schema, what: str) -> None:
             raise UsageError(f"{what}: there is no column {name!r}; use {', '.join(columns.names) or 'another table'}")
 
 
-def _check_keys(config: TableConfig, prompts: Table, recipe: Recipe) -> int:
-    """Every row must have a key of its own. The table's bytes."""
-    nbytes, keys = 0, list[Array]([pa.array([], pa.string())])
+def _check_texts(names: Iterable[str], columns: pa.Schema, what: str) -> None:
+    _check_known(names, columns, what)
+    for name in names:
+        if not can_be_text(columns.field(name).type):
+            raise UsageError(
+                f"{what}: the column {name!r} holds {columns.field(name).type}, not one text or number a row"
+            )
+
+
+def _check_keys(config: TableConfig, prompts: Table, recipe: Recipe) -> None:
+    """Every row must have a key of its own."""
+    if config.key_col is None:
+        return
+    keys: list[Array] = []
     for table in prompts.tables():
-        nbytes += table.nbytes
-        if config.key_col is None:
-            continue
         keys.append(recipe.keys(table))
         if keys[-1].null_count:
             place = keys[-1].is_valid().to_pylist().index(False)
@@ -128,7 +146,12 @@ def _check_keys(config: TableConfig, prompts: Table, recipe: Recipe) -> int:
             f"prompts {config.prompts}: several rows have the key {twice!r} ({config.key_col}); make them unique, or "
             "leave key_col out"
         )
-    return nbytes
+
+
+def _bytes(table: Table) -> int:
+    """Of all rows in memory, by those of the first few."""
+    first = next(table.tables(), None)
+    return 0 if first is None else first.nbytes * table.rows // first.num_rows
 
 
 def _ready(join: Join, table: Table, small_bytes: int, *, expand: bool) -> tuple[Table | Lookup, int]:

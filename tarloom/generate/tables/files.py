@@ -75,14 +75,16 @@ class Table:
 
 def find_table(source: str) -> Table:
     """The table at a place, of which every row is read once to know the types. Raises UsageError."""
-    files = tuple(file for file in find_files(source)[0] if not file.entry.name.startswith(f"{PRIVATE}/"))
+    found = (file for file in find_files(source)[0] if not file.entry.name.startswith(f"{PRIVATE}/"))
+    files = tuple(file for file in found if file.extension in FORMATS)
     kinds = sorted({file.extension for file in files})
-    if len(kinds) != 1 or kinds[0] not in FORMATS:
-        raise UsageError(f"{source}: holds {', '.join(kinds) or 'nothing'}; give a table: {', '.join(FORMATS)}")
+    if len(kinds) != 1:
+        held = f"tables of several kinds ({', '.join(kinds)})" if kinds else f"no table ({', '.join(FORMATS)})"
+        raise UsageError(f"{source}: {held}; give files of one kind")
     names = dict.fromkeys(name for file in files for name in _reader(kinds[0]).columns(file))
     reader = _reader(kinds[0], list(names))
-    total, found = reader.scan(files)
-    schema = pa.schema([(field.name, plain_type(field.type)) for field in found])
+    total, columns = reader.scan(files)
+    schema = pa.schema([(field.name, plain_type(field.type)) for field in columns])
     parts, first = [], 0
     for file in files:
         parts.append(Part(file=file, kind=kinds[0], schema=schema, first_row=first))

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.create.rows import row_key
+from tarloom.create.rows import row_key, times_as_text
 from tarloom.create.sources.keys import cleaned_key
 from tarloom.create.sources.list_reader import as_text
 from tarloom.format.index import KEY
@@ -72,5 +72,5 @@ class Recipe:
 
     def _prompts(self, table: pa.Table) -> list[str]:
         names = list(self.prompt.columns)
-        rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+        rows = zip(*times_as_text(table.select(names)).to_pydict().values(), strict=True)
         return [self.prompt.filled(dict(zip(names, values, strict=True))) for values in rows]

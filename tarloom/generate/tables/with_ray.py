@@ -50,7 +50,7 @@ def made_rows(
     details: for each of the recipe's joins. nbytes: of all tables, about. address: of a Ray cluster, as for an engine.
     Raises what went wrong where the rows were.
     """
-    partitions = max(2, -(-nbytes // PARTITION_BYTES))
+    partitions = nbytes // PARTITION_BYTES + 1
     with ray_session(cpus=2, store_bytes=STORE_BYTES, address=address), _quiet():
         rows = _mapped(_read(prompts.parts), recipe.keyed)
         shuffled = False
@@ -88,6 +88,8 @@ def _packed(on: Sequence[str], name: str, kept: Block | None, table: pa.Table) -
 
 
 def _unpacked(join: Join, table: pa.Table) -> pa.Table:
+    if _RIGHT not in table.column_names:  # Ray has seen no row of that table
+        table = table.append_column(_RIGHT, pa.nulls(table.num_rows, pa.struct(list(join.added))))
     parts = [(table.column(name), table.schema.field(name).type) for name in (_LEFT, _RIGHT)]
     columns = [column for struct, _ in parts for column in struct.flatten()]
     names = [kind.field(number).name for _, kind in parts for number in range(kind.num_fields)]
