@@ -6,7 +6,6 @@ same. Memory is bounded by the pictures shown: everything else is streamed, shar
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -14,12 +13,12 @@ from tarloom.errors import ShardError, UsageError
 from tarloom.format.storage import Storage, open_storage
 from tarloom.format.verify.dataset import Finding, verify
 from tarloom.read.dataset import Dataset, open_dataset
-from tarloom.read.samples.batches import read_samples
+from tarloom.report.agreement import Comparison, compare
 from tarloom.report.config import ReportConfig, ReportSummary
 from tarloom.report.facts import CREATION, Facts, gather_facts, read_rates
 from tarloom.report.nearest import Match, nearest, vectors_at
 from tarloom.report.page import Contents, draw_page
-from tarloom.report.pictures import WHOLE_SHARD, Gallery, Shown, Spot, as_text, original_column, say_the_same
+from tarloom.report.pictures import Gallery, Shown, Spot
 from tarloom.report.sections import Agreement, Query, count, size
 from tarloom.report.sheet import COLUMNS, draw_sheet
 
@@ -27,8 +26,6 @@ PAGE, SHEET = "report.html", "contact_sheet.png"
 THUMBNAIL = 256
 """Pixels of a thumbnail's longer side: sharp on screens of double density."""
 SHEET_PICTURES = 6 * COLUMNS
-DIFFERING = 12
-"""How many pictures are shown whose captions differ."""
 OWN_QUERIES = 4
 """How many of the dataset's own rows are searched for where no text is given."""
 
@@ -43,13 +40,15 @@ def build_report(config: ReportConfig) -> ReportSummary:
     dataset = open_dataset(config.path)
     facts = gather_facts(dataset, failures=config.failures)
     rates = read_rates(config.runs, facts)
-    comparison = _compare(dataset, config.captions, facts)
-    gallery = Gallery(dataset, captions=config.captions if comparison else None, size=THUMBNAIL)
+    comparison = compare(dataset, config, facts)
+    captions = config.captions if comparison and config.captions in dataset.columns else None
+    agreeing = comparison.agreeing if comparison else None
+    gallery = Gallery(dataset, captions=captions, size=THUMBNAIL, agreeing=agreeing)
     contents = Contents(
         title=config.title or config.path,
         facts=facts,
         shown=[gallery.show(spot) for spot in gallery.spread(config.pictures)],
-        agreement=_agreement(gallery, comparison),
+        agreement=_agreement(gallery, config, comparison),
         queries=_search(dataset, gallery, config, facts),
         rates=rates,
         findings=_findings(config.path) if config.verify else None,
@@ -61,10 +60,12 @@ def build_report(config: ReportConfig) -> ReportSummary:
 
 
 def _write(output: Storage, contents: Contents, sheet: Sequence[Shown]) -> ReportSummary:
-    facts = contents.facts
+    facts, total = contents.facts, contents.agreement.total if contents.agreement else None
     subtitle = (
         f"{count(len(sheet))} of {count(facts.samples)} samples, {count(facts.shards)} shards, {size(facts.tar_bytes)}"
     )
+    if contents.agreement is not None and contents.agreement.total.agree:  # else they are different in kind
+        subtitle += f"; {contents.agreement.words}"
     file = io.BytesIO()
     draw_sheet(sheet, title=contents.title, subtitle=subtitle).save(file, "PNG", optimize=True)
     output.write(SHEET, file.getvalue())
@@ -73,6 +74,8 @@ def _write(output: Storage, contents: Contents, sheet: Sequence[Shown]) -> Repor
         report=output.describe(PAGE),
         contact_sheet=output.describe(SHEET),
         pictures=len(contents.shown),
+        agreeing=total.agree if total else None,
+        compared=total.agree + total.differ if total else None,
         failed_rows=facts.stages[CREATION].errors.total() if CREATION in facts.stages else 0,
         findings=None if contents.findings is None else len(contents.findings),
     )
@@ -82,41 +85,17 @@ def _findings(path: str) -> list[Finding]:
     return [finding for report in verify(path) for finding in report.findings]
 
 
-@dataclass(kw_only=True)
-class _Comparison:
-    """How the model's captions compare with the original ones, where there are both."""
-
-    equal: int = 0
-    compared: int = 0
-    differing: list[Spot] = field(default_factory=list)
-
-
-def _compare(dataset: Dataset, captions: str, facts: Facts) -> _Comparison | None:
-    """Read all of the model's captions; None where there are none, or none that can be trusted."""
-    if captions not in dataset.columns:
+def _agreement(gallery: Gallery, config: ReportConfig, comparison: Comparison | None) -> Agreement | None:
+    """What is shown of it."""
+    if comparison is None or comparison.total.unknown == comparison.total.samples:
         return None
-    found, original = _Comparison(), original_column(dataset)
-    try:
-        for number, piece in enumerate(dataset.select(captions, *([original] if original else [])).pieces(WHOLE_SHARD)):
-            for row, sample in enumerate(read_samples(piece)):
-                same = say_the_same(as_text(sample.get(original or "")), as_text(sample.get(captions)))
-                found.equal += same is True
-                found.compared += same is not None
-                if same is False and len(found.differing) < DIFFERING:
-                    found.differing.append(Spot(piece=number, row=row))
-    except ShardError as error:
-        facts.problems.append(f"{captions} is left out: {error}")
-        return None
-    return found
-
-
-def _agreement(gallery: Gallery, comparison: _Comparison | None) -> Agreement | None:
-    """What is shown of it. Where most captions differ, they are different in kind: then none is singled out."""
-    if comparison is None or not comparison.compared:
-        return None
-    mostly = 2 * comparison.equal > comparison.compared
-    differing = [gallery.show(spot) for spot in comparison.differing] if mostly else []
-    return Agreement(equal=comparison.equal, compared=comparison.compared, differing=differing)
+    return Agreement(
+        rule=config.agree_if,
+        total=comparison.total,
+        by=config.agree_by,
+        segments=comparison.segments,
+        differing=[gallery.show(spot) for spot in comparison.differing],
+    )
 
 
 def _search(dataset: Dataset, gallery: Gallery, config: ReportConfig, facts: Facts) -> list[Query]:

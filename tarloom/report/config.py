@@ -19,6 +19,11 @@ class ReportConfig:
     """At most this many pictures, evenly spread over the dataset, are shown with their captions."""
     captions: str = "caption.text"
     """The column with the model's captions."""
+    agree_if: str = ""
+    """When a sample agrees: a condition in SQL on columns of metadata and sidecars, such as "caption.text = txt". By
+    default where the model's caption has the words of the original one."""
+    agree_by: str = ""
+    """A column, or an expression in SQL, by whose values agreement is told, too: such as shape, or width >= 256."""
     embeddings: str = "clip.embedding"
     """The column with the embeddings."""
     clip_model: str | None = None
@@ -42,6 +47,8 @@ class ReportConfig:
                 raise UsageError(f"{name} must be between 1 and 1000, not {getattr(self, name)}")
         if self.failures < 0:
             raise UsageError(f"failures must be at least 0, not {self.failures}")
+        if self.agree_by and not self.agree_if:
+            raise UsageError("agree_by: says by what agreement is told; say what agreement is, by agree_if")
         if self.queries and self.clip_model is None:
             raise UsageError("queries need the model that made the embeddings; give --clip-model")
 
@@ -54,6 +61,10 @@ class ReportSummary:
     contact_sheet: str
     pictures: int
     """Pictures shown."""
+    agreeing: int | None
+    """Samples that agree; None where there is nothing to compare."""
+    compared: int | None
+    """Samples of which that is known."""
     failed_rows: int
     """Input rows that did not become samples."""
     findings: int | None

@@ -53,7 +53,7 @@ def draw_page(contents: Contents) -> str:
 
 
 def _header(contents: Contents) -> Html:
-    names = ("pictures", "nearest", "failures", "rates", "verification")
+    names = ("pictures", "agreement", "nearest", "failures", "rates", "verification")
     links = (element("a", name.capitalize(), href=f"#{name}") for name in names)
     return element(
         "header",
@@ -65,7 +65,8 @@ def _header(contents: Contents) -> Html:
 
 
 def _sections(contents: Contents) -> tuple[Html, ...]:
-    return (_pictures(contents), _nearest(contents), _failures(contents), _rates(contents), _verification(contents))
+    drawn = (_pictures, _agreement, _nearest, _failures, _rates, _verification)
+    return tuple(draw(contents) for draw in drawn)
 
 
 def _pictures(contents: Contents) -> Html:
@@ -73,22 +74,29 @@ def _pictures(contents: Contents) -> Html:
     which = (
         "All pictures" if number == total else f"{part.count(number)} of {part.count(total)} pictures, evenly spread"
     )
-    if contents.agreement is not None:
-        equal, compared = contents.agreement.equal, contents.agreement.compared
-        how = (
-            f"{part.count(equal)} of {part.count(compared)} captions equal the original ({part.share(equal, compared)})"
-        )
-        lead = f"{which}, with the captions of {contents.captions}. Over the whole dataset, {how}."
-    elif any(sample.model is not None for sample in contents.shown):
+    if any(sample.model is not None for sample in contents.shown):
         lead = f"{which}, with the captions of {contents.captions}."
     else:
         lead = (
             f"{which}, with the captions they came with. No model has captioned them: there is no {contents.captions}."
         )
-    grids = [part.picture_grid(contents.shown)]
-    if contents.agreement is not None and contents.agreement.differing:
-        grids += [element("h3", "Where the captions differ"), part.picture_grid(contents.agreement.differing)]
-    return part.section("pictures", "Pictures and captions", lead, *grids)
+    return part.section("pictures", "Pictures and captions", lead, part.picture_grid(contents.shown))
+
+
+def _agreement(contents: Contents) -> Html:
+    title, found = "Agreement", contents.agreement
+    if found is None:
+        reason = f"Nothing to compare: no sample has a caption of its own and one of {contents.captions}."
+        return part.section("agreement", title, "", part.empty(reason))
+    lead: list[Html | str] = [f"Over the whole dataset, {found.words}"]
+    lead += [", that is: ", element("code", found.rule)] if found.rule else []
+    body = []
+    if found.segments:
+        body += [element("h3", "By ", element("code", found.by)), part.segment_bars(found.segments)]
+    if found.differing:
+        where = "Where samples do not agree" if found.rule else "Where the captions differ"
+        body += [element("h3", where), part.picture_grid(found.differing)]
+    return part.section("agreement", title, join(*lead, "."), *body)
 
 
 def _nearest(contents: Contents) -> Html:

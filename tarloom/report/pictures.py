@@ -11,6 +11,7 @@ from PIL import Image
 from tarloom.errors import ImageError, ShardError
 from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.read.dataset import Dataset
+from tarloom.read.plan.picking import numbers_of
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.batches import read_samples
 
@@ -30,11 +31,8 @@ class Shown:
     """The caption it came with."""
     model: str | None
     """The caption a model gave it."""
-
-    @property
-    def agrees(self) -> bool | None:
-        """Whether both captions say the same; None where one is missing."""
-        return say_the_same(self.original, self.model)
+    agrees: bool | None
+    """Whether they say the same, or what else agreement is; None where that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +46,15 @@ class Spot:
 class Gallery:
     """Fetches single samples of a dataset, with what is shown of them."""
 
-    def __init__(self, dataset: Dataset, *, captions: str | None, size: int) -> None:
-        """captions: the column of the model's captions, if there is one. size: pixels of a thumbnail's longer side."""
+    def __init__(self, dataset: Dataset, *, captions: str | None, size: int, agreeing: Dataset | None = None) -> None:
+        """captions: the column of the model's captions, if there is one. size: pixels of a thumbnail's longer side.
+        agreeing: what of the dataset agrees; by default the samples whose captions say the same."""
         self._images = [name for name in IMAGE_MEMBERS if name in dataset.members]
         self._original, self._captions, self._size = original_column(dataset), captions, size
         columns = [name for name in (self._original, captions) if name is not None]
         self._pieces = dataset.select(*self._images, *columns).pieces(WHOLE_SHARD)
         self._bare = dataset.select(*self._images).pieces(WHOLE_SHARD)
+        self._agreeing = agreeing.select().pieces(WHOLE_SHARD) if agreeing is not None else None
 
     def spread(self, count: int) -> list[Spot]:
         """At most `count` rows, evenly spread over the dataset, in order."""
@@ -69,12 +69,22 @@ class Gallery:
         except ShardError:
             sample = _sample_at(self._bare, spot)
         data = next((sample[name] for name in self._images if name in sample), None)
+        original, model = as_text(sample.get(self._original or "")), as_text(sample.get(self._captions or ""))
         return Shown(
             key=str(sample["__key__"]),
             thumbnail=make_thumbnail(data, self._size) if isinstance(data, bytes) else None,
-            original=as_text(sample.get(self._original or "")),
-            model=as_text(sample.get(self._captions or "")),
+            original=original,
+            model=model,
+            agrees=say_the_same(original, model) if self._agreeing is None else holds_at(self._agreeing, spot),
         )
+
+
+def holds_at(pieces: Sequence[Piece], spot: Spot) -> bool | None:
+    """Whether the condition of these pieces is true of the sample there; None where it cannot be asked."""
+    try:
+        return len(numbers_of(dataclasses.replace(pieces[spot.piece], only=(spot.row,)))) > 0
+    except ShardError:
+        return None
 
 
 def _sample_at(pieces: Sequence[Piece], spot: Spot) -> dict[str, object]:

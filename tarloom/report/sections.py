@@ -2,15 +2,18 @@
 
 import difflib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from PIL import Image
 
 from tarloom.format.verify.dataset import Finding
+from tarloom.process.keep.agreement import Share
 from tarloom.report.facts import CREATION, Facts, Failure, Rate, StageFacts
 from tarloom.report.markup import Html, cut, element, join, text, void
-from tarloom.report.pictures import Shown, data_uri, plain_words
+from tarloom.report.pictures import Shown, data_uri, plain_words, say_the_same
+
+_DIFFERS = element("span", "differs", class_="chip bad")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +27,26 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How many of the model's captions equal the original ones."""
+    """How many samples agree."""
 
-    equal: int
-    compared: int
+    total: Share
+    rule: str = ""
+    """When one does, in SQL; where the captions have the same words, if that is empty."""
+    by: str = ""
+    segments: Mapping[str, Share] = field(default_factory=dict)
     differing: Sequence[Shown] = ()
-    """The first that differ."""
+    """The first that do not agree."""
+
+    @property
+    def words(self) -> str:
+        """It, in a sentence. Captions are compared where there are two; a condition is asked of every sample."""
+        total, known = self.total, self.total.agree + self.total.differ
+        if not self.rule:
+            return f"{count(total.agree)} of {count(known)} captions equal the original ({share(total.agree, known)})"
+        everything = (
+            f"{count(total.agree)} of {count(total.samples)} samples agree ({share(total.agree, total.samples)})"
+        )
+        return everything + (f", of {count(total.unknown)} it is not known" if total.unknown else "")
 
 
 def section(name: str, title: str, lead: Html | str, *body: Html) -> Html:
@@ -49,8 +66,10 @@ def tiles(facts: Facts, agreement: Agreement | None) -> Html:
     for stage in facts.stages.values():
         if stage.name != CREATION:
             found.append((f"samples with {stage.name}", count(stage.statuses["success"])))
-    if agreement is not None and agreement.equal:
-        found.append(("captions equal the original", share(agreement.equal, agreement.compared)))
+    if agreement is not None and agreement.total.agree:
+        total = agreement.total
+        known = total.samples if agreement.rule else total.agree + total.differ
+        found.append(("samples agree" if agreement.rule else "captions equal the original", share(total.agree, known)))
     drawn = (_tile(value, name) for name, value in found)
     return element("div", *drawn, class_="tiles")
 
@@ -76,6 +95,19 @@ def verdict(facts: Facts, findings: Sequence[Finding] | None) -> Html | None:
 
 def picture_grid(shown: Sequence[Shown]) -> Html:
     return element("div", *(_figure(sample, _captions(sample)) for sample in shown), class_="pictures")
+
+
+def segment_bars(segments: Mapping[str, Share]) -> Html:
+    """What part of each segment agrees."""
+    lines = (
+        _bar(
+            text(cut(name, 60)),
+            found.share,
+            join(element("b", share(found.agree, found.samples)), f" · {count(found.agree)} of {count(found.samples)}"),
+        )
+        for name, found in segments.items()
+    )
+    return element("div", element("div", *lines, class_="bars"), class_="panel")
 
 
 def query_rows(queries: Sequence[Query]) -> Html:
@@ -182,23 +214,18 @@ def _figure(sample: Shown, *caption: Html) -> Html:
 
 
 def _captions(sample: Shown) -> Html:
-    key = element("p", element("span", sample.key, class_="key"))
-    if sample.model is None:
-        words = sample.original if sample.original is not None else "(no caption)"
-        return join(element("p", element("span", cut(words), class_="text")), key)
-    if sample.agrees is not False:
-        chip = (
-            element("span", "✓ agrees", class_="chip good", title="equals the original caption")
-            if sample.agrees
-            else None
-        )
-        line = element("p", chip, " " if chip else None, element("span", sample.key, class_="key"))
-        return join(element("p", element("span", cut(sample.model), class_="text")), line)
-    original = sample.original or ""
+    chip = None
+    if sample.agrees is not None:
+        chip = element("span", "✓ agrees", class_="chip good") if sample.agrees else _DIFFERS
+    line = element("p", chip, " " if chip else None, element("span", sample.key, class_="key"))
+    if sample.model is None or sample.original is None or say_the_same(sample.original, sample.model):
+        words = next((words for words in (sample.model, sample.original) if words is not None), "(no caption)")
+        return join(element("p", element("span", cut(words), class_="text")), line)
+    original = element("span", cut(sample.original), class_="text soft")
     return join(
-        element("p", element("span", _marked(cut(sample.model), original), class_="text")),
-        element("p", element("span", "original: ", class_="label"), element("span", cut(original), class_="text soft")),
-        element("p", element("span", "differs", class_="chip bad"), " ", element("span", sample.key, class_="key")),
+        element("p", element("span", _marked(cut(sample.model), sample.original), class_="text")),
+        element("p", element("span", "original: ", class_="label"), original),
+        line,
     )
 
 

@@ -1,4 +1,4 @@
-"""contact_sheet.png: pictures in a grid, their captions below them, large enough to read."""
+"""contact_sheet.png: pictures in a grid, below them what they were made from and what a model said of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ HEADER = 84
 CAPTION_LINES = 3
 PAPER, INK, SOFT, FRAME = (250, 249, 246), (32, 32, 36), (118, 116, 112), (226, 223, 216)
 AGREES, DIFFERS = (38, 128, 80), (190, 92, 20)
+Ink = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -31,22 +32,36 @@ class _Type:
 def draw_sheet(shown: Sequence[Shown], *, title: str, subtitle: str) -> Image.Image:
     """The sheet, RGB.
 
-    Under a picture, a green rule: the model's caption equals the original; an orange one: it differs.
+    Under a picture its own caption, or what it was made from, and what a model said of it: in green where that agrees,
+    in orange, as the picture's frame then is, where it does not.
     """
     kind = _Type(title=ImageFont.load_default(30), caption=ImageFont.load_default(17), small=ImageFont.load_default(15))
+    scratch = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    texts = [_texts(scratch, sample, kind) for sample in shown]
     columns = max(1, min(COLUMNS, len(shown)))
-    height = CELL + 16 + CAPTION_LINES * kind.line
+    height = CELL + 16 + max(map(len, texts), default=1) * kind.line
     rows = -(-len(shown) // columns)
     width = max(2 * MARGIN + columns * (CELL + GAP) - GAP, 640)
     sheet = Image.new("RGB", (width, HEADER + 2 * MARGIN + rows * (height + GAP) - GAP), PAPER)
     brush = ImageDraw.Draw(sheet)
     brush.text((MARGIN, MARGIN - 6), _fitted(brush, title, kind.title, width - 2 * MARGIN), fill=INK, font=kind.title)
     brush.text((MARGIN, MARGIN + 36), subtitle, fill=SOFT, font=kind.small)
-    for number, sample in enumerate(shown):
+    for number, (sample, lines) in enumerate(zip(shown, texts, strict=True)):
         row, column = divmod(number, columns)
         corner = (MARGIN + column * (CELL + GAP), HEADER + MARGIN + row * (height + GAP))
         _draw_sample(sheet, brush, sample, corner, kind)
+        for place, (line, ink) in enumerate(lines):
+            spot = (corner[0], corner[1] + CELL + 14 + place * kind.line)
+            brush.text(spot, line, fill=ink, font=kind.caption)
     return sheet
+
+
+def _texts(brush: ImageDraw.ImageDraw, sample: Shown, kind: _Type) -> list[tuple[str, Ink]]:
+    """Lines to stand under a picture, each with its colour."""
+    ink = INK if sample.agrees is None else AGREES if sample.agrees else DIFFERS
+    told = [(sample.original, INK), (sample.model or ("(no caption)" if sample.agrees is False else ""), ink)]
+    lines = [(line, ink) for words, ink in told if words for line in _wrapped(brush, cut(words), kind.caption)]
+    return lines or [("(no caption)", SOFT)]
 
 
 def _draw_sample(
@@ -60,13 +75,11 @@ def _draw_sample(
         picture = _filling(sample.thumbnail)
         left, top = x + (CELL - picture.width) // 2, y + CELL - picture.height
         sheet.paste(picture, (left, top))
-        brush.rectangle([left, top, left + picture.width - 1, top + picture.height - 1], outline=FRAME)
+        frame, width = (DIFFERS, 4) if sample.agrees is False else (FRAME, 1)
+        edges = [left, top, left + picture.width - 1, top + picture.height - 1]
+        brush.rectangle(edges, outline=frame, width=width)
     if sample.agrees is not None:
         brush.rectangle([x, y + CELL + 5, x + CELL - 1, y + CELL + 7], fill=AGREES if sample.agrees else DIFFERS)
-    caption = sample.model if sample.model is not None else sample.original
-    lines = _wrapped(brush, cut(caption or "(no caption)"), kind.caption)
-    for number, line in enumerate(lines):
-        brush.text((x, y + CELL + 14 + number * kind.line), line, fill=INK if caption else SOFT, font=kind.caption)
 
 
 def _filling(picture: Image.Image) -> Image.Image:

@@ -13,10 +13,12 @@ from PIL import Image
 import tarloom
 from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
+from tarloom.process.keep.agreement import agreement
 from tarloom.report.build import build_report
 from tarloom.report.config import ReportConfig
 from tarloom.report.nearest import nearest, vectors_at
 from tarloom.report.pictures import Gallery
+from tarloom.report.sheet import CELL, DIFFERS
 from tests.report.conftest import HOSTILE, add_sidecar, vectors_of
 from tests.report.test_markup import Seen
 
@@ -59,6 +61,48 @@ def test_every_number_is_right(dataset):
     for error in ("not_an_image", "not_decodable"):
         assert error in seen.text
     assert "Everything agrees." in seen.text
+
+
+SOME = "caption.text = txt"
+
+
+def test_agreement_with_a_condition_is_told_in_all_and_by_segment(dataset):
+    page, seen = draw(dataset, agree_if=SOME, agree_by="split_part(caption, ' ', 2)")
+    opened = tarloom.open(dataset)
+    found = agreement(opened, SOME, by="split_part(caption, ' ', 2)")
+    assert (found.total.agree, found.total.differ, found.total.unknown) == (6, 2, 1)
+    assert "6 of 9 samples agree (66.7 %), of 1 it is not known, that is: caption.text = txt." in seen.text
+    assert "captions equal the original" not in seen.text
+    for name, part in found.segments.items():
+        assert name[:10] in seen.text
+        assert f"{part.agree} of {part.samples}" in seen.text
+    assert page.count("✓ agrees") == 6
+    assert page.count(">differs<") == 2 * 3  # among all pictures, and among those that do not agree
+
+
+def test_the_summary_says_how_many_agree(dataset):
+    for options, counts in (({}, (6, 8)), ({"agree_if": SOME}, (6, 8)), ({"captions": "none.text"}, (None, None))):
+        config = ReportConfig(
+            path=str(dataset), output=str(dataset.parent / "out"), pictures=1, verify=False, **options
+        )
+        summary = build_report(config)
+        assert (summary.agreeing, summary.compared) == counts
+
+
+def test_any_condition_may_be_what_agreement_is(dataset):
+    _, seen = draw(dataset, agree_if="width >= 64", captions="none.text", pictures=1, verify=False)
+    assert "9 of 9 samples agree (100 %)" in seen.text
+
+
+def test_the_contact_sheet_marks_the_pictures_that_do_not_agree(dataset):
+    def orange() -> int:
+        with Image.open(dataset.parent / "out" / "contact_sheet.png") as sheet:
+            return int((np.asarray(sheet) == DIFFERS).all(axis=2).sum())
+
+    draw(dataset, agree_if="width >= 64", pictures=1, verify=False)
+    assert orange() == 0
+    draw(dataset, agree_if=SOME, pictures=1, verify=False)
+    assert orange() > 3 * (4 * 4 * CELL - 64) // 2, "the frames of two or three pictures"
 
 
 def test_two_reports_of_one_dataset_are_equal(dataset):
@@ -214,6 +258,10 @@ def test_vectors_of_another_size_than_the_models_are_refused(dataset):
         ({"failures": -1}, "failures must be at least 0"),
         ({"queries": ("a star",)}, "give --clip-model"),
         ({"runs": "/nowhere/runs.json"}, "/nowhere/runs.json: not a JSON list of runs"),
+        ({"agree_if": "wdith > 3"}, "no column 'wdith'"),
+        ({"agree_if": "width"}, "neither true nor false"),
+        ({"agree_by": "width"}, "say what agreement is"),
+        ({"agree_if": "width > 3", "agree_by": "wdith"}, "wdith"),
     ],
 )
 def test_a_bad_option_is_named_and_nothing_is_written(dataset, options, complaint):

@@ -122,7 +122,8 @@ class Names:
     members: Collection[str]
     """They lie in the tars, and cannot be named; each hides a column of the same name."""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
-    """Columns that hold the same as a member, by its name: to name the member is to name the column."""
+    """Columns that hold the same as a member, by its name: to name the member is to name the column. Some samples, or
+    all, may lack the member."""
     tables: Collection[str] = (TABLE,)
     """What the table is called, in lower case. To name it is to name its rows."""
     unreadable: Sequence[CorruptShard] = ()
@@ -150,7 +151,7 @@ class Names:
         return UsageError(f"{self.what}: there is no column {name!r}; use {', '.join([KEY, *self.columns])}")
 
     def _find(self, name: str) -> str | None:
-        known = {KEY, *self.columns, *self.members}
+        known = {KEY, *self.columns, *self.members, *self.stand_ins}
         found = [name] if name in known else [each for each in known if each.lower() == name.lower()]
         if len(found) > 1:
             raise UsageError(f"{self.what}: {name!r} may be {' or '.join(sorted(found))}; write it in their letters")
@@ -166,7 +167,7 @@ def names_of(catalog: Catalog, what: str) -> Names:
     """What can be named over a dataset. what: how messages begin."""
     members = catalog.members()
     columns = {name: column for name, column in catalog.columns().items() if name not in members and name != KEY}
-    captions = {TEXT: CAPTION} if TEXT in members and CAPTION in columns and CAPTION not in members else {}
+    captions = {TEXT: CAPTION} if CAPTION in columns and TEXT not in columns else {}
     return Names(what=what, columns=columns, members=members, stand_ins=captions, unreadable=catalog.unreadable)
 
 
