@@ -11,7 +11,6 @@ from tarloom.process.models import cannot_load, is_folder, model_location
 
 try:
     import diffusers
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
     from diffusers.utils.logging import disable_progress_bar, set_verbosity_error
 except ImportError as error:
     raise missing_extra("diffusers", error) from error
@@ -23,7 +22,22 @@ logging.getLogger("diffusers").setLevel(logging.ERROR)
 
 OURS = frozenset({"prompt", "generator", "output_type", "return_dict", "num_images_per_prompt", "latents"})
 """Arguments of a pipeline that are not the user's to give."""
-_MORE_THAN_TEXT = {"image", "control_image", "controlnet_conditioning_scale"}
+_NEEDED = frozenset({"prompt", "generator", "output_type", "num_images_per_prompt"})
+_OF_OTHERS = frozenset(
+    {"image", "mask_image", "control_image", "controlnet_conditioning_scale", "num_frames", "video_length"}
+)
+"""Arguments of pipelines that start from pictures, or make videos."""
+_IF_THERE_IS_ONE = frozenset(
+    {
+        "Flux2KleinPipeline",
+        "Flux2Pipeline",
+        "FluxKontextPipeline",
+        "GlmImagePipeline",
+        "QwenImage21Pipeline",
+        "ZImageOmniPipeline",
+    }
+)
+"""Pipelines that take a picture, but need none."""
 _OPTIONS = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 """Ours, by the pipelines' names."""
 
@@ -31,7 +45,7 @@ _OPTIONS = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 def check_pipeline(stage: PaintStage) -> None:
     """Raises UsageError for a model that makes no pictures from texts alone, and for what it cannot be told."""
     index = read_index(stage)
-    kind = getattr(diffusers, str(index.get("_class_name")), None)
+    kind = _named(index.get("_class_name"), stage)
     if not isinstance(kind, type) and stage.trust_remote_code:
         return  # its code comes with it, and is looked at when it is loaded
     if not isinstance(kind, type) or not is_text_to_image(kind):
@@ -57,11 +71,10 @@ def read_index(stage: PaintStage) -> Mapping[str, Any]:
 
 def is_text_to_image(kind: type) -> bool:
     """Whether the pipeline takes a text and makes a picture, as far as its signature says."""
-    takes = set(arguments_of(kind))
-    listed = kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()
-    more = takes & (_MORE_THAN_TEXT - {"image"} if listed else _MORE_THAN_TEXT)
-    pictures = "num_images_per_prompt" in takes or (listed and "num_frames" not in takes)
-    return {"prompt", "generator", "output_type"} <= takes and pictures and not more
+    arguments = arguments_of(kind)
+    others = _OF_OTHERS & arguments.keys() - ({"image"} if kind.__name__ in _IF_THERE_IS_ONE else set())
+    asks_for = {name for name, default in arguments.items() if default is inspect.Parameter.empty}
+    return arguments.keys() >= _NEEDED and not others and asks_for <= {"self", "prompt", "args", "kwargs"}
 
 
 def arguments_of(kind: type) -> dict[str, Any]:
@@ -81,10 +94,18 @@ def check_told(stage: PaintStage, kind: type) -> None:
         )
 
 
+def _named(name: object, stage: PaintStage) -> Any:
+    """What diffusers has by this name, imported now; None where there is no such thing. Raises UsageError."""
+    try:
+        return getattr(diffusers, str(name), None)
+    except Exception as error:  # a package that it needs may lack, or be broken
+        raise cannot_load(stage.model, error) from error
+
+
 def _check_scheduler(stage: PaintStage, index: Mapping[str, Any]) -> None:
     """Raises UsageError unless the one that is asked for does with the settings of the model's own."""
     own = (index.get("scheduler") or [None, None])[1]
-    compatible = getattr(getattr(diffusers, str(own), None), "_get_compatibles", list)
+    compatible = getattr(_named(own, stage), "_get_compatibles", list)
     fitting = sorted(kind.__name__ for kind in compatible())
     if stage.scheduler not in [own, *fitting]:
         raise UsageError(

@@ -53,9 +53,9 @@ class PaintStage(Stage):
     guidance: float | None = None
     """How closely pictures keep to their prompts; if not given, the pipeline's own value. 1: no guidance."""
     width: int | None = None
-    """Pixels; if not given, what the model was trained for."""
+    """Pixels; with height, or what the model was trained for."""
     height: int | None = None
-    """Pixels; if not given, what the model was trained for."""
+    """Pixels; with width, or what the model was trained for."""
     scheduler: str | None = None
     """Another scheduler of diffusers, with the settings of the model's own: such as EulerDiscreteScheduler."""
     arguments: tuple[str, ...] = ()
@@ -113,6 +113,8 @@ class PaintStage(Stage):
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise UsageError(f"{option} must be at least 1, not {value}")
+        if (self.width is None) != (self.height is None):
+            raise UsageError("of width and height one alone is given, which pipelines ignore; give both")
         if self.quality not in _QUALITIES[self.encode_format]:
             most = _QUALITIES[self.encode_format][-1]
             raise UsageError(f"encode_quality of {self.encode_format} is 0 to {most}, not {self.quality}")

@@ -111,6 +111,12 @@ class Painter:
             raise cannot_load(self._model, error) from error
         if not isinstance(pictures, np.ndarray) or pictures.ndim != 4 or pictures.shape[-1] != 3:
             raise UsageError(f"{self._model}: makes no pictures in RGB; give a text-to-image pipeline")
+        height, width, _ = pictures[0].shape
+        asked = self._told.get("height", height), self._told.get("width", width)
+        if asked != (height, width):
+            raise UsageError(
+                f"{self._model}: paints {height} x {width} pixels where {asked[0]} x {asked[1]} are asked for"
+            )
         return np.asarray(pictures[0])
 
     def _pass_rows(self, picture: np.ndarray, batch_size: int) -> int:

@@ -78,7 +78,7 @@ class PaintWorker:
 
     def _row(self, key: str, value: Any) -> Row:
         """How far it is without a picture: whether there is a prompt that the model can read."""
-        row = Row(seed=picture_seed(self._stage.seed, key), prompt=None if value is None else str(value))
+        row = Row(seed=picture_seed(self._stage.seed, key), prompt=_text(value))
         if row.prompt is None or not row.prompt.strip():
             row.ends(SKIPPED, NO_PROMPT, f"the row has nothing in {self._stage.prompt_column}")
             return row
@@ -112,6 +112,13 @@ class PaintWorker:
             row.ends(FAILED, error.name, error.reason)
             return
         row.width, row.height = width, height
+
+
+def _text(value: Any) -> str | None:
+    """Of a column's value, or of a member as it was stored."""
+    if value is None:
+        return None
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _table(batch: Batch, rows: Sequence[Row]) -> pa.Table:
