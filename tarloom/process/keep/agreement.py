@@ -55,7 +55,8 @@ class Agreement:
     def told(self) -> dict[str, object]:
         """For a summary."""
         segments = {name: share.told() for name, share in self.segments.items()}
-        return {"agree_if": self.condition, **self.total.told(), **({self.by: segments} if segments else {})}
+        by = {"agreement_by": segments} if segments else {}
+        return {"agree_if": self.condition, "agreement": self.total.told(), **by}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class AgreementConfig:
         """For the summary of a run over this dataset; nothing where nothing was asked. Raises as `agreement` does."""
         if not self.agree_if:
             return {}
-        return {"agreement": agreement(open_dataset(path), self.agree_if, by=self.agree_by).told()}
+        return agreement(open_dataset(path), self.agree_if, by=self.agree_by).told()
 
 
 def agreement(dataset: Dataset, condition: str, *, by: str = "") -> Agreement:

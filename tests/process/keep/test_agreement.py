@@ -74,10 +74,10 @@ def test_some_samples_can_be_asked_alone(made):
 
 def test_a_summary_says_what_was_asked_and_nothing_else(made):
     assert AgreementConfig().told(str(made)) == {}
-    told = AgreementConfig(agree_if=AGREES, agree_by="animal").told(str(made))["agreement"]
+    told = AgreementConfig(agree_if=AGREES, agree_by="animal").told(str(made))
     assert told["agree_if"] == AGREES
-    assert (told["agree"], told["samples"]) == (counted(some_rows(60)).agree, counted(some_rows(60)).samples)
-    assert list(told["animal"]) == sorted(KINDS)
+    assert told["agreement"] == counted(some_rows(60)).told()
+    assert list(told["agreement_by"]) == sorted(KINDS)
 
 
 @pytest.mark.parametrize(
