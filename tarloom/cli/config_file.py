@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from tarloom.cli.parse import value_of
+from tarloom.cli.parse import PREFIXED, value_of
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import split_location
 
@@ -31,14 +31,22 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
     return [*found, *words]
 
 
-def _options(kind: type) -> Iterator[tuple[str, object]]:
+def in_file(option: str, words: Sequence[str]) -> str | None:
+    """What the file gives the option, before it is known which others there are. Raises UsageError."""
+    path = value_of(OPTION, words)
+    value = None if path is None else _read(path).get(option)
+    return None if value is None else str(value)
+
+
+def _options(kind: type, prefix: str = "") -> Iterator[tuple[str, object]]:
     """All options, at any depth of nesting, with their defaults."""
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[field.name]):
-            yield from _options(hints[field.name])
+            inner = f"{field.metadata[PREFIXED]}." if PREFIXED in field.metadata else prefix
+            yield from _options(hints[field.name], inner)
         else:
-            yield field.name, field.default
+            yield prefix + field.name, field.default
 
 
 def _read(path: str) -> Mapping[str, Any]:

@@ -27,6 +27,8 @@ class Generate(StagesCommand):
     stages: str = "paint"
     """What becomes of each row, in order; the last one paints. With rewrite,paint a language model rewrites the prompt
     first. Each has its options: --paint.model; for others --stages rewrite,paint --help."""
+    config: str | None = None
+    """Take options from this file too: YAML, JSON or TOML, one NAME: VALUE a line. The command line's hold instead."""
     json: bool = False
     """End stdout with one line of JSON."""
 
@@ -45,9 +47,18 @@ class Generate(StagesCommand):
         summary = job.summary()
         return Finished(
             title=f"Generated {self.generate.output}{all_but(summary.failed_shards)}",
-            facts=asdict(summary) | told_cost(job.reports, self.run_on, self.cost),
+            facts=asdict(summary) | told_cost(job.reports, self.run_on, self.cost) | self._as_folder(),
             exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
         )
+
+    def _as_folder(self) -> dict[str, object]:
+        """The pictures as files, where that is wanted."""
+        if self.generate.folder is None:
+            return {}
+        from tarloom.generate.folder import write_folder
+
+        written = write_folder(self.generate.output, self.generate.folder)
+        return {"folder": written.folder, "pictures_in_folder": written.pictures}
 
 
 def _session(run_on: EngineConfig, pools: Mapping[str, Pool]) -> AbstractContextManager[None]:

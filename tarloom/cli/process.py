@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tarloom.cli.config_file import in_file
 from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.parse import PREFIXED, value_of
 from tarloom.cli.progress import watch
@@ -44,8 +45,11 @@ AnyCommand = TypeVar("AnyCommand")
 
 def with_stages(command: type[AnyCommand], words: Sequence[str], defaults: Mapping[str, Any]) -> type[AnyCommand]:
     """The command, and the options of the stages that these words (or the defaults) name; of none if they name none."""
-    text = value_of(_OPTION, words) or defaults.get("stages") or getattr(command, "stages", None)
-    if not issubclass(command, StagesCommand) or not text:
+    if not issubclass(command, StagesCommand):
+        return command
+    in_config = in_file("stages", words) if hasattr(command, "config") else None
+    text = value_of(_OPTION, words) or in_config or defaults.get("stages") or getattr(command, "stages", None)
+    if not text:
         return command
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # module:Class lies where the user is, as it does for `python -m`
