@@ -16,7 +16,7 @@ from tarloom.generate.tables.config import Detail
 from tarloom.generate.tables.files import ERROR, ROW
 from tarloom.read.plan.pieces import ChunkedArray
 
-_LARGEST_WHOLE = float(1 << 62)
+_WHOLE_BELOW = 2.0**63
 _LONGEST_VALUE = 60
 
 
@@ -127,8 +127,8 @@ def _text(column: ChunkedArray) -> ChunkedArray:
         return pc.replace_substring_regex(as_text(column), r"\.0+$|(\.\d*[1-9])0+$", r"\1")
     if not pa.types.is_floating(column.type):
         return as_text(column)
-    numbers: Any = column.to_numpy()
-    whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < _LARGEST_WHOLE)
+    numbers: Any = column.cast(pa.float64()).to_numpy()
+    whole = (numbers == np.floor(numbers)) & (np.abs(numbers) < _WHOLE_BELOW)
     texts = pc.if_else(pa.array(np.isnan(numbers)), pa.scalar(None, pa.string()), as_text(column))
     wholes = pa.array(np.where(whole, numbers, 0).astype(np.int64)).cast(pa.string())
     return pa.chunked_array([pc.if_else(pa.array(whole), wholes, cast(Any, texts).combine_chunks())])
