@@ -25,6 +25,7 @@ from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.config import ProcessConfig
 from tarloom.process.cost import CostConfig
 from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.keep.agreement import AgreementConfig
 from tarloom.process.resize.job import ResizeJob
 from tarloom.process.resize.plan import ResizeConfig
 from tarloom.read.readers import ReaderName, ScanJob
@@ -109,11 +110,14 @@ class Caption:
     stage: CaptionStage
     run_on: EngineConfig = field(default_factory=EngineConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return run_stages(self.stage, self.process, self.run_on, self.cost, title="captioning")
+        return run_stages(
+            self.stage, self.process, self.run_on, self.cost, title="captioning", agreement=self.agreement
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
 from tarloom.engines.workers import parse_workers
 from tarloom.process.config import ProcessConfig
 from tarloom.process.cost import Cost, CostConfig, cost_of, predict
+from tarloom.process.keep.agreement import AgreementConfig
 from tarloom.process.registry import named_stages
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport
@@ -69,19 +70,30 @@ class Process(StagesCommand):
     process: ProcessConfig
     run_on: EngineConfig = field(default_factory=EngineConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
-        return run_stages(self.chosen, self.process, self.run_on, self.cost, title="processing")
+        return run_stages(
+            self.chosen, self.process, self.run_on, self.cost, title="processing", agreement=self.agreement
+        )
 
 
 def run_stages(
-    stages: Stage | Mapping[str, Stage], config: ProcessConfig, run_on: EngineConfig, cost: CostConfig, *, title: str
+    stages: Stage | Mapping[str, Stage],
+    config: ProcessConfig,
+    run_on: EngineConfig,
+    cost: CostConfig,
+    *,
+    title: str,
+    agreement: AgreementConfig | None = None,
 ) -> Finished:
     """Run stages over a dataset, or over a sample of it, showing progress. Raises TarloomError."""
     from tarloom.process.job import ProcessJob
 
+    agreement = agreement or AgreementConfig()
+    agreement.check()
     with closing(open_engine(run_on)) as engine:
         job = ProcessJob(stages, config, engine)
         job.prepare()
@@ -92,7 +104,7 @@ def run_stages(
     summary = job.summary()
     return Finished(
         title=f"{title.capitalize()} of {config.path}{all_but(summary.failed_shards)}",
-        facts=asdict(summary) | told_cost(job.reports, run_on, cost),
+        facts=asdict(summary) | told_cost(job.reports, run_on, cost) | agreement.told(config.path),
         exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
     )
 
