@@ -8,6 +8,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+import tarloom
 from tarloom.cli.parse import parse
 from tarloom.cli.process import Process, path_first, with_stages
 from tarloom.errors import UsageError
@@ -98,3 +99,22 @@ def test_several_stages_and_ones_own_run_in_worker_processes_and_say_what_they_d
     assert all(len(sidecars(shards, name)) == 2 for name in ("hash", "look", "warmth"))
     (blank,) = set(pq.read_table(shards / "00001.look.parquet").column("blank").to_pylist())
     assert blank is True
+
+
+def test_the_summary_says_how_many_samples_agree(shards):
+    agree = ["--agree-if", "hash.sha256 >= '8'", "--agree-by", "hash.status"]
+    run = command(str(shards), "--stages", "hash", *agree, "--json", cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    hashes = tarloom.open(shards).table("hash.sha256").column("hash.sha256").drop_null().to_pylist()
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert told["agreement"]["agree"] == sum(digest >= "8" for digest in hashes)
+    assert (told["agreement"]["samples"], told["agreement"]["unknown"]) == (16, 16 - len(hashes))
+    assert sum(part["samples"] for part in told["agreement_by"].values()) == 16
+    assert "agree if" in run.stdout
+
+
+def test_what_agreement_cannot_be_is_named_and_the_sidecars_stay(shards):
+    run = command(str(shards), "--stages", "hash", "--agree-if", "nothing.text = txt", cwd=ROOT)
+    assert run.returncode == 2
+    assert "there is no column 'nothing.text'" in run.stderr
+    assert len(sidecars(shards, "hash")) == 2
