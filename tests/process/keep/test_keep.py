@@ -19,6 +19,7 @@ import tarloom
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import JoinError, PlanMismatch, StaleSidecar, UsageError
+from tarloom.format.storage import open_storage
 from tarloom.format.verify.dataset import verify
 from tarloom.process.keep.config import KeepConfig
 from tarloom.process.keep.job import KeepJob, KeepSummary
@@ -33,7 +34,7 @@ AGREES = "caption.text = txt"
 ALL = ("png", "txt", "json", "animal", "caption", "width", "caption.text", "clip_score.score", "clip_score.pair")
 
 
-def keep(path: Path, output: Path, keep_if: str = "", *, engine=None, keys=None, **options) -> KeepSummary:
+def keep(path: Path | str, output: Path | str, keep_if: str = "", *, engine=None, keys=None, **options) -> KeepSummary:
     job = KeepJob(
         KeepConfig(path=str(path), output=str(output), keep_if=keep_if, **options), engine or LocalEngine(1), keys
     )
@@ -173,6 +174,18 @@ def test_the_copy_has_the_same_bytes_on_every_engine(made, curated, tmp_path, na
     with contextlib.closing(open_engine(EngineConfig(engine=name, num_workers=2))) as engine:
         keep(made, tmp_path / "out", AGREES, engine=engine, number_sample_per_shard=7)
     assert contents(tmp_path / "out") == contents(curated)
+
+
+def test_a_copy_from_one_object_store_to_another_has_the_same_bytes(made, curated, s3_folder):
+    for path in made.iterdir():
+        if path.is_file():
+            open_storage(f"{s3_folder}/in").write(path.name, path.read_bytes())
+    keep(f"{s3_folder}/in", f"{s3_folder}/out", AGREES, number_sample_per_shard=7)
+    store, wanted = open_storage(f"{s3_folder}/out"), contents(curated)
+    written = {entry.name: store.read(entry.name) for entry in store.list()}
+    assert written.keys() == wanted.keys()
+    changing = ("_stats.json", "plan.json")  # times, and versions of the source's files
+    assert all(data == wanted[name] for name, data in written.items() if not name.endswith(changing))
 
 
 KEEP = """
