@@ -12,6 +12,7 @@ from .logs import Log, Step
 WIDTH, HEIGHT = 420, 240
 """Of a diagram, without what is around it."""
 LEFT, TOP, BETWEEN, BELOW = 56, 56, 76, 56
+ACROSS = 2
 POINTS = 150
 """Of a line at most: means of so many steps each."""
 COLOURS = ("#4a6fa5", "#c4622d")
@@ -25,16 +26,19 @@ STYLE = """<style>
 
 
 def draw(logs: Mapping[str, Log], path: Path) -> None:
-    """A diagram for each log, side by side."""
-    width = LEFT + len(logs) * (WIDTH + BETWEEN) - BETWEEN + 24
+    """A diagram for each log, two side by side."""
+    width = LEFT + min(len(logs), ACROSS) * (WIDTH + BETWEEN) - BETWEEN + 24
+    height = math.ceil(len(logs) / ACROSS) * (TOP + HEIGHT + BELOW)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {TOP + HEIGHT + BELOW}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="ui-sans-serif, system-ui, sans-serif">',
         STYLE,
         '<rect width="100%" height="100%" fill="#fbfcfe" rx="10"/>',
     ]
     for number, (name, log) in enumerate(logs.items()):
-        lines += [f'<g transform="translate({LEFT + number * (WIDTH + BETWEEN)},{TOP})">', *_diagram(name, log), "</g>"]
+        left = LEFT + number % ACROSS * (WIDTH + BETWEEN)
+        top = TOP + number // ACROSS * (TOP + HEIGHT + BELOW)
+        lines += [f'<g transform="translate({left},{top})">', *_diagram(name, log), "</g>"]
     path.write_text("\n".join([*lines, "</svg>\n"]), encoding="utf-8")
 
 
