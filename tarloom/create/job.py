@@ -2,10 +2,8 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -21,6 +19,7 @@ from tarloom.create.shards.results import report_of
 from tarloom.create.sources.folder import PictureFolder
 from tarloom.create.sources.open import Source, cut, open_source
 from tarloom.create.sources.stored import open_places
+from tarloom.create.summary import CreateSummary, sum_up
 from tarloom.create.tasks import Earlier, PackerDescription, ShardTask
 from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
@@ -36,25 +35,6 @@ LOOKERS = 16
 """Shards whose stats are read side by side: mostly waiting for storage."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CreateSummary:
-    """What a run did, shards that were done before it included."""
-
-    rows: int
-    successes: int
-    failed_by_error: Mapping[str, int]
-    """Failed rows by error name."""
-    bytes: int
-    """Of the members that this run wrote."""
-    seconds: float
-    shards: int
-    """Shards that are done."""
-    skipped: int
-    """Shards that an earlier run had done."""
-    failed_shards: Mapping[str, str]
-    """Shards that could not be made, and why."""
 
 
 class CreateJob:
@@ -130,19 +110,7 @@ class CreateJob:
 
     def summary(self) -> CreateSummary:
         """The counts so far."""
-        errors: Counter[str] = Counter()
-        for report in self._reports:
-            errors.update(report.errors)
-        return CreateSummary(
-            rows=sum(report.rows for report in self._reports),
-            successes=sum(report.successes for report in self._reports),
-            failed_by_error=dict(errors.most_common()),
-            bytes=sum(report.bytes for report in self._reports),
-            seconds=round(time.monotonic() - self._started, 3),
-            shards=len(self._reports),
-            skipped=sum(report.skipped for report in self._reports),
-            failed_shards=dict(sorted(self._failed.items())),
-        )
+        return sum_up(self._reports, self._failed, since=self._started)
 
     def _tasks(self, todo: Mapping[int, Earlier]) -> Iterator[ShardTask]:
         """The shards to make, with their rows, read from the source as they are asked for."""

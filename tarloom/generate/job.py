@@ -5,13 +5,13 @@ rows -> stages over them (the one shard loop: tarloom/process/shard.py) -> pack 
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tarloom.create.planning import check_writable
 from tarloom.create.shards.results import report_of
+from tarloom.create.summary import CreateSummary, sum_up
 from tarloom.engines.base import Engine, Pool, Report
 from tarloom.errors import CorruptShard, UsageError
 from tarloom.format.layout import ROWS, files_of_done, rows_name, stats_name
@@ -37,24 +37,6 @@ TEXT = "text"
 """The column of stages that say one."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateSummary:
-    """What a run did, shards that were done before it included. rows = successes + all of failed_by_error."""
-
-    rows: int
-    successes: int
-    failed_by_error: Mapping[str, int]
-    bytes: int
-    """Of the members that this run wrote."""
-    seconds: float
-    shards: int
-    """Shards that are done."""
-    skipped: int
-    """Shards that an earlier run had done."""
-    failed_shards: Mapping[str, str]
-    """Shards that could not be made, and why."""
 
 
 class GenerateJob:
@@ -125,21 +107,9 @@ class GenerateJob:
         if len(self._done) == len(self.shards):
             self._storage.delete_folder(ROWS)
 
-    def summary(self) -> GenerateSummary:
+    def summary(self) -> CreateSummary:
         """The counts so far."""
-        done, errors = self._done.values(), Counter[str]()
-        for report in done:
-            errors.update(report.errors)
-        return GenerateSummary(
-            rows=sum(report.rows for report in done),
-            successes=sum(report.successes for report in done),
-            failed_by_error=dict(errors.most_common()),
-            bytes=sum(report.bytes for report in done),
-            seconds=round(time.monotonic() - self._started, 3),
-            shards=len(done),
-            skipped=sum(report.skipped for report in done),
-            failed_shards=dict(sorted(self._failed.items())),
-        )
+        return sum_up(self._done.values(), self._failed, since=self._started)
 
     @property
     def _painter(self) -> tuple[str, PaintStage]:

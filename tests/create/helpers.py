@@ -19,7 +19,8 @@ from tarloom.create.config import (
     ShardOptions,
     WebOptions,
 )
-from tarloom.create.job import CreateJob, CreateSummary
+from tarloom.create.job import CreateJob
+from tarloom.create.summary import CreateSummary
 from tarloom.engines.local import LocalEngine
 from tests.source_tree import ROOT
 

@@ -5,11 +5,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tarloom.create.summary import CreateSummary
 from tarloom.engines.base import Engine
 from tarloom.engines.local import LocalEngine
 from tarloom.format.storage import open_storage
 from tarloom.generate.config import GenerateConfig
-from tarloom.generate.job import GenerateJob, GenerateSummary
+from tarloom.generate.job import GenerateJob
 from tarloom.generate.paint.stage import PaintStage
 from tarloom.generate.tables.config import TableConfig
 from tarloom.process.stage import Stage
@@ -55,7 +56,7 @@ def generate(
     stages: Mapping[str, Stage] | None = None,
     engine: Engine | None = None,
     **options: object,
-) -> GenerateSummary:
+) -> CreateSummary:
     job = job_over(table, output, stages, engine, **options)
     for _ in job:
         pass

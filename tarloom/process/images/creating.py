@@ -10,8 +10,9 @@ from multiprocessing import connection, get_context
 from typing import Any
 
 from tarloom.create.config import CreateConfig
-from tarloom.create.job import CreateJob, CreateSummary
+from tarloom.create.job import CreateJob
 from tarloom.create.lean import become_lean
+from tarloom.create.summary import CreateSummary
 from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import end_with_parent, interrupts_end_here

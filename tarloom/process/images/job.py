@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from tarloom.create.check import check_options
 from tarloom.create.config import CreateConfig, shaping_options
-from tarloom.create.job import CreateSummary
+from tarloom.create.summary import CreateSummary
 from tarloom.engines.base import Engine, Report
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.workers import parse_workers
