@@ -43,6 +43,8 @@ class Found:
 def find_tables(config: TableConfig) -> tuple[Table, list[tuple[Detail, Table]]]:
     """The prompt table, and those of details. Raises UsageError."""
     details = [read_detail(given) for given in config.details]
+    if not Prompt(template=config.template).columns:
+        raise UsageError(f"template {config.template!r}: names no column; write one between braces, such as {{prompt}}")
     prompts = find_table(config.prompts)
     if prompts.rows == 0:
         raise UsageError(f"prompts {config.prompts}: the table has no rows; there is nothing to make")
@@ -82,8 +84,6 @@ def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail,
         values.append(_value(name, sql, columns, what))
         columns = _extended(columns, pa.schema([(name, values[-1].type)]), what, taken | {PROMPT})
     prompt = Prompt(template=config.template)
-    if not prompt.columns:
-        raise UsageError(f"template {config.template!r}: names no column; write one between braces, such as {{prompt}}")
     _check_known(prompt.columns, columns, "template")
     return Recipe(
         key_col=config.key_col, columns=prompts.schema, joins=tuple(joins), values=tuple(values), prompt=prompt

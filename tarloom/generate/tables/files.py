@@ -49,8 +49,16 @@ class Part:
             numbers = pa.array(range(row, row + found.num_rows), pa.int64())
             row += found.num_rows
             bad = found.column(BAD) if BAD in found.column_names else pa.nulls(found.num_rows, pa.string())
-            columns = [plain(found.column(name)).cast(self.schema.field(name).type) for name in self.schema.names]
+            columns = [self._plain(found.column(name)).cast(self.schema.field(name).type) for name in self.schema.names]
             yield pa.table([numbers, bad, *columns], schema=self.table_schema)
+
+    def _plain(self, column: ChunkedArray) -> ChunkedArray:
+        """As plain_type says. In csv and tsv what is empty is null: they have no other word for it."""
+        found: Any = pc.cast(column, plain_type(column.type))
+        if self.kind in ("csv", "tsv") and found.type == pa.string():
+            empty: Any = pc.binary_length(found).to_numpy() == 0
+            found = pc.if_else(pa.array(empty), pa.scalar(None, pa.string()), found)
+        return cast(ChunkedArray, found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +111,3 @@ def plain_type(kind: Any) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     return pa.string() if pa.types.is_null(kind) or pa.types.is_large_string(kind) else cast(pa.DataType, kind)
-
-
-def plain(column: ChunkedArray) -> ChunkedArray:
-    """A column of such a type."""
-    found: ChunkedArray = pc.cast(column, plain_type(column.type))
-    return found
