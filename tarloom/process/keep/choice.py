@@ -30,7 +30,7 @@ class Chosen:
     def __init__(self, config: KeepConfig, keys: "pa.Array[Any] | pa.ChunkedArray[Any] | None" = None) -> None:
         if not config.keep_if and keys is None:
             raise UsageError("keep_if is empty; say which samples to keep, such as: caption.text = txt")
-        dataset = open_dataset(config.path).joining(config.join)
+        dataset = open_dataset(config.path).joining(config.missing)
         self.dataset: Dataset = (dataset.where(config.keep_if) if config.keep_if else dataset).select()
         self._keys: Array | None = None if keys is None else _sorted(keys)
         self._config = config
@@ -38,7 +38,7 @@ class Chosen:
     @property
     def options(self) -> Mapping[str, str]:
         """What tells this choice from another one, for the plan."""
-        options = {"keep_if": json.dumps(self._config.keep_if), "join": json.dumps(self._config.join)}
+        options = {"keep_if": json.dumps(self._config.keep_if), "missing": json.dumps(self._config.missing)}
         return options if self._keys is None else options | {"keep_keys": json.dumps(_digest(self._keys))}
 
     @property

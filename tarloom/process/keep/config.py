@@ -19,8 +19,8 @@ class KeepConfig:
     keep_if: str = ""
     """A condition in SQL on columns of metadata and sidecars, such as "clip_score.score > 0.3" or "caption.text = txt";
     txt is the sample's own caption. Samples for which it is not true, or unknown, stay behind."""
-    join: JoinPolicy = "error"
-    """What becomes of a sample that has no row in a sidecar that the condition names: error, skip, or null."""
+    missing: JoinPolicy = "error"
+    """What becomes of samples without a row, or with a stale one, in a sidecar that the condition names; null: nulls."""
     number_sample_per_shard: int = 10000
     """Samples per shard of the copy."""
     oom_shard_count: int = 5

@@ -319,6 +319,6 @@ def test_shards_that_a_stage_has_not_seen_are_an_error_unless_they_are_left_out(
     (tmp_path / "in" / "00001.caption.parquet").unlink()
     with pytest.raises(JoinError, match="no such sidecar"):
         keep(tmp_path / "in", tmp_path / "out", AGREES)
-    keep(tmp_path / "in", tmp_path / "out", AGREES, join="skip")
+    keep(tmp_path / "in", tmp_path / "out", AGREES, missing="skip")
     assert {sample["__key__"] for sample in samples(tmp_path / "out")} <= {row.key for row in rows[:6]}
     assert_sound(tmp_path / "out")
