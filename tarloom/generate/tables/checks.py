@@ -14,7 +14,7 @@ from tarloom.format.index import KEY
 from tarloom.format.metadata import metadata_schema
 from tarloom.generate.tables.config import Detail, TableConfig, read_derivation, read_detail
 from tarloom.generate.tables.files import ROW, Table, find_table
-from tarloom.generate.tables.matching import Join, Lookup, doubled, key_texts, shortened
+from tarloom.generate.tables.matching import Join, Lookup, doubled, key_texts, named, values_of
 from tarloom.generate.tables.rows import PROMPT, Recipe
 from tarloom.process.caption.prompts import Prompt
 from tarloom.read.columns.sql import Names
@@ -165,10 +165,9 @@ def _ready(join: Join, table: Table, small_bytes: int, *, expand: bool) -> tuple
             rows.clear()
     twice = None if expand else doubled(pa.chunked_array(keys, pa.string()))
     if twice is not None:
-        by = ", ".join(join.detail.right)
+        by = named(join.detail.right, values_of(twice, len(join.detail.right)))
         raise UsageError(
-            f"details {join.detail.source}: several rows have {by} = {shortened(twice)}; make them unique, or "
-            "take each of them with expand"
+            f"details {join.detail.source}: several rows have {by}; make them unique, or take each of them with expand"
         )
     if nbytes <= small_bytes:
         empty = table.parts[0].table_schema.empty_table()

@@ -31,6 +31,24 @@ def key_texts(table: pa.Table, columns: Sequence[str]) -> ChunkedArray:
     return cast(ChunkedArray, join(*parts, " ", null_handling="emit_null"))
 
 
+def named(columns: Sequence[str], values: Sequence[str | None]) -> str:
+    """What a row was to be found by, in a message."""
+    pairs = zip(columns, values, strict=True)
+    return ", ".join(f"{name} = {'null' if value is None else _shortened(value)}" for name, value in pairs)
+
+
+def values_of(key: str, columns: int) -> list[str]:
+    """The texts that one of key_texts is made of."""
+    if columns == 1:
+        return [key]
+    rest, found = key.encode(), list[str]()
+    while rest:
+        length, _, rest = rest.partition(b" ")
+        found.append(rest[: int(length)].decode())
+        rest = rest[int(length) + 1 :]
+    return found
+
+
 def doubled(keys: ChunkedArray) -> str | None:
     """A key that is there more than once; None where there is none."""
     counts: Any = pc.value_counts(keys.drop_null())
@@ -69,9 +87,7 @@ class Join:
         return with_errors(table, dict(zip(lost.tolist(), reasons, strict=True)))
 
     def _reason(self, values: Sequence[str | None]) -> str:
-        named = zip(self.detail.right, values, strict=True)
-        wanted = ", ".join(f"{name} = {'null' if value is None else shortened(value)}" for name, value in named)
-        return f"no_match: {self.detail.name} has no row with {wanted}"
+        return f"no_match: {self.detail.name} has no row with {named(self.detail.right, values)}"
 
 
 class Lookup:
@@ -116,8 +132,7 @@ def with_errors(table: pa.Table, errors: dict[int, str]) -> pa.Table:
     return table.set_column(table.schema.names.index(ERROR), ERROR, pa.array(texts, pa.string()))
 
 
-def shortened(value: str) -> str:
-    """A value in a message."""
+def _shortened(value: str) -> str:
     return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tarloom.errors import UsageError
+from tarloom.format.storage import open_storage
 from tarloom.generate.tables.checks import find_tables, fitted
 from tarloom.generate.tables.config import TableConfig
 from tarloom.generate.tables.prompts import PromptTables
@@ -22,6 +23,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "prompts.csv").write_text("id,animal,prompt\na,7,one\nb,8,two\n")
     (tmp_path / "animals.csv").write_text(ANIMALS)
     (tmp_path / "twice.csv").write_text(f"{ANIMALS}7,tiger\n")
+    (tmp_path / "twice_by_two.csv").write_text("animal,name\n7,a cat\n7,a dog\n7,a cat\n")
     (tmp_path / "same.csv").write_text("animal,id\n7,cat\n")
     (tmp_path / "keys.csv").write_text("id,prompt\na b,one\na_b,two\n")
     (tmp_path / "blank.csv").write_text("id,prompt\na,one\n ,two\n")
@@ -102,6 +104,10 @@ WRONG = {
         {"details": ("twice.csv:animal",)},
         "details twice.csv: several rows have animal = 7; make them unique, or take each of them with expand",
     ),
+    "details twice, by two columns": (
+        {"details": ("twice_by_two.csv:animal,prompt=name",)},
+        "details twice_by_two.csv: several rows have animal = 7, name = a cat; make them unique",
+    ),
     "a column of another table": (
         {"details": ("same.csv:animal",)},
         "details same.csv: a table before it has a column 'id', too; rename one of them",
@@ -177,6 +183,19 @@ def test_the_fingerprint_is_of_what_the_tables_hold(folder):
     assert fingerprint("prompts.csv") != before
     (folder / "renamed.csv").write_text(ANIMALS.replace("dog", "cow"))
     assert fingerprint("prompts.csv", "renamed.csv") != before
+
+
+def test_tables_are_read_where_they_lie(s3_folder):
+    storage = open_storage(s3_folder)
+    storage.write("prompts/b.csv", b"prompt,animal\ntwo,9\n")
+    storage.write("prompts/a.csv", b"prompt,animal\none,7\n")
+    storage.write("animals.jsonl", b'{"animal": "9", "name": "dog"}\n')
+    config = TableConfig(prompts=f"{s3_folder}/prompts", details=(f"{s3_folder}/animals.jsonl:animal",))
+    found = fitted(config, *find_tables(config), small_bytes=1 << 20)
+    (lookup,) = found.details
+    rows = [row for table in found.prompts.tables() for row in lookup.joined(table).to_pylist()]
+    assert [(row["prompt"], row["name"]) for row in rows] == [("one", None), ("two", "dog")]
+    assert PromptTables(config).fingerprint().startswith("sha256:")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "csv.gz", "parquet"])

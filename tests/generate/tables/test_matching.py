@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tarloom.generate.tables.checks import find_tables, fitted
 from tarloom.generate.tables.config import TableConfig
-from tarloom.generate.tables.matching import Lookup, key_texts
+from tarloom.generate.tables.matching import Lookup, key_texts, values_of
 from tests.generate.tables.tables import pandas_rows, put, told
 
 KEYS = (
@@ -118,3 +118,4 @@ def test_what_is_missing_finds_nothing(value):
 def test_several_columns_are_told_apart(one, other):
     texts = key_texts(pa.table({"a": [one[0], other[0]], "b": [one[1], other[1]]}), ["a", "b"]).to_pylist()
     assert (texts[0] == texts[1]) == (one == other)
+    assert [values_of(text, 2) for text in texts] == [one, other]
