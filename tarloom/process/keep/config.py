@@ -20,7 +20,8 @@ class KeepConfig:
     """A condition in SQL on columns of metadata and sidecars, such as "clip_score.score > 0.3" or "caption.text = txt";
     txt is the sample's own caption. Samples for which it is not true, or unknown, stay behind."""
     missing: JoinPolicy = "error"
-    """What becomes of samples without a row, or with a stale one, in a sidecar that the condition names; null: nulls."""
+    """What becomes of samples without a row in a sidecar that the condition names; null: nulls. Stale sidecars are
+    refused."""
     number_sample_per_shard: int = 10000
     """Samples per shard of the copy."""
     oom_shard_count: int = 5

@@ -133,12 +133,8 @@ def test_any_condition_on_any_dataset_keeps_what_it_is_true_of(tmp_path_factory,
     assert_sound(folder / "out")
 
 
-READERS = [
-    "plain",
-    "webdataset",
-    "torch",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("ray_data", "spark")),
-]
+ON_ENGINES = ("ray_actor", "ray_data", "ray_data_webdataset", "spark")
+READERS = ["plain", "webdataset", "torch", *(pytest.param(name, marks=pytest.mark.slow) for name in ON_ENGINES)]
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +153,7 @@ def digest(path: Path, reader: str, **options) -> str:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_reader_reads_what_it_reads_of_the_whole_under_the_condition(made, curated, reader, request):
-    if reader in ("ray_data", "spark"):
+    if reader in ON_ENGINES:
         request.getfixturevalue("spark_session" if reader == "spark" else "ray_session")
     assert digest(curated, reader) == digest(made, "plain", where=AGREES)
 
