@@ -8,10 +8,59 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import strategies as st
 
 from tarloom.format.storage import open_storage
 from tarloom.generate.tables.config import TableConfig
 from tarloom.generate.tables.prompts import PromptTables
+
+KEYS = (
+    (pa.int64(), st.integers(0, 4)),
+    (pa.float64(), st.sampled_from([0.0, -0.0, 1.0, 2.5, 3.0, float("nan")])),
+    (pa.string(), st.sampled_from(["0", "1", "2.5", "3", "", "ü", "true", "a b"])),
+    (pa.bool_(), st.booleans()),
+)
+"""Types of columns to join by, whose values are sometimes equal as texts."""
+
+
+@st.composite
+def columns(draw: st.DrawFn, names: tuple[str, ...], *, least: int) -> dict[str, Any]:
+    """Columns of keys and nulls, and one of numbers."""
+    size = draw(st.integers(least, 12))
+    found = {}
+    for name in names:
+        kind, values = draw(st.sampled_from(KEYS))
+        found[name] = pa.array(
+            draw(st.lists(st.none() | values, min_size=size, max_size=size)), kind, from_pandas=False
+        )
+    return found
+
+
+@st.composite
+def three_tables(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Prompts, and two tables of details of which one is joined by what the other one brings."""
+    prompts = draw(columns(("a", "b"), least=1))
+    first, second = draw(columns(("a", "kind"), least=0)), draw(columns(("b_there", "kind"), least=0))
+    prompts["n"] = pa.array(range(len(prompts["a"])))
+    first["x"] = pa.array([f"x{n}" for n in range(len(first["a"]))], pa.string())
+    second["y"] = pa.array([[n, None] for n in range(len(second["kind"]))], pa.list_(pa.int64()))
+    return [prompts, first, second]
+
+
+def put_three(folder: Path, tables: Sequence[Mapping[str, Any]]) -> TableConfig:
+    """Such tables as files, and how they are joined."""
+    names = [
+        put(folder / f"{name}.parquet", table) for name, table in zip(("p", "first", "second"), tables, strict=True)
+    ]
+    details = (f"{names[1]}:a", f"{names[2]}:b=b_there,kind")
+    return TableConfig(prompts=names[0], details=details, expand=True, template="{n} {x} {y}")
+
+
+def in_pandas(tables: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
+    """What `pandas_rows` takes, of such tables."""
+    values = [{name: column.to_pylist() for name, column in table.items()} for table in tables]
+    first = ("first.parquet", values[1], [("a", "a")])
+    return values[0], [first, ("second.parquet", values[2], [("b", "b_there"), ("kind", "kind")])]
 
 
 def put(path: Path, columns: Mapping[str, Any]) -> str:

@@ -13,28 +13,7 @@ from hypothesis import strategies as st
 from tarloom.generate.tables.checks import find_tables, fitted
 from tarloom.generate.tables.config import TableConfig
 from tarloom.generate.tables.matching import Lookup, key_texts, values_of
-from tests.generate.tables.tables import pandas_rows, put, told
-
-KEYS = (
-    (pa.int64(), st.integers(0, 4)),
-    (pa.float64(), st.sampled_from([0.0, -0.0, 1.0, 2.5, 3.0, float("nan")])),
-    (pa.string(), st.sampled_from(["0", "1", "2.5", "3", "", "ü", "true", "a b"])),
-    (pa.bool_(), st.booleans()),
-)
-"""Types of columns to join by, whose values are sometimes equal as texts."""
-
-
-@st.composite
-def columns(draw: st.DrawFn, names: tuple[str, ...], *, least: int) -> dict[str, "pa.Array[object]"]:
-    """Columns of keys and nulls, and one of numbers."""
-    size = draw(st.integers(least, 12))
-    found = {}
-    for name in names:
-        kind, values = draw(st.sampled_from(KEYS))
-        found[name] = pa.array(
-            draw(st.lists(st.none() | values, min_size=size, max_size=size)), kind, from_pandas=False
-        )
-    return found
+from tests.generate.tables.tables import in_pandas, pandas_rows, put_three, three_tables, told
 
 
 def in_this_process(config: TableConfig) -> list[dict[str, object]]:
@@ -50,32 +29,11 @@ def in_this_process(config: TableConfig) -> list[dict[str, object]]:
     return rows
 
 
-@given(
-    prompts=columns(("a", "b"), least=1),
-    first=columns(("a", "kind"), least=0),
-    second=columns(("b_there", "kind"), least=0),
-)
-def test_rows_join_as_in_pandas(prompts, first, second):
+@given(three_tables())
+def test_rows_join_as_in_pandas(tables):
     with tempfile.TemporaryDirectory() as folder:
-        prompts |= {"n": pa.array(range(len(prompts["a"])))}
-        first |= {"x": pa.array([f"x{n}" for n in range(len(first["a"]))])}
-        second |= {"y": pa.array([[n, None] for n in range(len(second["kind"]))], pa.list_(pa.int64()))}
-        config = TableConfig(
-            prompts=put(Path(folder, "prompts.parquet"), prompts),
-            details=(
-                f"{put(Path(folder, 'first.parquet'), first)}:a",
-                f"{put(Path(folder, 'second.parquet'), second)}:b=b_there,kind",
-            ),
-            expand=True,
-            template="{n} {x} {y}",
-        )
-        rows = in_this_process(config)
-    values = [{name: column.to_pylist() for name, column in table.items()} for table in (prompts, first, second)]
-    by = [
-        ("first.parquet", values[1], [("a", "a")]),
-        ("second.parquet", values[2], [("b", "b_there"), ("kind", "kind")]),
-    ]
-    assert told(rows) == pandas_rows(values[0], by)
+        rows = in_this_process(put_three(Path(folder), tables))
+    assert told(rows) == pandas_rows(*in_pandas(tables))
     for row in rows:
         assert row["prompt"] == (None if row["__error__"] else f"{row['n']} {row['x']} {row['y']}")
 

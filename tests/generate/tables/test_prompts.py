@@ -2,17 +2,19 @@
 
 import datetime
 import decimal
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 
 from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
 from tarloom.generate.tables.config import TableConfig
 from tarloom.generate.tables.prompts import PromptTables
-from tests.generate.tables.tables import files_of, made, pandas_rows, put, told
+from tests.generate.tables.tables import files_of, in_pandas, made, pandas_rows, put, put_three, three_tables, told
 
 pytestmark = [
     pytest.mark.usefixtures("ray_session"),
@@ -78,6 +80,17 @@ def test_ray_joins_large_tables_to_the_same_bytes(tables, tmp_path):
     made(config, tmp_path / "small")
     made(config, tmp_path / "large", small_bytes=0)
     assert files_of(tmp_path / "small") == files_of(tmp_path / "large") != {}
+
+
+@pytest.mark.slow
+@given(three_tables())
+@settings(max_examples=3)
+def test_any_tables_are_joined_by_ray_as_by_pandas(tables):
+    pytest.importorskip("polars", reason="Ray Data joins with polars")
+    with tempfile.TemporaryDirectory() as folder:
+        config = put_three(Path(folder), tables)
+        rows = made(config, Path(folder, "made"), rows_per_shard=5, small_bytes=0)
+    assert told(rows) == pandas_rows(*in_pandas(tables))
 
 
 def test_rows_of_all_files_keep_their_order(tmp_path):
