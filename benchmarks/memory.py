@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 
 INTERVAL = 0.1
+INTERVAL_OF_SHARED = 0.5
+"""The system looks at every page to tell what is shared."""
 
 
 @dataclass
@@ -39,13 +41,16 @@ class Watched:
         return sum(self.cpu_of.values())
 
 
-def watch(command: Sequence[str], *, folder: Path) -> Watched:
-    """Run a command that ends its output with a line of JSON, and measure it and what it starts."""
+def watch(command: Sequence[str], *, folder: Path, shared_once: bool = False) -> Watched:
+    """Run a command that ends its output with a line of JSON, and measure it and what it starts.
+
+    shared_once: what several processes have in memory together (PSS) is parted among them, not counted for each.
+    """
     started = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     watched = Watched(exit_code=-1, summary={}, errors="", seconds=0)
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, watched, ended, started))
+    watcher = threading.Thread(target=_watch, args=(process.pid, watched, ended, started, shared_once))
     watcher.start()
     output, watched.errors = process.communicate()
     ended.set()
@@ -56,9 +61,9 @@ def watch(command: Sequence[str], *, folder: Path) -> Watched:
     return watched
 
 
-def _watch(number: int, watched: Watched, ended: threading.Event, started: float) -> None:
-    while not ended.wait(INTERVAL):
-        used = _used(number)
+def _watch(number: int, watched: Watched, ended: threading.Event, started: float, shared_once: bool) -> None:
+    while not ended.wait(INTERVAL_OF_SHARED if shared_once else INTERVAL):
+        used = used_by_tree(number, shared_once=shared_once)
         held = {process: size for process, (size, _) in used.items()}
         for process, (size, cpu) in used.items():
             watched.peaks[process] = max(size, watched.peaks.get(process, 0))
@@ -67,13 +72,14 @@ def _watch(number: int, watched: Watched, ended: threading.Event, started: float
         watched.peak_of_all = max(watched.peak_of_all, sum(held.values()))
 
 
-def _used(number: int) -> dict[int, tuple[int, float]]:
+def used_by_tree(number: int, *, shared_once: bool = False) -> dict[int, tuple[int, float]]:
     """Bytes in memory and seconds of CPU of a process and of all that it started."""
     found = {}
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(number)
         for process in (root, *root.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
+                held = process.memory_full_info().pss if shared_once else process.memory_info().rss
                 times = process.cpu_times()
-                found[process.pid] = process.memory_info().rss, times.user + times.system
+                found[process.pid] = held, times.user + times.system
     return found

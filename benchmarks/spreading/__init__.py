@@ -1,0 +1,1 @@
+"""One job in five ways, for benchmarks.sequential_vs_parallel."""
