@@ -12,10 +12,11 @@ from tarloom.errors import ShardError
 from tarloom.process.keep.agreement import Share, agreement
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.picking import numbers_of
+from tarloom.read.plan.pieces import WHOLE_SHARD
 from tarloom.read.samples.batches import read_samples
 from tarloom.report.config import ReportConfig
 from tarloom.report.facts import Facts
-from tarloom.report.pictures import WHOLE_SHARD, Spot, as_text, original_column, say_the_same
+from tarloom.report.pictures import Spot, as_text, original_column, say_the_same
 
 DIFFERING = 24
 """How many pictures are shown that do not agree."""

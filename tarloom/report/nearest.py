@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tarloom.read.dataset import Dataset
+from tarloom.read.plan.pieces import WHOLE_SHARD
 from tarloom.read.samples.batches import read_piece
-from tarloom.report.pictures import WHOLE_SHARD, Spot
+from tarloom.report.pictures import Spot
 
 BATCH_ROWS = 16_384
 Vectors = npt.NDArray[np.float32]

@@ -12,10 +12,9 @@ from tarloom.errors import ImageError, ShardError
 from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.picking import numbers_of
-from tarloom.read.plan.pieces import Piece
+from tarloom.read.plan.pieces import WHOLE_SHARD, Piece
 from tarloom.read.samples.batches import read_samples
 
-WHOLE_SHARD = 1 << 62
 ORIGINAL_CAPTION = ("caption", "txt")
 """Where a sample's own caption is: in the metadata, or a member."""
 

@@ -15,10 +15,8 @@ from tarloom.process.keep.config import KeepConfig
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.plan.picking import numbers_of
-from tarloom.read.plan.pieces import Array, Piece
+from tarloom.read.plan.pieces import WHOLE_SHARD, Array, Piece
 from tarloom.read.samples.ahead import ahead, threads_for
-
-WHOLE_SHARD = 1 << 62
 
 
 class Chosen:

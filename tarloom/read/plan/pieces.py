@@ -16,6 +16,8 @@ from tarloom.format.storage import Entry, Storage
 from tarloom.read.view import View
 
 MIB = 1 << 20
+WHOLE_SHARD = 1 << 62
+"""Bytes of a piece, where a shard is to be one, whatever it holds."""
 ROW_BYTES = 256
 """What a row costs beside its members: its key, its offsets, its share of the parquet."""
 

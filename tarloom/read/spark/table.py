@@ -28,7 +28,7 @@ from tarloom.format.metadata import SUCCESS
 from tarloom.read.columns.tables import ABSENT, JoinedTable
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.catalog import cached_index
-from tarloom.read.plan.pieces import Piece, share
+from tarloom.read.plan.pieces import WHOLE_SHARD, Piece, share
 from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.spark.frames import Batches, Task, over_tasks, read_for_jvm, spark_error
 from tarloom.read.spark.types import arrow_schema, in_spark_types, reads_natively, spark_schema
@@ -49,8 +49,6 @@ TASKS_PER_CORE = 4
 """Of a fetch: enough to be even, few enough that Python's start (40 ms a task) does not matter."""
 _ADDRESS, _SUCCEEDED = "__address__", "__succeeded__"
 _LISTING_JOB = "spark.sql.sources.parallelPartitionDiscovery.threshold"
-_WHOLE = 1 << 62
-"""As the size of a piece: one piece a shard."""
 
 
 def to_spark_table(dataset: Dataset, spark: SparkSession) -> DataFrame:
@@ -61,7 +59,7 @@ def to_spark_table(dataset: Dataset, spark: SparkSession) -> DataFrame:
     says otherwise.
     """
     dataset = dataset.select(*_columns(dataset))
-    pieces = dataset.pieces(_WHOLE)
+    pieces = dataset.pieces(WHOLE_SHARD)
     tasks = _tasks(pieces, spark)
     if pieces and _may_be_native(dataset) and _is_proven(dataset, tasks, spark):
         return _native(dataset, pieces, spark)
@@ -79,7 +77,7 @@ def fetch(dataset: Dataset, rows: DataFrame, *, partitions: int | None = None) -
     added = spark_schema(pa.schema([field for field in dataset.schema if field.name != KEY]))
     _check_names(rows.columns, added.names)
     spark = rows.sparkSession
-    pieces = {piece.shard: piece for piece in dataset.plan(_WHOLE)}
+    pieces = {piece.shard: piece for piece in dataset.plan(WHOLE_SHARD)}
     parts = partitions or min(len(pieces) or 1, TASKS_PER_CORE * spark.sparkContext.defaultParallelism)
     schema = StructType([*rows.schema.fields, *added.fields])
     # mapInArrow cannot resolve names with dots: they travel as numbers.
