@@ -1,6 +1,9 @@
 """How much of a prompt a model reads: counted in its tokens, and cut there where that is asked for."""
 
-from dataclasses import dataclass
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 
@@ -12,17 +15,22 @@ class Reach:
     tokens: int
     """As many are read, with those that begin and end a text."""
 
+    _tokenizing: Lock = field(default_factory=Lock)
+    """The tokenizer keeps to what another thread has told it about lengths."""
+
     def count(self, text: str) -> int:
         """Tokens of the whole text."""
-        return len(self.tokenizer(text, truncation=False, padding=False, verbose=False)["input_ids"])
+        with self._tokenizing:
+            return len(self.tokenizer(text, truncation=False, padding=False, verbose=False)["input_ids"])
 
     def cut(self, text: str) -> str:
-        """As much of the text as is read."""
-        told = {"truncation": True, "max_length": self.tokens, "padding": False}
-        if not self.tokenizer.is_fast:
-            return str(self.tokenizer.decode(self.tokenizer(text, **told)["input_ids"], skip_special_tokens=True))
-        spans = self.tokenizer(text, return_offsets_mapping=True, **told)["offset_mapping"]
-        return text[: max(end for _, end in spans)]
+        """As many whole words of the text as are read; of a single long one, its beginning."""
+        words = [word.end() for word in re.finditer(r"\S+", text)]
+        for ends in (words, range(len(text))):
+            read = bisect_right(ends, self.tokens, key=lambda end: self.count(text[:end]))
+            if read:
+                return text[: ends[read - 1]]
+        return ""
 
 
 def reach_of(parts: dict[str, Any], most: int | None) -> Reach | None:
