@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tarloom.create.planning import check_writable
 from tarloom.create.shards.results import report_of
+from tarloom.create.sources.tables import ERROR
 from tarloom.create.summary import CreateSummary, sum_up
 from tarloom.engines.base import Engine, Pool, Report
 from tarloom.errors import CorruptShard, UsageError
@@ -23,7 +24,6 @@ from tarloom.generate.config import GenerateConfig
 from tarloom.generate.pack import Recipe
 from tarloom.generate.paint.stage import PaintStage
 from tarloom.generate.plan import need_rows, planned
-from tarloom.generate.tables.files import ERROR
 from tarloom.generate.tables.prompts import PromptTables
 from tarloom.generate.task import GenerateTask
 from tarloom.process.parts import sweep_parts

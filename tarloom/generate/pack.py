@@ -15,6 +15,7 @@ import pyarrow as pa
 from tarloom.create.rows import Fetched, Picture, Row, times_as_text
 from tarloom.create.shards.results import RowResult
 from tarloom.create.shards.shard_files import ShardContents, TarShard
+from tarloom.create.sources.tables import ERROR
 from tarloom.engines.base import Report
 from tarloom.errors import GenerateError
 from tarloom.format.index import KEY
@@ -22,7 +23,6 @@ from tarloom.format.metadata import ResultColumns, metadata_schema
 from tarloom.format.sidecar import ERROR as STAGE_ERROR
 from tarloom.format.sidecar import STATUS, SUCCESS
 from tarloom.format.storage import Storage
-from tarloom.generate.tables.files import ERROR
 
 RESULTS = ResultColumns(exif=False, digest="sha256")
 CAPTION = "caption"

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tarloom.create.sources.tables import ERROR
 from tarloom.format.index import KEY
 from tarloom.format.layout import rows_name
 from tarloom.format.parquet import read_table
 from tarloom.format.storage import Storage
 from tarloom.generate.pack import Recipe, pack
-from tarloom.generate.tables.files import ERROR
 from tarloom.process.answers import Answers, report_of, room
 from tarloom.process.task import RowsTask, StageReport
 

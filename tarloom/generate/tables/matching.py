@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.create.sources.list_reader import as_text
+from tarloom.create.sources.tables import ERROR, ROW
 from tarloom.generate.tables.config import Detail
-from tarloom.generate.tables.files import ERROR, ROW
 from tarloom.read.plan.pieces import ChunkedArray
 
 _WHOLE_BELOW = 2.0**63

@@ -11,13 +11,13 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from tarloom.create.sources.tables import ROW, Table
 from tarloom.format.index import KEY
 from tarloom.format.layout import numbered_shard, rows_name
 from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage
 from tarloom.generate.tables.checks import Found, find_tables, fitted
 from tarloom.generate.tables.config import Detail, TableConfig
-from tarloom.generate.tables.files import ROW, Table
 
 SMALL_BYTES = 32 << 20
 """A table of details up to this size is sent to wherever prompts are; larger ones are shuffled."""

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from tarloom.create.rows import row_key, times_as_text
 from tarloom.create.sources.keys import cleaned_key
 from tarloom.create.sources.list_reader import as_text
+from tarloom.create.sources.tables import ERROR, ROW
 from tarloom.format.index import KEY
-from tarloom.generate.tables.files import ERROR, ROW
 from tarloom.generate.tables.matching import Join, with_errors
 from tarloom.process.caption.prompts import Prompt
 from tarloom.read.columns.values import Value

@@ -7,6 +7,7 @@ large one the prompts are shuffled (Ray Data's join, which needs polars), and so
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,9 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from tarloom.create.sources.tables import ROW, Part, Table
 from tarloom.engines.ray_session import first_line, ray_session
 from tarloom.errors import EngineError, TarloomError, missing_extra
-from tarloom.generate.tables.files import ROW, Part, Table
 from tarloom.generate.tables.matching import Join, Lookup, key_texts
 from tarloom.generate.tables.rows import Recipe
 from tarloom.read.ray.data import root_cause
@@ -142,7 +143,10 @@ def _in_order(rows: ray.data.Dataset) -> Iterator[pa.Table]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Ray Data tells about plans and progress."""
+    """Without what Ray Data tells about plans and progress, and about settings of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        ray.data.DataContext.get_current()
     logger = logging.getLogger("ray.data")
     before = logger.level
     logger.setLevel(logging.ERROR)

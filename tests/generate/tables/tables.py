@@ -25,7 +25,7 @@ KEYS = (
 
 @st.composite
 def columns(draw: st.DrawFn, names: tuple[str, ...], *, least: int) -> dict[str, Any]:
-    """Columns of keys and nulls, and one of numbers."""
+    """Columns of keys and nulls."""
     size = draw(st.integers(least, 12))
     found = {}
     for name in names:

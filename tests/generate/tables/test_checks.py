@@ -1,10 +1,7 @@
 """What is wrong with tables and options is one line, before any work."""
 
-import gzip
 import sys
-from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from tarloom.errors import UsageError
@@ -196,25 +193,3 @@ def test_tables_are_read_where_they_lie(s3_folder):
     rows = [row for table in found.prompts.tables() for row in lookup.joined(table).to_pylist()]
     assert [(row["prompt"], row["name"]) for row in rows] == [("one", None), ("two", "dog")]
     assert PromptTables(config).fingerprint().startswith("sha256:")
-
-
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "csv.gz", "parquet"])
-def test_a_table_is_the_same_in_each_format(folder, suffix):
-    texts = {
-        "csv": "a,b\n1,ü\n,x\n",
-        "tsv": "a\tb\n1\tü\n\tx\n",
-        "jsonl": '{"a": 1, "b": "ü"}\n{"b": "x"}\n',
-        "json": '[{"a": 1, "b": "ü"}, {"b": "x"}]',
-    }
-    if suffix == "parquet":
-        put(folder / "t.parquet", {"a": pa.array([1, None]), "b": ["ü", "x"]})
-    else:
-        text = texts[suffix.removesuffix(".gz")].encode()
-        Path(folder, f"t.{suffix}").write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
-    table, _ = find_tables(TableConfig(prompts=f"t.{suffix}"))
-    (rows,) = table.tables()
-    assert rows.schema.names == ["__row__", "__error__", "a", "b"]
-    assert rows.to_pylist() == [
-        {"__row__": 0, "__error__": None, "a": 1, "b": "ü"},
-        {"__row__": 1, "__error__": None, "a": None, "b": "x"},
-    ]
