@@ -16,10 +16,7 @@ from tarloom.generate.tables.config import TableConfig
 from tarloom.generate.tables.prompts import PromptTables
 from tests.generate.tables.tables import files_of, in_pandas, made, pandas_rows, put, put_three, three_tables, told
 
-pytestmark = [
-    pytest.mark.usefixtures("ray_session"),
-    pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context"),  # Ray copies its settings
-]
+pytestmark = pytest.mark.usefixtures("ray_session")
 ROWS = 260
 
 
