@@ -31,21 +31,29 @@ def attributes(number: int) -> tuple[str, str]:
     return "; ".join([*words, f"background: {scene.background}"]), scene.caption
 
 
-@pytest.fixture(scope="module")
-def rewritten(tmp_path_factory):
-    """A shard of texts, of which row 3 has none, row 4 a blank one, and row 5 one that is too long for the model."""
-    pytest.importorskip("vllm")
-    folder = tmp_path_factory.mktemp("texts")
+def texts(folder):
+    """A shard, of which row 3 has no text, row 4 a blank one, and row 5 one that is too long for the model."""
     samples = [(f"{number:03d}", {"txt": attributes(number)[0].encode()}) for number in range(ROWS)]
     samples[3] = ("003", {"json": b"{}"})
     samples[4] = ("004", {"txt": b" \n"})
     samples[5] = ("005", {"txt": b"star " * 300})
+    folder.mkdir()
     write_shard(folder / "0.tar", samples)
-    stage = RewriteStage(model=str(REWRITER), prompt="Rewrite as a full scene description: {txt}", batch_size=64)
-    job = ProcessJob(stage, ProcessConfig(path=str(folder)), LocalEngine())
+    return folder
+
+
+def rewrite(folder, engine=None, **options):
+    stage = RewriteStage(model=str(REWRITER), prompt="Rewrite as a full scene description: {txt}", **options)
+    job = ProcessJob(stage, ProcessConfig(path=str(folder)), engine or LocalEngine())
     job.prepare()
     list(job)
     return pq.read_table(folder / "0.rewrite.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory):
+    pytest.importorskip("vllm")
+    return rewrite(texts(tmp_path_factory.mktemp("rewritten") / "texts"), batch_size=64)
 
 
 def test_the_sentences_are_those_that_the_tables_say(rewritten):
@@ -62,6 +70,14 @@ def test_a_row_without_a_text_is_skipped_and_one_that_is_too_long_fails(rewritte
         "004": ("skipped", "no_text", None),
         "005": ("failed", "prompt_refused", None),
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["engine", "ray-llm"])
+def test_engines_in_rays_actors_say_the_same(rewritten, backend, ray_session, tmp_path):
+    from tarloom.engines.ray import RayEngine
+
+    assert rewrite(texts(tmp_path / "texts"), RayEngine(1), backend=backend) == rewritten
 
 
 def answer(parrot, texts, **options):
