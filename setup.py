@@ -20,7 +20,6 @@ EXTRAS = {
     "img2dataset": ["img2dataset>=1.47"],
     "dev": [
         "hypothesis",
-        "jsonschema",
         "mypy",
         "pyarrow-stubs",
         "pytest",
@@ -49,6 +48,7 @@ setup(
         "aiohttp>=3.11",
         "docstring_parser>=0.16",
         "duckdb>=2.0",
+        "jsonschema>=4",
         "numpy>=2.0",
         "obstore>=0.9",
         "opencv-python-headless>=4.10",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.errors import UsageError, missing_extra
+from tarloom.errors import UsageError
 from tarloom.process.caption.prompts import NAMED
 from tarloom.process.models import file_text
 
@@ -66,10 +66,8 @@ class Structure:
 
     @cached_property
     def _validator(self) -> Any:
-        try:
-            import jsonschema  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise missing_extra("vllm", error) from error
+        import jsonschema  # type: ignore[import-untyped] # takes long to load, and few captions have a schema
+
         kind = jsonschema.validators.validator_for(self.schema)
         try:
             kind.check_schema(self.schema)
