@@ -40,7 +40,8 @@ def visible_gpus() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
-    return [str(number) for number, _ in enumerate(_DEVICES.glob("nvidia[0-9]*"))]
+    numbered = [str(number) for number, _ in enumerate(_DEVICES.glob("nvidia[0-9]*"))]
+    return numbered or ["0"] * (_DEVICES / "dxg").exists()  # Windows lends Linux its GPU by this name
 
 
 def share_of(gpus: list[str], *, worker: int, workers: int) -> list[str]:

@@ -1,7 +1,6 @@
 """Which model a stage uses: a folder on this machine or a name on the Hugging Face hub, and how it is told apart."""
 
 import hashlib
-import os
 import re
 import textwrap
 from pathlib import Path
@@ -63,12 +62,6 @@ def file_text(given: str) -> str:
         return Path(given).expanduser().read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UsageError(f"{given}: cannot be read ({error}); check the path") from error
-
-
-def nvidia_gpu() -> bool:
-    """Whether this process may use an NVIDIA GPU, as far as can be told without asking it."""
-    driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/dxg").exists()
-    return driver and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
 def cannot_load(model: str, error: Exception | str) -> UsageError:

@@ -52,6 +52,15 @@ def test_else_those_that_the_machine_has(monkeypatch, tmp_path):
     assert visible_gpus() == ["0", "1"]  # CUDA numbers those that are visible
 
 
+@pytest.mark.parametrize(("devices", "gpus"), [(["dxg", "null"], ["0"]), (["null"], [])])
+def test_a_gpu_that_windows_lends_is_one(monkeypatch, tmp_path, devices, gpus):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("tarloom.engines.workers._DEVICES", tmp_path)
+    for name in devices:
+        (tmp_path / name).touch()
+    assert visible_gpus() == gpus
+
+
 @pytest.mark.parametrize(
     ("gpus", "workers", "shares"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tarloom.engines.workers import visible_gpus
 from tarloom.errors import UsageError
 from tarloom.process.caption.backend import Backend, Question
 from tarloom.process.caption.columns import Caption, schema_of
@@ -16,7 +17,7 @@ from tarloom.process.caption.prompts import Prompt, read_prompts
 from tarloom.process.caption.sampling import SamplingOptions
 from tarloom.process.caption.server import ServerOptions
 from tarloom.process.caption.structured import inlined, schemas_by_prompt
-from tarloom.process.models import check_model, file_text, model_identity, nvidia_gpu
+from tarloom.process.models import check_model, file_text, model_identity
 from tarloom.process.stage import Stage
 
 
@@ -64,7 +65,7 @@ class LanguageStage(SamplingOptions, ServerOptions, Stage):
         if self.chat_template is not None:
             object.__setattr__(self, "chat_template", file_text(self.chat_template))
         if not self.model and self.endpoint is None:
-            object.__setattr__(self, "model", self.model_for_gpu if nvidia_gpu() else self.model_for_cpu)
+            object.__setattr__(self, "model", self.model_for_gpu if visible_gpus() else self.model_for_cpu)
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
