@@ -13,6 +13,7 @@ from tarloom.process.job import ProcessJob
 from tarloom.process.rewrite.stage import RewriteStage
 from tarloom.process.rewrite.worker import RewriteWorker
 from tests.process.caption.test_worker import COUNT, Parrot
+from tests.process.openai_server import MODEL, OpenAIServer
 from tests.process.shards import CAPTIONER, ROOT, write_shard
 
 REWRITER = ROOT / "source_data/models/rewriter"
@@ -78,6 +79,18 @@ def test_engines_in_rays_actors_say_the_same(rewritten, backend, ray_session, tm
     from tarloom.engines.ray import RayEngine
 
     assert rewrite(texts(tmp_path / "texts"), RayEngine(1), backend=backend) == rewritten
+
+
+def test_many_rows_are_under_way_though_batches_are_small(tmp_path):
+    write_shard(tmp_path / "0.tar", [(f"{number:03d}", {"txt": b"a text"}) for number in range(320)])
+    with OpenAIServer() as server:
+        server.seconds, server.caption = 0.3, lambda body: "another text"
+        stage = RewriteStage(model=MODEL, endpoint=server.url, prompt="{txt}")
+        job = ProcessJob(stage, ProcessConfig(path=str(tmp_path)), LocalEngine())
+        job.prepare()
+        assert [report.successes for report in job] == [320]
+    assert stage.batch_rows == 16
+    assert 128 <= server.at_once <= 256
 
 
 def answer(parrot, texts, **options):
