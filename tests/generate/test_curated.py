@@ -1,7 +1,6 @@
 """What was generated can be chosen from, and be put into a folder, with all that is known of it."""
 
 import pyarrow.parquet as pq
-import pytest
 
 import tarloom
 from tarloom.engines.local import LocalEngine
@@ -9,22 +8,24 @@ from tarloom.format.verify.dataset import verify
 from tarloom.generate.folder import write_folder
 from tarloom.process.keep.config import KeepConfig
 from tarloom.process.keep.job import KeepJob
-from tests.generate.making import LOST, ROWS, SHAPES, generate, tables
+from tests.generate.making import LOST, ROWS, SHAPES
 
-pytestmark = pytest.mark.usefixtures("ray_session")
 CIRCLES = [n for n in range(ROWS) if SHAPES[n % 4] == "circle" and n not in LOST]
+SEEN = ("png", "txt", "json", "seed", "sha256")
 
 
-def test_some_of_the_generated_pictures_are_a_dataset_and_a_folder_of_their_own(tmp_path):
-    made, kept, folder = (str(tmp_path / name) for name in ("made", "kept", "folder"))
-    generate(tables(tmp_path / "tables"), made)
+def without_place(sample: dict) -> dict:
+    return {name: value for name, value in sample.items() if name != "__url__"}
+
+
+def test_some_of_the_generated_pictures_are_a_dataset_and_a_folder_of_their_own(whole, tmp_path):
+    made, kept, folder = str(whole), str(tmp_path / "kept"), str(tmp_path / "folder")
     job = KeepJob(KeepConfig(path=made, output=kept, keep_if="shape = 'circle' AND txt = prompt"), LocalEngine(1))
     job.prepare()
     assert sum(report.rows for report in job) == len(CIRCLES)
-    chosen = tarloom.open(made).where("shape = 'circle'").select("png", "txt", "json", "seed", "sha256")
-    assert [
-        {**sample, "__url__": ""} for sample in tarloom.open(kept).select("png", "txt", "json", "seed", "sha256")
-    ] == [{**sample, "__url__": ""} for sample in chosen]
+    found = [without_place(sample) for sample in tarloom.open(kept).select(*SEEN)]
+    chosen = tarloom.open(made).where("shape = 'circle'").select(*SEEN)
+    assert found == [without_place(sample) for sample in chosen]
     assert pq.read_schema(f"{kept}/00000.parquet") == pq.read_schema(f"{made}/00000.parquet")
     assert [finding for report in verify(kept) for finding in report.findings] == []
     assert write_folder(made, folder).pictures == ROWS - len(LOST)

@@ -17,21 +17,6 @@ from tarloom.generate.paint.stage import picture_seed
 from tests.generate.making import COLOURS, LOST, ROWS, SHAPES, contents, generate, job_over, painter, tables, write_csv
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return tables(tmp_path_factory.mktemp("tables"))
-
-
-@pytest.fixture(scope="module")
-def whole(table, tmp_path_factory, ray_session):
-    """What an uninterrupted run makes on the local engine."""
-    folder = tmp_path_factory.mktemp("whole") / "set"
-    summary = generate(table, folder)
-    assert (summary.rows, summary.successes, summary.shards) == (ROWS, ROWS - len(LOST), 3)
-    assert summary.failed_by_error == {"no_match": len(LOST)}
-    return folder
-
-
 def metadata(folder) -> list[dict]:
     storage = open_storage(str(folder))
     return [row for shard in ("00000", "00001", "00002") for row in read_table(storage, f"{shard}.parquet").to_pylist()]
