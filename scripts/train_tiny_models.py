@@ -1,7 +1,7 @@
 """Train the tiny models of source_data/models/ from tarloom shards through the training feed, killed in between.
 
     python scripts/train_tiny_models.py --output tiny            # an hour of CPU; --times 3 for better models
-    python scripts/train_tiny_models.py --output tiny --short    # a minute of CPU, to see that it works
+    python scripts/train_tiny_models.py --output tiny --short    # half a minute of CPU, to see that it works
     python scripts/train_tiny_models.py --output tiny --lessons autoencoder painter    # these; else the shipped models
 
 Scenes are drawn and packed; the training kills itself (SIGKILL) in the middle of an epoch, and is started again from
