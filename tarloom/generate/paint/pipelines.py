@@ -1,7 +1,6 @@
 """What a model's pipeline takes, read from its class: nothing is loaded but the model's own list of its parts."""
 
 import inspect
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,6 @@ except ImportError as error:
 # It draws bars through those of the run, and recommends other packages.
 disable_progress_bar()
 set_verbosity_error()
-logging.getLogger("diffusers").setLevel(logging.ERROR)
 
 OURS = frozenset({"prompt", "generator", "output_type", "return_dict", "num_images_per_prompt", "latents"})
 """Arguments of a pipeline that are not the user's to give."""

@@ -14,7 +14,6 @@ class Reach:
     tokenizer: Any
     tokens: int
     """As many are read, with those that begin and end a text."""
-
     _tokenizing: Lock = field(default_factory=Lock)
     """The tokenizer keeps to what another thread has told it about lengths."""
 

@@ -98,7 +98,7 @@ class PaintWorker:
         elif painted.unsafe:
             row.ends(FAILED, UNSAFE, "the model's own checker has blackened the picture")
         elif not np.isfinite(painted.pixels).all():
-            row.ends(FAILED, NOT_FINITE, "the model computed no finite numbers; try --dtype bfloat16 or float32")
+            row.ends(FAILED, NOT_FINITE, "the model computed no finite numbers; try dtype bfloat16 or float32")
         else:
             self._encode(row, (painted.pixels * 255).round().astype(np.uint8))
 
