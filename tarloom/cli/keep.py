@@ -1,0 +1,32 @@
+"""What `tarloom curate` does with --keep-if: some samples of a dataset become shards of their own."""
+
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.progress import watch
+from tarloom.engines.choose import EngineConfig, open_engine
+from tarloom.process.keep.config import KeepConfig
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def keep_samples(
+    config: KeepConfig, run_on: EngineConfig, keys: "pa.Array[Any] | pa.ChunkedArray[Any] | None" = None
+) -> Finished:
+    """Copy them, showing progress. keys: take these samples alone. Raises TarloomError."""
+    from tarloom.process.keep.job import KeepJob
+
+    with closing(open_engine(run_on)) as engine:
+        job = KeepJob(config, engine, keys)
+        job.prepare()
+        for _ in watch(job, title="keeping", total=job.total, done=lambda report: report.rows):
+            pass
+    summary = job.summary()
+    return Finished(
+        title=f"Kept {summary.kept} of {summary.samples} samples in {config.output}{all_but(summary.failed_shards)}",
+        facts=asdict(summary),
+        exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
+    )
