@@ -4,6 +4,7 @@ import importlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +18,11 @@ from tarloom.generate.tables.config import Detail, TableConfig, read_derivation,
 from tarloom.generate.tables.matching import Join, Lookup, doubled, key_texts, named, values_of
 from tarloom.generate.tables.rows import PROMPT, Recipe
 from tarloom.process.caption.prompts import Prompt
-from tarloom.read.columns.sql import Names
-from tarloom.read.columns.values import Value, compile_value
 from tarloom.read.plan.pieces import Array
 from tarloom.read.view import Column
+
+if TYPE_CHECKING:  # loads duckdb
+    from tarloom.read.columns.values import Value
 
 RESERVED = frozenset([*metadata_schema(pa.schema([]), caption=True).names, "seed", "made_by"])
 """What the metadata and the json of generated samples have beside the tables' columns."""
@@ -90,7 +92,10 @@ def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail,
     )
 
 
-def _value(name: str, sql: str, columns: pa.Schema, what: str) -> Value:
+def _value(name: str, sql: str, columns: pa.Schema, what: str) -> "Value":
+    from tarloom.read.columns.sql import Names  # Loads duckdb.
+    from tarloom.read.columns.values import compile_value
+
     known = {field.name: Column(name=field.name, stage=None, field=field.name, type=field.type) for field in columns}
     names = Names(what=what, columns=known, members=())
     value = compile_value(name, sql, names, pa.schema([(KEY, pa.string()), *columns]))

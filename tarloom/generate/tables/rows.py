@@ -1,7 +1,7 @@
 """What is made of each row of the prompt table: its key, derived columns, and its prompt."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +13,10 @@ from tarloom.create.sources.tables import ERROR, ROW
 from tarloom.format.index import KEY
 from tarloom.generate.tables.matching import Join, with_errors
 from tarloom.process.caption.prompts import Prompt
-from tarloom.read.columns.values import Value
 from tarloom.read.plan.pieces import Array
+
+if TYPE_CHECKING:  # loads duckdb
+    from tarloom.read.columns.values import Value
 
 PROMPT: Final = "prompt"
 _NO_PROMPT = "no_prompt: nothing is left of the template"
@@ -28,7 +30,7 @@ class Recipe:
     columns: pa.Schema
     """Of the prompt table."""
     joins: tuple[Join, ...]
-    values: tuple[Value, ...]
+    values: "tuple[Value, ...]"
     prompt: Prompt
 
     @property
