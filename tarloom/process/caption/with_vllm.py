@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import os
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -173,13 +174,12 @@ class VllmBackend:
 
     async def _ready(self, question: Question) -> Any:
         """What the engine is given: tokens and the picture as the model takes it."""
-        renderer = self._engine.renderer
         prompt = copy.copy(self._rendered(question.prompt, question.rgb is not None))
         if question.rgb is not None:
             prompt["multi_modal_data"] = {"image": [Image.fromarray(question.rgb)]}
             prompt["multi_modal_uuids"] = {"image": [question.uuid]}  # spares vLLM hashing all pixels
-        (ready,) = await renderer.render_cmpl_async([prompt], renderer.default_chat_tok_params)
-        return ready
+        renderer = self._engine.renderer
+        return await renderer.process_for_engine_async(prompt, time.time(), tok_params=renderer.default_chat_tok_params)
 
     async def _said(self, ready: Any, sampling: Any) -> Said:
         """Raises one of REFUSALS for what the engine does not take."""
@@ -187,7 +187,7 @@ class VllmBackend:
         return _said(last)
 
     def _render(self, text: str, with_picture: bool) -> dict[str, Any]:
-        """The prompt as the model's template has it, for any picture."""
+        """The prompt's tokens as the model's template has them: the same for all pictures that are asked it."""
         content: list[dict[str, Any]] = [{"type": "text", "text": text}]
         if with_picture:
             image = {"type": "image_pil", "image_pil": Image.new("RGB", (32, 32)), "uuid": "any"}
@@ -197,8 +197,9 @@ class VllmBackend:
             chat_template=self._stage.chat_template,
             chat_template_kwargs={"add_generation_prompt": True, "continue_final_message": False},
         )
-        _, prompt = self._engine.renderer.render_messages(messages, params)
-        return dict(prompt)
+        renderer = self._engine.renderer
+        _, prompt = renderer.render_messages(messages, params)
+        return dict(renderer.tokenize_prompt(prompt, renderer.default_chat_tok_params))
 
     def _sampling_for(self, schema: str | None) -> Any:
         structure = None if schema is None else StructuredOutputsParams(json=schema)
