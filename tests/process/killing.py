@@ -15,7 +15,7 @@ from typing import Literal
 
 from tarloom.format.storage import open_storage
 from tests.process.shards import ROOT
-from tests.process.written_down import BATCH, KINDS, workers, written
+from tests.process.written_down import BATCH, KINDS, living_workers, written
 
 Victim = Literal["driver", "worker"]
 SECONDS = 300
@@ -68,7 +68,7 @@ class KillRun:
             if process.poll() is not None:
                 assert process.returncode == 0, self.said()
                 return None
-            alive = [pid for pid in workers(self.log) if _lives(pid)]
+            alive = living_workers(self.log)
             if victim == "driver" or process.pid in alive:  # where there is one worker, it may be the driver
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
@@ -100,7 +100,7 @@ class KillRun:
     def _wait_for_workers(self) -> None:
         """They end with the driver, by themselves."""
         deadline = time.monotonic() + 60
-        while any(_lives(pid) for pid in workers(self.log)):
+        while living_workers(self.log):
             assert time.monotonic() < deadline, "workers outlive their driver"
             time.sleep(0.01)
 
@@ -117,10 +117,3 @@ def outcome(folder: str, kind: str) -> Mapping[str, bytes]:
 def allowed(run: KillRun, kills: list[Victim]) -> int:
     """Rows of each stage that these kills may have cost: a batch a worker."""
     return sum(BATCH * (run.workers if victim == "driver" else 1) for victim in kills)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

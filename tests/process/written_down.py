@@ -70,13 +70,14 @@ class WrittenDown(Stage):
 
 class WrittenWorker:
     def __init__(self, stage: WrittenDown) -> None:
-        self._name, self._log = stage.stage.name, stage.log
+        self._name, self._file = stage.stage.name, Path(stage.log, f"{os.getpid()}-{started_at(os.getpid())}.rows")
+        self._file.touch()  # who is to kill it, or to see it end, knows of it before it is asked
         self._worker = stage.stage.open()
         self.columns = self._worker.columns
         self.close = self._worker.close
 
     def __call__(self, batch):
-        with Path(self._log, f"{os.getpid()}.rows").open("a") as file:
+        with self._file.open("a") as file:
             file.write("".join(f"{self._name} {key}\n" for key in batch.keys.to_pylist()))
         return self._worker(batch)
 
@@ -87,9 +88,19 @@ def written(log: Path) -> Counter[str]:
     return Counter(line for text in lines for line in text[: text.rfind("\n") + 1].splitlines())
 
 
-def workers(log: Path) -> list[int]:
-    """The processes that have been asked, dead or alive."""
-    return sorted(int(path.stem) for path in log.glob("*.rows"))
+def living_workers(log: Path) -> list[int]:
+    """The processes that hold a stage. A number that meanwhile is another process's, or a thread's, is none."""
+    known = (path.stem.partition("-") for path in log.glob("*.rows"))
+    return sorted(int(pid) for pid, _, start in known if started_at(int(pid)) == start)
+
+
+def started_at(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did; None for one that is gone."""
+    try:
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else facts[18]
 
 
 def main(folder: str, kind: str, engine: str, workers: str, log: str) -> int:
