@@ -68,8 +68,8 @@ def write_rows(config: GenerateConfig, tables: PromptTables, storage: Storage) -
 def shaping_options(config: GenerateConfig, made_by: Fingerprints) -> dict[str, str]:
     """All that decides the output's bytes, as JSON texts by name."""
     table = {name: value for name, value in asdict(config.table).items() if name not in ("prompts", "details")}
-    joined = [text.rpartition(":")[2] for text in config.table.details]
+    joined = [text.rstrip("/").rpartition("/")[2] for text in config.table.details]  # rows that find nothing name it
     shape = {"number_sample_per_shard": config.number_sample_per_shard, "oom_shard_count": config.oom_shard_count}
     stages = {f"{name}.{option}": value for name, made in made_by.items() for option, value in made.items()}
-    options = {**table, "joined_by": joined, **shape, "stages": list(made_by), **stages}
+    options = {**table, "details": joined, **shape, "stages": list(made_by), **stages}
     return {name: json.dumps(value) for name, value in sorted(options.items())}
