@@ -9,7 +9,7 @@ from tarloom.cli.process import told_cost
 from tarloom.cli.progress import watch
 from tarloom.create.config import WebOptions
 from tarloom.engines.choose import EngineConfig, open_engine
-from tarloom.process.cost import CostConfig
+from tarloom.process.cost import PriceConfig
 from tarloom.process.embed.stage import EmbedStage
 from tarloom.process.service.loader import InputOptions
 from tarloom.process.service.writer import Env
@@ -36,8 +36,6 @@ class BatchConfig:
     """What the log file holds. prod: lines of JSON; dev: text, with all that may help to find an error."""
     aws_region: str | None = None
     """As AWS_REGION."""
-    price_per_hour: float | None = None
-    """Of all machines of the job together, in any currency: the summary then says what a million images cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +46,7 @@ class Batch:
     input: InputOptions = field(default_factory=InputOptions)
     web: WebOptions = field(default_factory=WebOptions)
     run_on: EngineConfig = field(default_factory=EngineConfig)
+    cost: PriceConfig = field(default_factory=PriceConfig)
     config: str | None = None
     """A .yaml, .json or .toml file with any of these options; what is given on the command line holds instead."""
     json: bool = False
@@ -69,9 +68,9 @@ class Batch:
                 for phase in phases:
                     for _ in watch(phase.steps, title=phase.title, total=phase.total, done=lambda report: report.rows):
                         pass
-        summary, cost = job.summary(), CostConfig(price_per_hour=batch.price_per_hour)
+        summary = job.summary()
         return Finished(
             title=f"Embedded {batch.input_dir}{all_but(summary.failed_shards)}",
-            facts={**told_cost(job.reports, self.run_on, cost), **asdict(summary), "log": log},
+            facts={**told_cost(job.reports, self.run_on, self.cost), **asdict(summary), "log": log},
             exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
         )

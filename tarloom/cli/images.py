@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tarloom.cli.console import LOST, Finished, all_but
 from tarloom.cli.parse import value_of
@@ -11,7 +11,7 @@ from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
 from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig
-from tarloom.process.cost import HOUR, MILLION, CostConfig
+from tarloom.process.cost import PriceConfig
 from tarloom.process.images.config import RunOptions, SourceConfig
 from tarloom.process.images.runs import named_run
 
@@ -26,6 +26,7 @@ class Images(StagesCommand):
     source: SourceConfig
     run_options: RunOptions = field(default_factory=RunOptions)
     run_on: EngineConfig = field(default_factory=EngineConfig)
+    cost: PriceConfig = field(default_factory=PriceConfig)
     stages: str = "caption"
     """Stages and the order in which they see each picture, as `tarloom process` has them; each has its options:
     --caption.model, --caption.prompt; for others --stages caption,hash --help."""
@@ -59,14 +60,8 @@ class Images(StagesCommand):
 
     def _cost(self, job: "ImagesJob") -> dict[str, object]:
         """Rates of the stages, and what all cost, waiting included."""
-        config = CostConfig(price_per_hour=self.run_options.price_per_hour)
-        told: dict[str, Any] = told_cost(job.reports, self.run_on, config)
-        images, seconds = told.pop("images"), job.summary().seconds
-        told.pop("seconds")
-        if config.price_per_hour is not None:
-            told["price"] = price = round(seconds / HOUR * config.price_per_hour, 6)
-            told["price_per_million"] = round(price / images * MILLION, 2) if images else None
-        return told
+        told = told_cost(job.reports, self.run_on, self.cost, paid_seconds=job.summary().seconds)
+        return {name: value for name, value in told.items() if name not in ("images", "seconds")}
 
 
 def _facts(summary: "ImagesSummary") -> dict[str, object]:

@@ -14,7 +14,7 @@ from tarloom.cli.progress import watch
 from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
 from tarloom.engines.workers import parse_workers
 from tarloom.process.config import ProcessConfig
-from tarloom.process.cost import Cost, CostConfig, cost_of, predict
+from tarloom.process.cost import Cost, CostConfig, PriceConfig, cost_of, predict
 from tarloom.process.keep.agreement import AgreementConfig
 from tarloom.process.registry import named_stages
 from tarloom.process.stage import Stage
@@ -122,16 +122,25 @@ def _estimate(job: "ProcessJob", run_on: EngineConfig, cost: CostConfig, images:
     )
 
 
-def told_cost(reports: Iterable[ShardReport], run_on: EngineConfig, config: CostConfig) -> dict[str, object]:
-    """What the run took, in a line each."""
-    cost = _cost(reports, run_on, config)
+def told_cost(
+    reports: Iterable[ShardReport], run_on: EngineConfig, config: PriceConfig, *, paid_seconds: float | None = None
+) -> dict[str, object]:
+    """What the run took, in a line each. paid_seconds: see cost_of."""
+    cost = _cost(reports, run_on, config, paid_seconds)
     rates = {f"{name}_images_per_second": stage.images_per_second for name, stage in cost.stages.items()}
     return {name: value for name, value in {**rates, **asdict(cost)}.items() if value is not None and name != "stages"}
 
 
-def _cost(reports: Iterable[ShardReport], run_on: EngineConfig, config: CostConfig) -> Cost:
-    workers = parse_workers(run_on.num_workers).most
-    return cost_of(reports, workers=workers, gpus=gpus_of(run_on), price_per_hour=config.price_per_hour)
+def _cost(
+    reports: Iterable[ShardReport], run_on: EngineConfig, config: PriceConfig, paid_seconds: float | None = None
+) -> Cost:
+    return cost_of(
+        reports,
+        workers=parse_workers(run_on.num_workers).most,
+        gpus=gpus_of(run_on),
+        price_per_hour=config.price_per_hour,
+        paid_seconds=paid_seconds,
+    )
 
 
 def path_first(words: Sequence[str]) -> list[str]:

@@ -14,12 +14,18 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostConfig:
-    """What a run says about its cost."""
+class PriceConfig:
+    """What a run costs."""
 
     price_per_hour: float | None = None
     """Of all machines of the run together, in any currency: the summary then says what the run cost, and a million
     images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostConfig(PriceConfig):
+    """What a run says about its cost."""
+
     estimate: int | None = None
     """Run the stages over so many images, spread over the shards, keep nothing, and predict what the rest takes."""
 
@@ -55,14 +61,21 @@ class Cost:
 
 
 def cost_of(
-    reports: Iterable[ShardReport], *, workers: int, gpus: float = 0, price_per_hour: float | None = None
+    reports: Iterable[ShardReport],
+    *,
+    workers: int,
+    gpus: float = 0,
+    price_per_hour: float | None = None,
+    paid_seconds: float | None = None,
 ) -> Cost:
-    """Sum up. workers: that worked side by side. gpus: of all of them together."""
+    """Sum up. workers: that worked side by side. gpus: of all of them together. paid_seconds: of the whole run, where
+    more of it is paid for than the work on shards."""
     done = [report for report in reports if not report.skipped and report.seconds]
     images = sum(max((stage.rows for stage in report.stages.values()), default=0) for report in done)
     seconds = sum(report.seconds for report in done) / workers
     seconds_in = _summed(report.seconds_in for report in done)
-    price = None if price_per_hour is None else seconds / HOUR * price_per_hour
+    paid = seconds if paid_seconds is None else paid_seconds
+    price = None if price_per_hour is None else paid / HOUR * price_per_hour
     return Cost(
         images=images,
         seconds=round(seconds, 3),

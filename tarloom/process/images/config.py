@@ -61,9 +61,6 @@ class RunOptions:
     """parquet: rows of a file, rounded down to whole shards."""
     without_pictures: bool = False
     """parquet: leave the pictures themselves out of the tables."""
-    price_per_hour: float | None = None
-    """Of all machines of the run together, in any currency: the summary then says what the run cost, downloads that
-    the stages waited for included, and a million pictures."""
     new_run: bool = False
     """Begin a new run, even if one of the same options was not finished."""
     resume: str | None = None
