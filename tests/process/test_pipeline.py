@@ -56,12 +56,6 @@ def run(folder, stages, engine, **options):
     return job, list(job)
 
 
-@pytest.fixture
-def log(tmp_path):
-    (tmp_path / "log").mkdir()
-    return tmp_path / "log"
-
-
 def shards_of_texts(folder):
     """Three shards of 30, 0 and 3 rows; row 0002 is bad."""
     folder.mkdir()

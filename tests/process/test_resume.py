@@ -33,13 +33,6 @@ def parts(folder) -> list:
 
 
 @pytest.fixture
-def log(tmp_path):
-    folder = tmp_path / "log"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def folder(tmp_path):
     place = tmp_path / "shards"
     place.mkdir()

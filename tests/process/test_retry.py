@@ -10,13 +10,6 @@ TEXTS = [b"one", b"bad", b"later", b"four", b"five", b"later", b"seven", b"bad a
 
 
 @pytest.fixture
-def log(tmp_path):
-    folder = tmp_path / "log"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def folder(tmp_path):
     """Two shards; of the first, rows 1 and 7 are bad and rows 2 and 5 fail for now. Of the second, all is well."""
     place = tmp_path / "shards"

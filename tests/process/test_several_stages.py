@@ -17,13 +17,6 @@ from tests.process.shards import LengthStage, encoded, scene_shards, sidecars, w
 
 
 @pytest.fixture
-def log(tmp_path):
-    folder = tmp_path / "log"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def folder(tmp_path):
     """Two shards of 10 and 3 rows; row 0002 is bad."""
     place = tmp_path / "shards"

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import tarloom
-from source_data.serve import PhotoServer
 from tarloom.create.config import ResumeOptions
 from tarloom.engines.choose import EngineConfig
 from tarloom.engines.local import LocalEngine
@@ -24,12 +23,6 @@ from tests.create.sources.list_servers import serving
 from tests.process.images.runs_of_images import dataset, job_of, only_run, run_job, url_list
 from tests.processes import descendants, wait_for
 from tests.source_tree import ROOT
-
-
-@pytest.fixture(scope="module")
-def server():
-    with PhotoServer() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

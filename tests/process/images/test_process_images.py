@@ -11,7 +11,6 @@ import time
 import pytest
 
 import tarloom
-from source_data.serve import PhotoServer
 from tarloom.format.storage import open_storage
 from tests.process.images.runs_of_images import PROGRAM, dataset, facts_of, only_run, url_list, words_for
 from tests.process.openai_server import MODEL, OpenAIServer
@@ -19,12 +18,6 @@ from tests.processes import descendants, wait_for
 from tests.source_tree import ROOT
 
 CAPTIONER = str(ROOT / "source_data/models/captioner")
-
-
-@pytest.fixture(scope="module")
-def server():
-    with PhotoServer() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
