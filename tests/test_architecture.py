@@ -19,9 +19,11 @@ FRAMEWORKS = {
     "process/caption/with_endpoint.py",
     "ray": "engines/ray.py engines/ray_check.py engines/ray_data.py engines/ray_rows.py engines/ray_session.py "
     "read/ray/actors.py read/ray/data.py read/ray/filters.py read/ray/sidecars.py read/ray/sink.py read/ray/tensors.py "
-    "read/ray/webdataset.py process/caption/with_ray_llm.py generate/tables/with_ray.py",
+    "read/ray/webdataset.py process/caption/with_ray_llm.py generate/tables/with_ray.py "
+    "process/curate/with_ray.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
-    "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py",
+    "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py "
+    "process/curate/with_spark.py",
     "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
     "process/embed/vectors.py generate/paint/with_diffusers.py",
     "open_clip": "process/embed/with_open_clip.py",
@@ -35,7 +37,7 @@ FRAMEWORKS = {
     "img2dataset": "create/img2dataset/downloader.py",
     "simplejpeg": "format/pictures.py",
     "duckdb": "read/columns/evaluate.py read/columns/query.py read/columns/sql.py read/columns/values.py "
-    "read/columns/where.py",
+    "read/columns/where.py process/curate/kernel.py",
 }
 """The files below tarloom/ that may import each framework: its adapters."""
 ON_ADAPTERS = (
@@ -43,8 +45,13 @@ ON_ADAPTERS = (
     "create/pictures/images.py",
     "create/pictures/decode.py",
     "create/pictures/colour.py",
+    "process/curate/aggregates.py",
+    "process/curate/scope.py",
+    "process/curate/statement.py",
+    "process/curate/work.py",
+    "process/curate/job.py",
 )
-"""They stand on format/pictures.py, and are imported as late."""
+"""They stand on format/pictures.py or on duckdb's adapters, and are imported as late."""
 LOOPS = {"read/read_with_torch.py": {"torch"}}
 """Programs to copy, and the frameworks that they show how to use."""
 ADAPTERS = {f"tarloom/{file}" for files in (*FRAMEWORKS.values(), " ".join(ON_ADAPTERS)) for file in files.split()}

@@ -79,7 +79,13 @@ def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str
     from tarloom.cli.parse import parse
     from tarloom.cli.process import path_first, with_stages
 
-    written = {"create": translated, "process": path_first, "duplicates": path_first, "images": of_resumed_run}
+    written = {
+        "create": translated,
+        "process": path_first,
+        "duplicates": path_first,
+        "curate": path_first,
+        "images": of_resumed_run,
+    }
     words = written.get(command, list)(argv)
     with _reader_may_leave(exit_code=0):
         kind = with_stages(_commands()[command], words, defaults)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tarloom.cli.batch import Batch
 from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.curate import Curate
 from tarloom.cli.duplicates import Duplicates
 from tarloom.cli.generate import Generate
 from tarloom.cli.images import Images
@@ -269,6 +270,7 @@ COMMANDS: dict[str, type[Command]] = {
     "resize": Resize,
     "info": Info,
     "query": Query,
+    "curate": Curate,
     "verify": Verify,
     "repair": Repair,
     "report": Report,

@@ -1,15 +1,18 @@
 """`tarloom query`: an answer in SQL, printed as it comes: a table for people, or a line of JSON for each row."""
 
 import json as text
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
 from tarloom.cli.console import Finished
 from tarloom.read.view import JoinPolicy
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MEASURED_ROWS = 100
 """From the first rows, widths of columns are taken; longer values of later rows stand out."""
@@ -35,8 +38,13 @@ class Query:
         from tarloom.read.columns.query import Query as Answer  # loads duckdb
 
         answer = Answer(tarloom.open(self.path).joining(self.join), self.sql)
-        rows = (row for batch in answer.batches() for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))
-        return Finished(title="", lines=(_objects if self.json else _table)(answer.schema.names, rows))
+        return Finished(title="", lines=shown(answer.schema.names, answer.batches(), as_json=self.json))
+
+
+def shown(names: Sequence[str], batches: "Iterable[pa.RecordBatch]", *, as_json: bool) -> Iterator[str]:
+    """An answer, line by line: as a table, or as a JSON object for each row."""
+    rows = (row for batch in batches for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+    return (_objects if as_json else _table)(names, rows)
 
 
 def _objects(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Tables curated: one question in SQL over metadata and sidecars, with the same answer from every engine."""

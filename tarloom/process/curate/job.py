@@ -1,0 +1,172 @@
+"""A question, asked: proven, planned, spread over an engine, and its answer committed.
+
+OUTPUT/00000.parquet             the answer, or its first part: of the first samples, or of the first groups
+OUTPUT/SIZE=small/00000.parquet  with --partition-by
+OUTPUT/_tarloom/question.json    what was asked; another question is refused here
+OUTPUT/_tarloom/answer.json      the files, and how many rows they have; written last
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from tarloom.engines.base import Report
+from tarloom.engines.choose import EngineConfig
+from tarloom.engines.workers import parse_workers
+from tarloom.errors import PlanMismatch, UsageError
+from tarloom.format.layout import PRIVATE
+from tarloom.format.storage import Storage, open_storage
+from tarloom.process.curate.config import CurateConfig, read_join
+from tarloom.process.curate.outside import find_outside
+from tarloom.process.curate.parcels import Parcel
+from tarloom.process.curate.statement import compiled
+from tarloom.process.curate.work import Work, portions_of
+from tarloom.read.columns.sql import names_of
+from tarloom.read.dataset import open_dataset
+from tarloom.read.samples.ahead import ahead, threads_for
+
+QUESTION, ANSWER = f"{PRIVATE}/question.json", f"{PRIVATE}/answer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateSummary:
+    """What was asked of how many samples, and what came of it."""
+
+    samples: int
+    """That the dataset has."""
+    columns: tuple[str, ...]
+    """That were read of each that was not left out."""
+    rows: int
+    """Of the answer."""
+    files: int
+    seconds: float
+
+
+class CurateJob:
+    """Call `prepare`, then iterate: a report for each part of the answer; then ask for the summary.
+
+    Without an output the answer is in `table` then.
+    """
+
+    def __init__(self, config: CurateConfig, run_on: EngineConfig | None = None) -> None:
+        self._config, self._run_on = config, run_on or EngineConfig()
+        self._started = time.monotonic()
+        self._files: dict[str, int] = {}
+        self.total = 0
+        """Samples of the dataset."""
+        self.table: pa.Table | None = None
+
+    def prepare(self) -> None:
+        """Prove the question, and plan its portions. Raises UsageError before any work."""
+        config = self._config
+        config.check()
+        dataset = open_dataset(config.path).joining(config.missing)
+        outsides = {given: find_outside(read_join(given), number) for number, given in enumerate(config.join)}
+        statement = compiled(config, names_of(dataset.catalog, config.path), outsides)
+        for given, outside in outsides.items():
+            if not config.expand:
+                outside.check_unique(read_join(given).theirs)
+        self.total = len(dataset)
+        for condition in statement.pushed:
+            dataset = dataset.where(condition)
+        dataset = dataset.select(*statement.columns)
+        footer = {"tarloom.question": json.dumps(self._question, sort_keys=True)}
+        self._storage = None if config.output is None else open_storage(config.output)
+        self._work = Work(
+            statement=statement,
+            view=dataset.view,
+            storage=self._storage,
+            partitions=config.partitions,
+            partition_by=config.partition_by,
+            footer=tuple(footer.items()),
+        )
+        self._prove(dataset.schema.empty_table())
+        self._portions = portions_of(dataset)
+        self._threads = threads_for(dataset.catalog.storage)
+        if self._storage is not None:
+            self._claim(self._storage)
+
+    def __iter__(self) -> Iterator[Report]:
+        """Ask. Raises what reading raises, and EngineError where the run cannot go on."""
+        for parcel in self._asked():
+            if self._storage is None:
+                self.table = parcel.table
+            else:
+                self._files |= dict(zip(*parcel.table.to_pydict().values(), strict=True))
+            yield Report(shard=f"{parcel.partition:05d}", rows=parcel.rows)
+        if self._storage is not None:
+            self._settle(self._storage)
+
+    def summary(self) -> CurateSummary:
+        """Of what was done."""
+        rows = sum(self._files.values()) if self.table is None else self.table.num_rows
+        return CurateSummary(
+            samples=self.total,
+            columns=self._work.statement.columns,
+            rows=rows,
+            files=len(self._files),
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+
+    @cached_property
+    def _question(self) -> dict[str, object]:
+        """All that shapes the answer."""
+        return {name: value for name, value in asdict(self._config).items() if name != "output"}
+
+    def _prove(self, nothing: pa.Table) -> None:
+        """That there is an answer of no rows, which has the columns that folders are named by."""
+        schema = self._work.answer_of(nothing).schema
+        for name in self._config.partition_by:
+            if name not in schema.names:
+                raise UsageError(f"partition_by: the answer has no column {name!r}; it has {', '.join(schema.names)}")
+        if self._config.partition_by and len(self._config.partition_by) == len(schema.names):
+            raise UsageError("partition_by: no column is left for the files; ask for more, or for fewer folders")
+
+    def _asked(self) -> Iterator[Parcel]:
+        """The answer's parts, from the engine."""
+        engine = self._run_on.engine
+        if engine == "local":
+            return self._asked_here()
+        if engine == "spark":
+            from tarloom.process.curate.with_spark import ask as ask_spark
+
+            return ask_spark(self._work, self._portions, self._run_on)
+        from tarloom.process.curate.with_ray import ask as ask_ray
+
+        return ask_ray(self._work, self._portions, self._run_on)
+
+    def _asked_here(self) -> Iterator[Parcel]:
+        said: dict[int, list[Parcel]] = {}
+        threads = max(parse_workers(self._run_on.num_workers).most, self._threads)
+        for parcels in ahead(lambda portion: list(self._work.first(portion)), self._portions, threads=threads):
+            for parcel in parcels:
+                if self._work.statement.last is None:
+                    yield parcel
+                else:
+                    said.setdefault(parcel.partition, []).append(parcel)
+        for partition in sorted(said):
+            yield self._work.last(said[partition])
+
+    def _claim(self, storage: Storage) -> None:
+        """The output is this question's: an answer of the same is made anew. Raises PlanMismatch for any other."""
+        question = json.dumps(self._question, indent=1, sort_keys=True).encode()
+        found = storage.read(QUESTION) if storage.head(QUESTION) is not None else None
+        if found is None and any(True for _ in storage.list()):
+            raise UsageError(f"output {storage.url}: is not empty; choose a folder for the answer alone")
+        if found is None:
+            storage.write(QUESTION, question)
+        elif found != question:
+            raise PlanMismatch(f"output {storage.url}: has the answer to another question ({QUESTION}); choose another")
+        storage.delete(ANSWER)
+
+    def _settle(self, storage: Storage) -> None:
+        """Remove what an earlier answer had besides, and say that this one is whole."""
+        for entry in list(storage.list()):
+            if entry.name not in (*self._files, QUESTION):
+                storage.delete(entry.name)
+        facts = {"rows": sum(self._files.values()), "files": dict(sorted(self._files.items()))}
+        storage.write(ANSWER, json.dumps(facts, indent=1).encode())

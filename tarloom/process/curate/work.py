@@ -1,0 +1,139 @@
+"""What is done where rows are: a portion is read and asked, and what all portions have said becomes the answer.
+
+Portions are the same whatever the engine and its workers, and what they say is put together in their order: so are the
+answer's numbers, sums of fractions included, and the bytes of its files.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tarloom.format.parquet import write_table
+from tarloom.format.storage import Storage
+from tarloom.process.curate.kernel import answer, plain
+from tarloom.process.curate.parcels import Parcel
+from tarloom.process.curate.statement import PARTITION, PARTS, PORTION, ROW, Statement
+from tarloom.read.columns.sql import TABLE, known
+from tarloom.read.dataset import Dataset
+from tarloom.read.plan.pieces import ROW_BYTES, Piece, pack
+from tarloom.read.samples.batches import read_piece
+from tarloom.read.view import View
+
+PORTION_ROWS = 128 << 10
+"""About as many rows are asked at a time: enough that asking costs little beside reading."""
+NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive calls the folder of null."""
+_FILES: dict[str, pa.DataType] = {"file": pa.string(), "rows": pa.int64()}
+FILES = pa.schema([pa.field(name, kind) for name, kind in _FILES.items()])
+Portion = tuple[int, tuple[Piece, ...]]
+"""Its number, and what is read."""
+
+
+def portions_of(dataset: Dataset) -> list[Portion]:
+    """All rows of a dataset, in order."""
+    size = PORTION_ROWS * ROW_BYTES
+    return list(enumerate(pack(dataset.plan(size), total_bytes=dataset.nbytes, target_bytes=size) or [()]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Both halves of a question. Small and picklable."""
+
+    statement: Statement
+    view: View
+    """Of the rows that are read."""
+    storage: Storage | None
+    """Where the answer's files go; None where it is handed back."""
+    partitions: int
+    partition_by: tuple[str, ...]
+    footer: tuple[tuple[str, str], ...]
+
+    def first(self, portion: Portion) -> Iterator[Parcel]:
+        """What a portion says, a parcel a partition; or, where that is a part of the answer, the files it wrote."""
+        number, pieces = portion
+        batches = [batch for piece in pieces for batch in read_piece(piece)]
+        said = self.say(pa.Table.from_batches(batches, self.view.schema))
+        rows = sum(piece.rows for piece in pieces)
+        if self.statement.last is None:
+            yield Parcel(partition=0, portion=number, rows=rows, table=self._settled(number, said))
+            return
+        for partition, part in _by_partition(said):
+            yield Parcel(partition=partition, portion=number, rows=rows, table=part)
+            rows = 0
+
+    def last(self, parcels: Sequence[Parcel]) -> Parcel:
+        """The answer, or a partition's share of it: the table, or the files that were written."""
+        parcels = sorted(parcels, key=lambda parcel: parcel.portion)
+        numbered = [_numbered(parcel) for parcel in parcels]
+        table = self.conclude(pa.concat_tables(numbered))
+        partition, rows = parcels[0].partition, sum(parcel.rows for parcel in parcels)
+        done = plain(table, what=self.statement.what) if self.storage is None else self._settled(partition, table)
+        return Parcel(partition=partition, portion=0, rows=rows, table=done)
+
+    def say(self, rows: pa.Table) -> pa.Table:
+        """The first half, of these rows."""
+        statement = self.statement
+        numbered = known(rows.combine_chunks()).append_column(ROW, pa.array(range(rows.num_rows), pa.int64()))
+        others = {outside.table_name: known(outside.table()) for outside in statement.outsides}
+        return answer(statement.first, {TABLE: numbered, **others}, what=statement.what)
+
+    def answer_of(self, rows: pa.Table) -> pa.Table:
+        """The answer where these are all rows."""
+        said = self.say(rows)
+        said = said.drop_columns([PARTITION]) if PARTITION in said.column_names else said
+        parcel = Parcel(partition=0, portion=0, table=said)
+        return plain(self.conclude(_numbered(parcel)), what=self.statement.what)
+
+    def conclude(self, parts: pa.Table) -> pa.Table:
+        """The last half, of what was said in the order of the portions."""
+        statement = self.statement
+        said = parts.combine_chunks()
+        return said if statement.last is None else answer(statement.last, {PARTS: said}, what=statement.what)
+
+    def _settled(self, number: int, table: pa.Table) -> pa.Table:
+        """Commit a share of the answer; which files it became."""
+        assert self.storage is not None
+        made = []
+        for folder, part in _by_folder(plain(table, what=self.statement.what), self.partition_by):
+            name = f"{folder}{number:05d}.parquet"
+            write_table(self.storage, name, part, dict(self.footer))
+            made.append((name, part.num_rows))
+        return pa.table([[name for name, _ in made], [rows for _, rows in made]], schema=FILES)
+
+
+def _by_partition(said: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """What is said for each partition; all of it for the first, where there is but one."""
+    if PARTITION not in said.column_names:
+        yield 0, said
+        return
+    column, parts = said.column(PARTITION), said.drop_columns([PARTITION])
+    for partition in sorted(set(column.to_numpy().tolist())):
+        yield partition, parts.filter(pc.equal(column, pa.scalar(partition, pa.int32())))
+
+
+def _numbered(parcel: Parcel) -> pa.Table:
+    """With the number of the portion, of which one order consists."""
+    return parcel.table.append_column(PORTION, pa.array([parcel.portion] * parcel.table.num_rows, pa.int64()))
+
+
+def _by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each folder, in their order, without the columns that the folder's name says."""
+    if not columns:
+        yield "", table
+        return
+    texts = [pc.cast(table.column(name), pa.string()).to_pylist() for name in columns]
+    rows: dict[tuple[str | None, ...], list[int]] = {}
+    for number, values in enumerate(zip(*texts, strict=True)):
+        rows.setdefault(values, []).append(number)
+    others = table.drop_columns(list(columns))
+    for values in sorted(rows, key=lambda values: [value or "" for value in values]):
+        named = zip(columns, values, strict=True)
+        folder = "".join(f"{quote(name, safe=' ')}={_folder(value)}/" for name, value in named)
+        yield folder, others.take(pa.array(rows[values], pa.int64()))
+
+
+def _folder(value: str | None) -> str:
+    return NULL_FOLDER if value in (None, "") else quote(value or "", safe=" ")
