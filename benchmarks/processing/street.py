@@ -3,17 +3,20 @@
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
+from threading import Event
 
 import tarloom
-from tarloom.engines.base import Engine
+from tarloom.engines.base import NOT_YET, Engine, NotYet, Outcome
+from tarloom.engines.local import LocalEngine
 from tarloom.process.config import ProcessConfig
 from tarloom.process.plan import Planner
 from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
-from tarloom.process.task import ShardTask
+from tarloom.process.task import ShardReport, ShardTask
 
 
 @contextmanager
@@ -33,28 +36,36 @@ def tasks(folder: str, stages: Mapping[str, Stage]) -> list[ShardTask]:
 
 def in_this_process(folder: str, stages: Mapping[str, Stage]) -> Iterator[int]:
     """Open the stages and do the first shard; then all others are timed."""
-    with fresh_copy(folder) as place:
-        processor = ShardProcessor(stages=stages)()
-        first, *others = tasks(place, stages)
-        processor(first)
-        yield 0
-        yield sum(processor(task).rows for task in others) // len(stages)
-        processor.close()
+    yield from on(LocalEngine(), folder, stages)
 
 
 def on(engine: Engine, folder: str, stages: Mapping[str, Stage]) -> Iterator[int]:
-    """The same with one worker of an engine."""
-    with fresh_copy(folder) as place:
-        outcomes = engine.map(ShardProcessor(stages=stages), tasks(place, stages))
-        next(outcomes)
+    """The same with one worker of an engine, which is told of each next shard, as in every run."""
+    with fresh_copy(folder) as place, closing(engine):
+        first, *others = tasks(place, stages)
+        warm = Event()
+
+        def given() -> Iterator[ShardTask | NotYet]:
+            yield first
+            while not warm.is_set():  # nothing of the others is begun before the clock starts
+                yield NOT_YET
+            yield from others
+
+        outcomes = iter(engine.map(ShardProcessor(stages=stages), given()))
+        _rows(islice(outcomes, 1))
+        warm.set()
         yield 0
-        rows = 0
-        for outcome in outcomes:
-            if outcome.result is None:
-                raise RuntimeError(f"{outcome.item.piece.shard}: {outcome.error}")
-            rows += outcome.result.rows
-        yield rows // len(stages)
-        engine.close()
+        yield _rows(islice(outcomes, len(others))) // len(stages)
+        _rows(outcomes)  # there are none: the worker ends
+
+
+def _rows(outcomes: Iterable[Outcome[ShardTask, ShardReport]]) -> int:
+    rows = 0
+    for outcome in outcomes:
+        if outcome.result is None:
+            raise RuntimeError(f"{outcome.item.piece.shard}: {outcome.error}")
+        rows += outcome.result.rows
+    return rows
 
 
 def pictures_of(folder: str) -> list[list[bytes]]:
