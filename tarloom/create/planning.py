@@ -110,9 +110,7 @@ def check_no_shards(storage: Storage, names: Set[str], *, instead: str = "") -> 
 def _shards_among(names: Set[str]) -> set[str]:
     """Shards that are there, or were: of some the stats alone are left."""
     shards = {shard_of(name) for name in names if is_shard_file(name)}
-    return shards | {
-        name.removesuffix(stats_name("")) for name in names if re.fullmatch(r"\d+" + stats_name(""), name)
-    }
+    return shards | {name.removesuffix(stats_name("")) for name in names if re.fullmatch(r"\d+" + stats_name(""), name)}
 
 
 def _schema_of(plan: Plan) -> pa.Schema | None:
