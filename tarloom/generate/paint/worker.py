@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +11,14 @@ from PIL import Image
 
 from tarloom.errors import ImageError
 from tarloom.format.cpus import cpu_share
-from tarloom.format.pictures import Pixels
 from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 from tarloom.generate.paint.pass_rows import Painted, Wanted
 from tarloom.generate.paint.stage import OUT_OF_MEMORY, PaintStage, picture_seed
 from tarloom.process.batch import Batch
 from tarloom.process.stage import Ending, result_table
+
+if TYPE_CHECKING:
+    from tarloom.format.pictures import Pixels  # loads the codecs
 
 _TYPES: dict[str, pa.DataType] = {
     "picture": pa.binary(),
@@ -102,7 +104,7 @@ class PaintWorker:
         else:
             self._encode(row, (painted.pixels * 255).round().astype(np.uint8))
 
-    def _encode(self, row: Row, pixels: Pixels) -> None:
+    def _encode(self, row: Row, pixels: "Pixels") -> None:
         height, width = (side * self._stage.upscale for side in pixels.shape[:2])
         if self._stage.upscale > 1:
             pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
