@@ -10,7 +10,7 @@ from types import TracebackType
 class StallingProxy:
     """Relays connections on a free loopback port to a server until `limit` bytes went up in all; then nothing goes up.
 
-    Or until a request begins with what the pattern `until` says: that one does not go up. `stalled` is set from then on.
+    Or until a request begins with what the pattern `until` says: that one stays down. `stalled` is set from then on.
     """
 
     def __init__(self, host: str, port: int, *, limit: int = 1 << 62, until: bytes | None = None) -> None:

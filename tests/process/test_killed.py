@@ -28,13 +28,13 @@ class KilledRuns:
     """Runs of one kind over shards of scenes, and what an uninterrupted run leaves."""
 
     def __init__(self, place: Path, kind: str, *, shards: int = 3, rows: int = 50) -> None:
-        self._place, self._kind, self._rows = place, kind, shards * rows
+        self._place, self.kind, self._rows = place, kind, shards * rows
         self._shards = scene_shards(place / "shards", shards=shards, rows=rows)
 
     def expected(self):
         run = self.run(str(self._shards), "local", workers=1)
         run.finish()
-        return outcome(run.folder, self._kind)
+        return outcome(run.folder, self.kind)
 
     def copied(self, folder: str) -> str:
         for tar in self._shards.glob("*.tar"):
@@ -44,7 +44,7 @@ class KilledRuns:
     def run(self, folder: str, engine: str, *, workers: int) -> KillRun:
         log = self._place / f"log {len(list(self._place.glob('log*')))}"
         log.mkdir()
-        return KillRun(folder=folder, kind=self._kind, engine=engine, workers=workers, rows=self._rows, log=log)
+        return KillRun(folder=folder, kind=self.kind, engine=engine, workers=workers, rows=self._rows, log=log)
 
 
 def assert_sound(run: KillRun, expected, kills) -> None:
@@ -76,14 +76,18 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(hashed, request, tmp_pat
     assert_sound(run, expected, kills)
 
 
+@pytest.fixture(scope="module", params=["embed and hash", "caption"])
+def of_models(request, tmp_path_factory):
+    runs = KilledRuns(tmp_path_factory.mktemp("models"), request.param)
+    return runs, runs.expected()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["embed and hash", "caption"])
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_a_run_of_models_that_is_killed_goes_on_to_the_same_bytes(tmp_path, kind, engine):
-    runs = KilledRuns(tmp_path, kind)
+def test_a_run_of_models_that_is_killed_goes_on_to_the_same_bytes(of_models, tmp_path, engine):
+    runs, expected = of_models
     folder = runs.copied(str(tmp_path / "killed"))
-    expected = runs.expected()
-    run, dice = runs.run(folder, engine, workers=1 if kind == "caption" else 2), random.Random(kind)
+    run, dice = runs.run(folder, engine, workers=1 if runs.kind == "caption" else 2), random.Random(runs.kind)
     kills = [killed for victim in ("driver", "worker") if (killed := run.killed(victim, dice)) is not None]
     run.finish()
     assert_sound(run, expected, kills)

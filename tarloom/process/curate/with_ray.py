@@ -1,6 +1,7 @@
 """Ray Data asks: a read task for some portions, what they say shuffled by partition, a task for each partition."""
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
@@ -36,8 +37,11 @@ def ask(work: Work, portions: Sequence[Portion], run_on: EngineConfig) -> Iterat
     with ray_session(cpus=cpus, store_bytes=STORE_BYTES, address=run_on.ray_address):
         logger.setLevel(logging.ERROR)
         try:
-            for batch in _rows(work, portions).iter_batches(batch_size=None, batch_format="pyarrow"):
-                yield from unpacked(batch)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Ray copies settings of its own that it gives up
+                rows = _rows(work, portions).iter_batches(batch_size=None, batch_format="pyarrow")
+                for batch in rows:
+                    yield from unpacked(batch)
         except RayError as error:
             cause = root_cause(error)
             if isinstance(cause, TarloomError):

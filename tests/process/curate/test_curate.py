@@ -1,0 +1,262 @@
+"""Questions over tables: what they say is what plain SQL says of the same rows, whole on disk, or refused by name."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tarloom.engines.choose import EngineConfig
+from tarloom.errors import PlanMismatch, UsageError
+from tarloom.process.curate import work
+from tarloom.process.curate.config import CurateConfig
+from tarloom.process.curate.job import CurateJob
+from tests.process.curate.tables import Row, write_tables
+
+KINDS = "class,kind,weight\ncat,animal,1.5\ndog,animal,2\nit's,thing,2\n"
+KEYED = {"group_by": ("class",), "aggregate": ("samples=count(*)",)}
+
+
+def some_rows(count: int, seed: int = 1) -> list[Row]:
+    chance = random.Random(seed)
+    widths, classes = [None, 64, 128, 300, 600], [None, "cat", "dog", "it's"]
+    return [
+        (chance.choice(widths), chance.choice(classes), chance.choice([None, chance.random()])) for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three shards of 50 samples, and a table of kinds beside them."""
+    place = tmp_path_factory.mktemp("curated")
+    (place / "kinds.csv").write_text(KINDS)
+    return write_tables(place / "shards", some_rows(150), shards=3)
+
+
+def asked(path: Path, *, engine: str = "local", **question) -> pa.Table:
+    job = CurateJob(CurateConfig(path=str(path), **question), EngineConfig(engine=engine, num_workers=2))
+    job.prepare()
+    samples = sum(report.rows for report in job)
+    assert samples == job.total
+    return job.table
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+QUESTIONS = {
+    "groups": {
+        "group_by": ("class",),
+        "aggregate": (
+            "n=count(*)",
+            "widths=count(distinct width)",
+            "mean=avg(width)",
+            "score=sum(clip.score)",
+            "least=min(width)",
+            "most=max(clip.score)",
+            "share=count(*) FILTER (WHERE width > 100) / count(*)",
+        ),
+    },
+    "all of them": {"aggregate": ("n=count(*)", "named=count(class)", "first=min(class)", "total=sum(width)")},
+    "a cube of segments": {
+        "join": ("{kinds}:class",),
+        "segment": ("size=width:100,500:small,medium,large",),
+        "derive": ("area=width * width",),
+        "where": "width >= 64 AND kinds.kind IS NOT NULL AND area < 300000",
+        "group_by": ("kinds.kind", "size"),
+        "grouping": "cube",
+        "aggregate": ("n=count(*)", "area=sum(area)", "weight=sum(kinds.weight)"),
+        "having": "n > 2",
+        "order_by": ("n DESC",),
+    },
+    "top rows": {"select": ("__key__", "clip.score"), "order_by": ("clip.score DESC", "width"), "limit": 7},
+    "all rows": {"where": "clip.score > 0.25"},
+}
+
+
+def question(name: str, folder: Path) -> dict[str, object]:
+    kinds = str(folder.parent / "kinds.csv")
+    asked = dict(QUESTIONS[name])
+    return asked | {"join": tuple(each.format(kinds=kinds) for each in asked.get("join", ()))}
+
+
+@settings(max_examples=25)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.none() | st.integers(0, 3),
+            st.none() | st.sampled_from(["cat", "dog", "Dog", ""]),
+            st.none() | st.floats(-100, 100, width=32),
+        ),
+        max_size=30,
+    ),
+    least=st.integers(0, 3),
+    grouping=st.sampled_from(["each", "rollup", "cube"]),
+)
+def test_groups_are_what_plain_sql_makes_of_the_same_rows(tmp_path_factory, rows, least, grouping):
+    folder = tmp_path_factory.mktemp("random")
+    write_tables(folder, rows, shards=2)
+    (folder / "kinds.csv").write_text(KINDS)
+    found = asked(
+        folder,
+        join=(f"kinds={folder / 'kinds.csv'}:class",),
+        where=f"width >= {least} AND (kinds.weight IS NULL OR kinds.weight < 2)",
+        group_by=("class", "width"),
+        grouping=grouping,
+        aggregate=(
+            "n=count(*)",
+            "d=count(DISTINCT clip.score)",
+            "s=sum(clip.score)",
+            "a=avg(width)",
+            "m=max(clip.score)",
+        ),
+    )
+    assert sums(found.to_pylist()) == sums(plainly(rows, least, grouping))
+
+
+def plainly(rows: list[Row], least: int, grouping: str) -> list[dict[str, object]]:
+    database = duckdb.connect()
+    types = [("width", pa.int32()), ("class", pa.string()), ("score", pa.float32())]
+    database.register(
+        "rows",
+        pa.Table.from_pylist([dict(zip(("width", "class", "score"), r, strict=True)) for r in rows], pa.schema(types)),
+    )
+    kinds = "(VALUES ('cat', 1.5), ('dog', 2), ('it''s', 2)) kinds(class, weight)"
+    groups = "rows.class, width" if grouping == "each" else f"{grouping}(rows.class, width)"
+    which = "" if grouping == "each" else "grouping_id(rows.class, width) AS grouping,"
+    return (
+        database.sql(
+            f"SELECT rows.class AS class, width, {which} count(*) AS n, count(DISTINCT score) AS d, "
+            "CAST(sum(score) AS DOUBLE) AS s, avg(width) AS a, max(score) AS m FROM rows LEFT JOIN "
+            f"{kinds} ON rows.class = kinds.class WHERE width >= {least} AND (weight IS NULL OR weight < 2) "
+            f"GROUP BY {groups}"
+        )
+        .to_arrow_table()
+        .to_pylist()
+    )
+
+
+def sums(rows: list[dict[str, object]]) -> list[str]:
+    """As sorted texts, in which sums do not depend on the order of what was summed."""
+    rounded = ({**row, "s": None if row["s"] is None else round(row["s"], 6) + 0.0} for row in rows)
+    return sorted(json.dumps(row, sort_keys=True) for row in rounded)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_engine_says_the_same_to_the_last_bit(folder, ray_session, spark_session, monkeypatch, name):
+    monkeypatch.setattr(work, "PORTION_ROWS", 20)
+    here = asked(folder, **question(name, folder))
+    assert here.num_rows > 1 or name == "all of them"
+    for engine in ("ray", "spark"):
+        assert asked(folder, engine=engine, **question(name, folder)).equals(here), engine
+
+
+def test_files_are_the_same_from_every_engine(folder, ray_session, spark_session, tmp_path):
+    for engine in ("local", "ray", "spark"):
+        asked(folder, engine=engine, output=str(tmp_path / engine / "groups"), partitions=3, **KEYED)
+    whole = files(tmp_path / "local")
+    assert len([name for name in whole if name.endswith(".parquet")]) > 1
+    assert files(tmp_path / "ray") == whole
+    assert files(tmp_path / "spark") == whole
+
+
+def test_partitions_together_have_each_group_once(folder, tmp_path):
+    asked(folder, output=str(tmp_path / "parts"), partitions=3, **KEYED)
+    found = pads.dataset(tmp_path / "parts", format="parquet").to_table().sort_by("class")
+    assert found.equals(asked(folder, **KEYED).sort_by("class"))
+
+
+def test_folders_are_named_by_what_their_rows_share(folder, tmp_path):
+    asked(folder, output=str(tmp_path), select=("__key__", "class"), where="width > 100", partition_by=("class",))
+    hive = pads.partitioning(pa.schema([("class", pa.string())]), flavor="hive")
+    found = pads.dataset(tmp_path, format="parquet", partitioning=hive).to_table().sort_by("__key__")
+    wanted = asked(folder, select=("__key__", "class"), where="width > 100").sort_by("__key__")
+    assert found.to_pylist() == wanted.to_pylist()
+    assert (tmp_path / "class=it%27s" / "00000.parquet").exists()
+
+
+def test_only_what_is_named_is_read(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for sidecar in copy.glob("*.clip.parquet"):
+        sidecar.write_bytes(b"damaged")
+    job = CurateJob(CurateConfig(path=str(copy), where="width > 100", **KEYED))
+    job.prepare()
+    list(job)
+    assert job.summary().columns == ("class",)
+    assert job.table.equals(asked(folder, where="width > 100", **KEYED))
+
+
+def test_an_answer_is_made_anew_to_the_same_bytes_and_what_was_left_of_another_run_goes(folder, tmp_path):
+    asked(folder, output=str(tmp_path), **KEYED)
+    whole = files(tmp_path)
+    (tmp_path / "_tarloom" / "answer.json").unlink()
+    (tmp_path / "00007.parquet").write_bytes(b"of a run that was killed")
+    asked(folder, output=str(tmp_path), **KEYED)
+    assert files(tmp_path) == whole
+
+
+def test_an_answer_to_another_question_is_not_mixed_with_the_first(folder, tmp_path):
+    asked(folder, output=str(tmp_path), **KEYED)
+    with pytest.raises(PlanMismatch, match="another question"):
+        asked(folder, output=str(tmp_path), where="width > 100", **KEYED)
+
+
+def test_a_folder_with_other_files_is_left_alone(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        asked(folder, output=str(tmp_path), **KEYED)
+
+
+def test_rows_multiply_only_where_that_is_asked_for(folder, tmp_path):
+    (tmp_path / "twice.csv").write_text("class,name\ncat,a\ncat,b\n")
+    join = {"join": (f"{tmp_path}/twice.csv:class",), "aggregate": ("n=count(*)",)}
+    with pytest.raises(UsageError, match="more than one row has class = cat"):
+        asked(folder, **join)
+    cats = asked(folder, where="class = 'cat'", aggregate=("n=count(*)",))["n"][0].as_py()
+    assert asked(folder, expand=True, **join)["n"][0].as_py() == 150 + cats
+
+
+def test_a_dataset_without_samples_has_an_answer(tmp_path):
+    write_tables(tmp_path / "none", [])
+    assert asked(tmp_path / "none", aggregate=("n=count(*)", "w=sum(width)")).to_pylist() == [{"n": 0, "w": None}]
+    assert asked(tmp_path / "none", **KEYED).num_rows == 0
+    asked(tmp_path / "none", output=str(tmp_path / "rows"), where="width > 1")
+    assert pads.dataset(tmp_path / "rows", format="parquet").count_rows() == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "complaint"),
+    [
+        ({"group_by": ("nope",)}, "group_by: there is no column 'nope'"),
+        ({"where": "nope > 1"}, "where: there is no column 'nope'"),
+        ({"where": "sum(width) > 1"}, "aggregate"),
+        ({"derive": ("width=1",)}, "already"),
+        ({"derive": ("noise=random()",)}, "does not always say the same"),
+        ({"aggregate": ("n=width",)}, "aggregates nothing"),
+        ({"aggregate": ("n=median(width)",)}, "aggregates nothing"),
+        ({"aggregate": ("n=sum(DISTINCT width)",)}, "DISTINCT for count alone"),
+        ({"segment": ("s=width:5,3",)}, "numbers that grow"),
+        ({"segment": ("s=width:5:one",)}, "name each once"),
+        ({"join": ("kinds.csv",)}, "name the columns to join by"),
+        ({"order_by": ("width; DROP TABLE x",)}, "order_by"),
+        ({"limit": 0}, "limit must be at least 1"),
+        ({"having": "n > 1"}, "having: for groups"),
+        ({"partition_by": ("class",)}, "add --output"),
+        ({"partitions": 2}, "partitions: for a grouped answer"),
+    ],
+)
+def test_a_question_that_cannot_work_is_refused_before_anything_is_read(folder, question, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        CurateJob(CurateConfig(path=str(folder), **question)).prepare()
+
+
+def test_columns_of_different_kinds_are_not_joined(folder):
+    with pytest.raises(UsageError, match="join columns of one kind"):
+        asked(folder, join=(f"{folder.parent}/kinds.csv:width=class",))
