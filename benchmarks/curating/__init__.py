@@ -1,0 +1,1 @@
+"""Questions over tables, and other ways of asking them."""
