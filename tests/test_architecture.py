@@ -25,10 +25,10 @@ FRAMEWORKS = {
     "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py "
     "process/curate/with_spark.py",
     "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
-    "process/embed/vectors.py generate/paint/with_diffusers.py",
+    "process/embed/vectors.py process/paint/with_diffusers.py",
     "open_clip": "process/embed/with_open_clip.py",
-    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py generate/paint/with_diffusers.py",
-    "diffusers": "generate/paint/pipelines.py generate/paint/with_diffusers.py",
+    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py process/paint/with_diffusers.py",
+    "diffusers": "process/paint/pipelines.py process/paint/with_diffusers.py",
     "vllm": "process/caption/with_vllm.py process/caption/engine_process.py process/caption/with_ray_llm.py",
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/sources/hub.py process/models.py",

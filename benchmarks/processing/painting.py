@@ -11,8 +11,8 @@ from typing import Any
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result
 from tarloom.generate.config import GenerateConfig
 from tarloom.generate.job import GenerateJob
-from tarloom.generate.paint.stage import PaintStage, picture_seed
 from tarloom.generate.tables.config import TableConfig
+from tarloom.process.paint.stage import PaintStage, picture_seed
 
 MODEL = os.environ.get("BENCHMARK_PAINTER", "source_data/models/painter")
 BATCH, STEPS, GUIDANCE = 16, 12, 3.0

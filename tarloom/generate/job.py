@@ -22,10 +22,10 @@ from tarloom.format.sidecar import SidecarInfo, check_stage_name
 from tarloom.format.storage import open_storage
 from tarloom.generate.config import GenerateConfig
 from tarloom.generate.pack import Recipe
-from tarloom.generate.paint.stage import PaintStage
 from tarloom.generate.plan import need_rows, planned
 from tarloom.generate.tables.prompts import PromptTables
 from tarloom.generate.task import GenerateTask
+from tarloom.process.paint.stage import PaintStage
 from tarloom.process.parts import sweep_parts
 from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage

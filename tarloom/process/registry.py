@@ -15,7 +15,7 @@ from tarloom.process.stage import Stage
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "caption": "tarloom.process.caption.stage:CaptionStage",
-        "paint": "tarloom.generate.paint.stage:PaintStage",
+        "paint": "tarloom.process.paint.stage:PaintStage",
         "clip": "tarloom.process.embed.stage:EmbedStage",
         "clip_text": "tarloom.process.embed.stage:EmbedTextStage",
         "rewrite": "tarloom.process.rewrite.stage:RewriteStage",

@@ -11,8 +11,8 @@ from tarloom.engines.local import LocalEngine
 from tarloom.format.storage import open_storage
 from tarloom.generate.config import GenerateConfig
 from tarloom.generate.job import GenerateJob
-from tarloom.generate.paint.stage import PaintStage
 from tarloom.generate.tables.config import TableConfig
+from tarloom.process.paint.stage import PaintStage
 from tarloom.process.stage import Stage
 from tests.source_tree import ROOT
 

@@ -13,7 +13,7 @@ from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.parquet import read_table
 from tarloom.format.storage import open_storage
 from tarloom.format.verify.dataset import verify
-from tarloom.generate.paint.stage import picture_seed
+from tarloom.process.paint.stage import picture_seed
 from tests.generate.making import COLOURS, LOST, ROWS, SHAPES, contents, generate, job_over, painter, tables, write_csv
 
 

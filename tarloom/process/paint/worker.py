@@ -12,9 +12,9 @@ from PIL import Image
 from tarloom.errors import ImageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
-from tarloom.generate.paint.pass_rows import Painted, Wanted
-from tarloom.generate.paint.stage import OUT_OF_MEMORY, PaintStage, picture_seed
 from tarloom.process.batch import Batch
+from tarloom.process.paint.pass_rows import Painted, Wanted
+from tarloom.process.paint.stage import OUT_OF_MEMORY, PaintStage, picture_seed
 from tarloom.process.stage import Ending, result_table
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class PaintWorker:
 
     def __init__(self, stage: PaintStage) -> None:
         from tarloom.create.pictures.encode import encoded  # loads OpenCV
-        from tarloom.generate.paint.with_diffusers import Painter  # loads torch
+        from tarloom.process.paint.with_diffusers import Painter  # loads torch
 
         self._stage, self._encoded = stage, encoded
         self._painter = Painter(stage)

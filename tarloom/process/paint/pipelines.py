@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tarloom.errors import UsageError, missing_extra
-from tarloom.generate.paint.stage import PaintStage
 from tarloom.process.models import cannot_load, is_folder, model_location
+from tarloom.process.paint.stage import PaintStage
 
 try:
     import diffusers

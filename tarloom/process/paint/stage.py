@@ -121,7 +121,7 @@ class PaintStage(Stage):
         self._arguments()
         check_model(self.model, revision=self.revision, file=MODEL_FILE)
         try:
-            from tarloom.generate.paint.pipelines import check_pipeline
+            from tarloom.process.paint.pipelines import check_pipeline
         except MissingExtra:
             return  # it need not be installed here, but where the workers are: they check, too
         check_pipeline(self)
@@ -138,7 +138,7 @@ class PaintStage(Stage):
         }
 
     def open(self) -> StageWorker:
-        from tarloom.generate.paint.worker import PaintWorker
+        from tarloom.process.paint.worker import PaintWorker
 
         return PaintWorker(self)
 

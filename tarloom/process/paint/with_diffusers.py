@@ -17,11 +17,11 @@ import numpy as np
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
-from tarloom.generate.paint.pass_rows import Painted, Wanted
-from tarloom.generate.paint.pipelines import arguments_of, check_told, is_text_to_image
-from tarloom.generate.paint.stage import PaintStage
-from tarloom.generate.paint.texts import Reach, reach_of
 from tarloom.process.models import cannot_load, is_folder, model_location
+from tarloom.process.paint.pass_rows import Painted, Wanted
+from tarloom.process.paint.pipelines import arguments_of, check_told, is_text_to_image
+from tarloom.process.paint.stage import PaintStage
+from tarloom.process.paint.texts import Reach, reach_of
 
 try:
     import diffusers

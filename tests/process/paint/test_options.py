@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from tarloom.errors import UsageError
-from tarloom.generate.paint.stage import PaintStage
 from tarloom.process.batch import Batch, Decoder
+from tarloom.process.paint.stage import PaintStage
 from tests.generate.making import MODELS, PAINTER, painter
-from tests.generate.paint.pipelines import KINDS, LONG, SHORT
+from tests.process.paint.pipelines import KINDS, LONG, SHORT
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__", "ignore:.torch.jit")
 """Of diffusers' schedulers and of what it imports."""

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tarloom.generate.paint.stage import PaintStage, picture_seed
 from tarloom.process.batch import Batch, Decoder
+from tarloom.process.paint.stage import PaintStage, picture_seed
 from tests.generate.making import PAINTER, painter
 from tests.process.stage_contract import StageContract
 
