@@ -17,7 +17,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.s
 FRAMEWORKS = {
     "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py "
     "process/caption/with_endpoint.py",
-    "ray": "engines/ray.py engines/ray_check.py engines/ray_data.py engines/ray_rows.py engines/ray_session.py "
+    "ray": "engines/ray.py engines/ray_check.py engines/ray_data.py engines/ray_datasets.py engines/ray_rows.py "
+    "engines/ray_session.py "
     "read/ray/actors.py read/ray/data.py read/ray/filters.py read/ray/sidecars.py read/ray/sink.py read/ray/tensors.py "
     "read/ray/webdataset.py process/caption/with_ray_llm.py generate/tables/with_ray.py "
     "process/curate/with_ray.py",

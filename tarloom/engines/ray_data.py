@@ -8,14 +8,13 @@ Data that each hold one portion of an item, so that portions keep their bounds. 
 in its row: one bad item does not end the run, and is tried again when all others have been.
 """
 
-import contextlib
 import logging
 import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Pipeline, Pool, Result, Step
 from tarloom.engines.crew import LOST_OPENINGS, Backlog, Reply, Task, open_worker, openings_lost, try_item
+from tarloom.engines.ray_datasets import quiet_data, read_by_tasks
 from tarloom.engines.ray_rows import ROW, one_row, rows_of
 from tarloom.engines.ray_session import first_line, ray_session
 from tarloom.engines.workers import Workers
@@ -31,9 +31,7 @@ from tarloom.errors import EngineError, UsageError, missing_extra
 try:
     import ray
     import ray.data
-    from ray.data import ActorPoolStrategy, Datasource
-    from ray.data.block import BlockMetadata
-    from ray.data.datasource import ReadTask
+    from ray.data import ActorPoolStrategy
     from ray.exceptions import RayError
 except ImportError as error:
     raise missing_extra("ray", error) from error
@@ -80,7 +78,10 @@ class RayDataEngine:
         while (first := backlog.wait()) is not None:
             tasks = [first, *iter(backlog.take, None)]
             try:
-                with _quiet(), ThreadPoolExecutor(FINISHERS, thread_name_prefix="finish") as threads:
+                with (
+                    quiet_data(logging.CRITICAL),
+                    ThreadPoolExecutor(FINISHERS, "finish") as threads,
+                ):
                     yield from _Round(pipeline, tasks, threads).run(self._rows(pipeline, tasks, retries), backlog)
             except RayError as error:
                 raise EngineError(f"Ray Data failed: {first_line(error)}; see Ray's logs in /tmp/ray") from error
@@ -93,10 +94,9 @@ class RayDataEngine:
         """All portions of the items on their way. What a worker has when it dies fails with it: so items that are tried
         for the last time are done one portion at a time."""
         last = any(0 < task.failures == retries for task in tasks)
-        rows = ray.data.read_datasource(
-            _Reading(pipeline, tasks), override_num_blocks=len(tasks), num_cpus=READING_CPUS
-        )
-        rows.context.enable_progress_bars = False
+        begun = [ray.cloudpickle.dumps(begun) for begun in pipeline.begin([task.item for task in tasks])]
+        reading = [partial(_read, pipeline, number, item) for number, item in enumerate(begun)]
+        rows = read_by_tasks(reading, ROW, cpus=READING_CPUS)
         rows.context.target_max_block_size = 1  # every portion is handed on at once
         rows.context.max_errored_blocks = -1  # the round sees which portions never came
         for step in pipeline.steps:
@@ -158,7 +158,7 @@ class _Round:
 
     def run(self, rows: ray.data.Dataset, backlog: Backlog[Any]) -> Iterator[Outcome[Any, Any]]:
         """Outcomes, as items end; those that failed go back to the backlog."""
-        with contextlib.closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+        with closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
             for table in tables:
                 for row in table.to_pylist():
                     self._take(row["number"], row["portions"], row["reply"])
@@ -202,30 +202,6 @@ def _outcome(ended: Outcome[Any, Any] | None) -> Iterator[Outcome[Any, Any]]:
     """None, where the item will be tried again."""
     if ended is not None:
         yield ended
-
-
-class _Reading(Datasource):  # type: ignore[misc]
-    """Ray's view of the items: a task reads one, and its portions go out as they are read."""
-
-    def __init__(self, pipeline: Pipeline, tasks: Sequence[Task[Any]]) -> None:
-        super().__init__()
-        self._pipeline = pipeline
-        self._items = [ray.cloudpickle.dumps(begun) for begun in pipeline.begin([task.item for task in tasks])]
-
-    def get_name(self) -> str:
-        return "Tarloom"
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        return None
-
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
-    ) -> list[ReadTask]:
-        nothing_known = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
-        return [
-            ReadTask(partial(_read, self._pipeline, number, item), nothing_known, schema=ROW)
-            for number, item in enumerate(self._items)
-        ]
 
 
 def _read(pipeline: Pipeline, number: int, item: bytes) -> Iterator[pa.Table]:
@@ -285,15 +261,3 @@ def _write(pipeline: Pipeline, rows: pa.Table) -> Iterator[pa.Table]:
         if portion is not None:
             row |= {"reply": try_item(partial(pipeline.write, ray.cloudpickle.loads(row["item"])), portion)}
         yield one_row(**row | {"item": None, "portion": None}).select(["number", "portions", "reply"])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Ray Data tells about plans and progress, and about portions that failed, which we see ourselves."""
-    logger = logging.getLogger("ray.data")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -41,7 +41,7 @@ def session_address() -> str:
     return address
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What went wrong, without the remote traceback that Ray puts into its messages."""
     cause = getattr(error, "cause", None) or error
     return next((line for line in str(cause).splitlines() if line.strip()), type(error).__name__)

@@ -6,29 +6,22 @@ A small table of details is sent to where the prompts are; then nothing is shuff
 large one the prompts are shuffled (Ray Data's join, which needs polars), and sorted when that is done.
 """
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from tarloom.create.sources.tables import ROW, Part, Table
-from tarloom.engines.ray_session import first_line, ray_session
-from tarloom.errors import EngineError, TarloomError, missing_extra
+from tarloom.engines.ray_datasets import quiet_data, read_by_tasks, tables_of
+from tarloom.engines.ray_session import ray_session
+from tarloom.errors import missing_extra
 from tarloom.generate.tables.matching import Join, Lookup, key_texts
 from tarloom.generate.tables.rows import Recipe
-from tarloom.read.ray.data import root_cause
 
 try:
     import ray
     import ray.data
-    from ray.data import Datasource
-    from ray.data.block import BlockMetadata
-    from ray.data.datasource import ReadTask
-    from ray.exceptions import RayError
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
@@ -52,7 +45,7 @@ def made_rows(
     Raises what went wrong where the rows were.
     """
     partitions = nbytes // PARTITION_BYTES + 1
-    with ray_session(cpus=2, store_bytes=STORE_BYTES, address=address), _quiet():
+    with ray_session(cpus=2, store_bytes=STORE_BYTES, address=address), quiet_data():
         rows = _mapped(_read(prompts.parts), recipe.keyed)
         shuffled = False
         for join, detail in zip(recipe.joins, details, strict=True):
@@ -97,28 +90,9 @@ def _unpacked(join: Join, table: pa.Table) -> pa.Table:
     return join.settled(pa.table(columns, names=names))
 
 
-class _TableSource(Datasource):  # type: ignore[misc]
-    """Ray's view of a table: a task reads a part."""
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        super().__init__()
-        self._parts = parts
-
-    def get_name(self) -> str:
-        return "Tarloom"
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        return None
-
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
-    ) -> list[ReadTask]:
-        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
-        return [ReadTask(part.tables, unknown, schema=part.table_schema) for part in self._parts]
-
-
 def _read(parts: Sequence[Part]) -> ray.data.Dataset:
-    return ray.data.read_datasource(_TableSource(parts), override_num_blocks=len(parts))
+    """A task reads a part."""
+    return read_by_tasks([part.tables for part in parts], parts[0].table_schema)
 
 
 def _mapped(rows: ray.data.Dataset, make: Block) -> ray.data.Dataset:
@@ -127,30 +101,8 @@ def _mapped(rows: ray.data.Dataset, make: Block) -> ray.data.Dataset:
 
 def _in_order(rows: ray.data.Dataset) -> Iterator[pa.Table]:
     context = rows.context
-    context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(cpu=CPUS)
     context.target_max_block_size = BLOCK_BYTES
     context.shuffle_input_batch_bytes = BLOCK_BYTES
-    try:
-        yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
-    except RayError as error:
-        cause = root_cause(error)
-        if isinstance(cause, TarloomError):
-            raise cause from error
-        raise EngineError(f"Ray Data failed: {first_line(error)}; see Ray's logs in /tmp/ray") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Ray Data tells about plans and progress, and about settings of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        ray.data.DataContext.get_current()
-    logger = logging.getLogger("ray.data")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+    yield from tables_of(rows, doing="joining tables")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.errors import EngineError, TarloomError, UsageError, missing_extra
+from tarloom.engines.ray_datasets import tables_of
+from tarloom.errors import UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import MIB, Piece, pack
@@ -32,7 +33,6 @@ try:
     from ray.data.block import BlockMetadata
     from ray.data.datasource import ReadTask
     from ray.data.expressions import Expr
-    from ray.exceptions import RayError
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
@@ -166,25 +166,8 @@ def tallies(
     rows.context.enable_progress_bars = False
     rows.context.execution_options.resource_limits = ExecutionResources(cpu=workers)
     counted = rows.map_batches(count, batch_size=None, batch_format=batch_format, zero_copy_batch=True)
-    try:
-        for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from map(Tally.from_row, batch.to_pylist())
-    except RayError as error:
-        cause = root_cause(error)
-        if isinstance(cause, TarloomError):
-            raise cause from error
-        raise EngineError(f"Ray Data failed while reading: {type(cause).__name__}: {first_line(cause)}") from error
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """What a task raised, under the layers of Ray's errors."""
-    cause = getattr(error, "cause", None) or error.__cause__
-    return root_cause(cause) if isinstance(cause, BaseException) else error
-
-
-def first_line(error: BaseException) -> str:
-    """Of the message: Ray adds its advice behind it."""
-    return (str(error).strip().splitlines() or [""])[0]
+    for batch in tables_of(counted, doing="reading"):
+        yield from map(Tally.from_row, batch.to_pylist())
 
 
 def _task_bytes(dataset: Dataset) -> int:

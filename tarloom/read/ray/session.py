@@ -1,7 +1,6 @@
 """The Ray session that the Ray readers share."""
 
 import contextlib
-import logging
 from collections.abc import Iterator
 
 from tarloom.read.scan import ScanConfig
@@ -16,15 +15,10 @@ def session(config: ScanConfig) -> Iterator[None]:
 
     Raises UsageError where no cluster answers at the address given.
     """
+    from tarloom.engines.ray_datasets import quiet_data
     from tarloom.engines.ray_session import ray_session
 
     workers = config.num_workers
-    logger = logging.getLogger("ray.data")
-    level = logger.level
     store_bytes = min(workers, 4) * STORE_BYTES_PER_WORKER
-    with ray_session(cpus=workers, store_bytes=store_bytes, address=config.ray_address):
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+    with ray_session(cpus=workers, store_bytes=store_bytes, address=config.ray_address), quiet_data():
+        yield

@@ -13,13 +13,15 @@ from typing import Any, NoReturn
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
 
+from tarloom.engines.ray_datasets import root_cause
+from tarloom.engines.ray_session import first_line
 from tarloom.errors import CorruptShard, EngineError, UsageError, missing_extra
 from tarloom.format.layout import compression_of
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.storage.streams import open_stream
 from tarloom.format.tar.walk import is_of_a_sample
 from tarloom.read.dataset import Dataset
-from tarloom.read.ray.data import first_line, root_cause, tallies
+from tarloom.read.ray.data import tallies
 from tarloom.read.ray.session import session
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 
