@@ -1,0 +1,84 @@
+"""What all that runs on Ray Data shares: rows read by tasks, quiet, and errors that are ours."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from tarloom.engines.ray_session import first_line
+from tarloom.errors import EngineError, TarloomError, missing_extra
+
+try:
+    import ray.data
+    from ray.data import Datasource
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import ReadTask
+    from ray.exceptions import RayError
+except ImportError as error:
+    raise missing_extra("ray", error) from error
+
+ReadTables = Callable[[], Iterable[pa.Table]]
+
+
+def read_by_tasks(tasks: Sequence[ReadTables], schema: pa.Schema, *, cpus: float = 1) -> ray.data.Dataset:
+    """What the tasks read, each where there is room for it. Nothing is known of it before, but its schema."""
+    rows = ray.data.read_datasource(_TaskSource(tasks, schema), override_num_blocks=len(tasks), num_cpus=cpus)
+    rows.context.enable_progress_bars = False
+    return rows
+
+
+class _TaskSource(Datasource):  # type: ignore[misc]
+    def __init__(self, tasks: Sequence[ReadTables], schema: pa.Schema) -> None:
+        super().__init__()
+        self._tasks, self._schema = tasks, schema
+
+    def get_name(self) -> str:
+        return "Tarloom"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
+        return [ReadTask(task, unknown, schema=self._schema) for task in self._tasks]
+
+
+def tables_of(rows: ray.data.Dataset, *, doing: str) -> Iterator[pa.Table]:
+    """The rows as they come. Raises what a task raised of ours, and EngineError where anything else fails.
+
+    doing: what is said to have failed then.
+    """
+    try:
+        yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
+    except RayError as error:
+        cause = root_cause(error)
+        if isinstance(cause, TarloomError):
+            raise cause from error
+        why = f"{type(cause).__name__}: {first_line(cause)}"
+        raise EngineError(f"Ray Data failed while {doing}: {why}; see Ray's logs in /tmp/ray") from error
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What a task raised, under the layers of Ray's errors."""
+    cause = getattr(error, "cause", None) or error.__cause__
+    return root_cause(cause) if isinstance(cause, BaseException) else error
+
+
+@contextlib.contextmanager
+def quiet_data(level: int = logging.ERROR) -> Iterator[None]:
+    """Without what Ray Data tells, below this level, about plans and progress, and about settings of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        ray.data.DataContext.get_current()
+    logger = logging.getLogger("ray.data")
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
