@@ -1,9 +1,10 @@
 """What the street costs beside the model: python -m benchmarks.stage_overhead
 
 Each stage runs over shards of photo-like JPEGs, from tars to committed sidecars, beside the bare model on the same
-pictures with as many threads or requests under way: AsyncLLM fed with ready pictures; a loop that decodes and embeds,
-with the shape of ViT-B/32 and random weights. Models are loaded and warm before the clock starts; sides run in turn, in
-fresh processes. And three stages over one decode, beside the sum of their models' times and one decode.
+pictures with as many threads or requests under way: AsyncLLM fed with ready pictures (the shipped captioner, and a
+larger one with random weights); a loop that decodes and embeds, with the shape of ViT-B/32 and random weights. Models
+are loaded and warm before the clock starts; sides run in turn, in fresh processes. And three stages over one decode,
+beside the sum of their models' times and one decode.
 
 Prints images a second of both, and the ratio. Exits with 1 where the street is slower than 90 % of the bare model, or
 three stages cost more than 1.1 times what their models do.
@@ -27,6 +28,18 @@ COMPARISONS = {
     ),
     "caption-ray": Comparison(
         name="caption, on Ray", wanted=OVERHEAD, ours=captioning.street_on_ray, theirs=captioning.bare
+    ),
+    "larger": Comparison(
+        name="caption, a larger model",
+        wanted=OVERHEAD,
+        ours=captioning.larger_street,
+        theirs=captioning.larger_bare,
+    ),
+    "larger-ray": Comparison(
+        name="caption, a larger model, Ray",
+        wanted=OVERHEAD,
+        ours=captioning.larger_street_on_ray,
+        theirs=captioning.larger_bare,
     ),
     "embed": Comparison(name="embed, in one process", wanted=OVERHEAD, ours=embedding.street, theirs=embedding.bare),
     "embed-ray": Comparison(name="embed, on Ray", wanted=OVERHEAD, ours=embedding.street_on_ray, theirs=embedding.bare),
