@@ -7,17 +7,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Piped:
-    """Each item, a number, is one portion."""
+    """Each item, a number, is one portion, and the only step is this one's."""
 
     opener: Any
 
     calls = 1
+    pool = None
 
     def __call__(self) -> Any:
         return self.opener()
 
     def pipeline(self) -> "Piped":
         return self
+
+    @property
+    def steps(self) -> "list[Piped]":
+        return [self]
 
     def begin(self, items: list[int]) -> list[int]:
         return items
