@@ -15,14 +15,14 @@ from tarloom.process.stage import Stage
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "caption": "tarloom.process.caption.stage:CaptionStage",
-        "paint": "tarloom.process.paint.stage:PaintStage",
         "clip": "tarloom.process.embed.stage:EmbedStage",
         "clip_text": "tarloom.process.embed.stage:EmbedTextStage",
-        "rewrite": "tarloom.process.rewrite.stage:RewriteStage",
-        "hash": "tarloom.process.stages.hash:HashStage",
-        "quality": "tarloom.process.stages.quality:QualityStage",
         "clip_score": "tarloom.process.stages.clip_score:ClipScoreStage",
         "aesthetic": "tarloom.process.stages.aesthetic:AestheticStage",
+        "hash": "tarloom.process.stages.hash:HashStage",
+        "quality": "tarloom.process.stages.quality:QualityStage",
+        "rewrite": "tarloom.process.rewrite.stage:RewriteStage",
+        "paint": "tarloom.process.paint.stage:PaintStage",
     }
 )
 """Where each stage's class is."""

@@ -6,59 +6,72 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from tarloom.format.verify.dataset import verify
-from tests.generate.making import ROWS, contents, tables
+from tarloom.process.paint.stage import PaintStage
+from tests.generate.making import PAINTER, ROWS, contents, generate
 from tests.source_tree import ROOT
 
 SECONDS = 180
-MODEL = ROOT / "source_data" / "models" / "painter"
+STEPS, BATCH = 12, 2
+"""Slow enough to be killed in its middle."""
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    return tables(tmp_path_factory.mktemp("tables"))
-
-
-@pytest.fixture(scope="module")
-def whole(table, tmp_path_factory):
-    """What an uninterrupted run of the program makes."""
+def whole(table, tmp_path_factory, ray_session):
+    """What an uninterrupted run makes."""
     folder = tmp_path_factory.mktemp("whole") / "set"
-    with started(table, folder, "local") as process:
-        assert process.wait(SECONDS) == 0
+    generate(table, folder, {"paint": PaintStage(model=PAINTER, steps=STEPS, batch_size=BATCH)})
     return contents(folder)
 
 
-def started(table, output, engine: str) -> "subprocess.Popen[bytes]":
-    """The program in a session of its own; slow enough to be killed in its middle."""
+@contextmanager
+def started(table, output, engine: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """The program; what is left of it is killed in the end. What it says is in a file beside its output."""
     words = ["--prompts", table.prompts, "--details", *table.details, "--template", table.template, "--key-col", "name"]
     words += ["--output", str(output), "--number-sample-per-shard", "10", "--engine", engine]
-    words += ["--paint.model", str(MODEL), "--paint.steps", "12", "--paint.batch-size", "2"]
+    words += ["--paint.model", PAINTER, "--paint.steps", str(STEPS), "--paint.batch-size", str(BATCH)]
     command = [sys.executable, str(ROOT / "create" / "generate_with_ray.py"), *words]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
+    with said_of(output).open("ab") as said:
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=said, stderr=said)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def said_of(output):
+    return output.with_name("said")
 
 
 def killed_after(table, output, engine: str, files: int, dice: random.Random) -> None:
     """Kill all of a run some moment after so many files lie there."""
     with started(table, output, engine) as process:
         deadline = time.monotonic() + SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if output.is_dir() and sum(path.is_file() for path in output.rglob("*")) >= files:
-                time.sleep(dice.uniform(0, 0.2))
-                break
+        while sum(path.is_file() for path in output.rglob("*")) < files:
+            assert process.poll() is None, said_of(output).read_text()
+            assert time.monotonic() < deadline, said_of(output).read_text()
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(dice.uniform(0, 0.2))
 
 
 @pytest.mark.parametrize(
-    "engine", ["local", pytest.param("ray", marks=pytest.mark.slow), pytest.param("ray-data", marks=pytest.mark.slow)]
+    ("engine", "moments"),
+    [
+        ("local", (3, 7)),
+        pytest.param("ray", (5,), marks=pytest.mark.slow),
+        pytest.param("ray-data", (5,), marks=pytest.mark.slow),
+    ],
 )
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(table, whole, tmp_path, engine):
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(table, whole, tmp_path, engine, moments):
     dice, output = random.Random(engine), tmp_path / "set"
-    for files in (3, 7):
+    for files in moments:
         killed_after(table, output, engine, files, dice)
         found = contents(output)
         finished = {name for name in found if not name.startswith("_tarloom/") and ".tmp" not in name}
@@ -66,7 +79,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(table, who
         if done := {name.removesuffix("_stats.json") for name in finished if name.endswith("_stats.json")}:
             assert [report.findings for report in verify(str(output)) if report.shard in done and report.findings] == []
     with started(table, output, engine) as process:
-        assert process.wait(SECONDS) == 0
+        assert process.wait(SECONDS) == 0, said_of(output).read_text()
     assert contents(output) == whole
     assert [finding for report in verify(str(output)) for finding in report.findings] == []
     assert sum(value["count"] for name, value in whole.items() if name.endswith("_stats.json")) == ROWS
