@@ -24,6 +24,7 @@ def typed(readme: str) -> str:
     return "set -eux\n" + "\n".join(blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_command_of_the_readme_runs_as_typed(tmp_path):
     for name in PROGRAMS:
