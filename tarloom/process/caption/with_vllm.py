@@ -17,6 +17,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from tarloom.engines.base import WorkerBroken
@@ -53,6 +54,7 @@ def _quiet() -> bool:
 try:
     with _without_notices():
         import transformers
+        from transformers.image_processing_backends import TorchvisionBackend
         from vllm import SamplingParams
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.exceptions import VLLMClientError
@@ -71,6 +73,7 @@ LOOKS_SECONDS = 1.0
 """How often it is seen whether the engine lives, while it is waited for."""
 CLOSING_SECONDS = 10.0
 TEXTS_KEPT = 1024
+FEW_LINES = 4
 
 
 class VllmBackend:
@@ -87,6 +90,7 @@ class VllmBackend:
         self._engine: Any = None
         try:
             self._engine = self._load()
+            self._takes_pixels = takes_pixels(self._engine.renderer.mm_processor)
             self._probe()
         except BaseException:
             self.close()
@@ -176,10 +180,17 @@ class VllmBackend:
         """What the engine is given: tokens and the picture as the model takes it."""
         prompt = copy.copy(self._rendered(question.prompt, question.rgb is not None))
         if question.rgb is not None:
-            prompt["multi_modal_data"] = {"image": [Image.fromarray(question.rgb)]}
+            prompt["multi_modal_data"] = {"image": [self._shown(question.rgb)]}
             prompt["multi_modal_uuids"] = {"image": [question.uuid]}  # spares vLLM hashing all pixels
         renderer = self._engine.renderer
         return await renderer.process_for_engine_async(prompt, time.time(), tok_params=renderer.default_chat_tok_params)
+
+    def _shown(self, rgb: np.ndarray) -> Any:
+        """As the model's processor takes it: those of transformers that compute in torch make the same of pixels as of
+        a picture, without copying them twice. They would take few lines for channels, and warn of memory that is not
+        to be written to."""
+        plain = self._takes_pixels and rgb.shape[0] > FEW_LINES and rgb.flags.writeable
+        return rgb if plain else Image.fromarray(rgb)
 
     async def _said(self, ready: Any, sampling: Any) -> Said:
         """Raises one of REFUSALS for what the engine does not take."""
@@ -210,6 +221,14 @@ class VllmBackend:
     def _broken(self, error: Exception | None = None) -> WorkerBroken:
         why = self._output.reason() or (f"{type(error).__name__}: {error}" if error else "its process died")
         return WorkerBroken(f"the engine of {self._stage.model} failed: {why}")
+
+
+def takes_pixels(maker: Any) -> bool:
+    """Whether the model's input is made of pictures by one of transformers' own processors that compute in torch."""
+    if maker is None:
+        return False
+    kind: type[Any] = type(getattr(maker.info.get_hf_processor(), "image_processor", None))
+    return issubclass(kind, TorchvisionBackend) and kind.process_image is TorchvisionBackend.process_image
 
 
 async def _end_all() -> None:

@@ -10,11 +10,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from source_data.scenes import HELD_OUT_SEEDS, scene
 from tarloom.engines.base import WorkerBroken
@@ -75,6 +79,27 @@ def test_a_caption_does_not_depend_on_what_is_asked_beside_it(backend, questions
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(backend.ask, batches[::-1]))[::-1]
     assert [answer for batch in found for answer in batch] == said
+
+
+@pytest.mark.parametrize("kind", ["the shipped captioner's", "Qwen2VLImageProcessor"])
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(5, 200), width=st.integers(5, 200), seed=st.integers(0, 1 << 30))
+def test_pixels_become_the_same_input_as_a_picture_of_them(kind, height, width, seed):
+    transformers = pytest.importorskip("transformers")
+    plain = not kind.startswith("the")
+    processor = getattr(transformers, kind)() if plain else transformers.AutoImageProcessor.from_pretrained(CAPTIONER)
+    rgb = np.random.default_rng(seed).integers(0, 256, (max(height, width // 9), max(width, height // 9), 3), np.uint8)
+    pixels, picture = (processor(each, return_tensors="np")["pixel_values"] for each in (rgb, Image.fromarray(rgb)))
+    assert np.array_equal(pixels, picture)
+
+
+def test_captions_are_the_same_of_pixels_and_of_pictures(backend, questions, said):
+    assert backend.ask([replace(question, rgb=question.rgb.copy()) for question in questions]) == said
+
+
+def test_a_picture_of_three_lines_is_no_picture_of_three_channels(backend):
+    (said,) = backend.ask([Question(rgb=np.full((3, 40, 3), 90, np.uint8), prompt="Describe the image.", uuid="thin")])
+    assert said.text
 
 
 def test_one_prompt_that_is_too_long_fails_alone(backend, questions, said):
