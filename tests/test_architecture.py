@@ -28,9 +28,11 @@ FRAMEWORKS = {
     "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
     "process/embed/vectors.py process/paint/with_diffusers.py",
     "open_clip": "process/embed/with_open_clip.py",
-    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py process/paint/with_diffusers.py",
+    "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py process/caption/vllm_inputs.py "
+    "process/paint/with_diffusers.py",
     "diffusers": "process/paint/pipelines.py process/paint/with_diffusers.py",
-    "vllm": "process/caption/with_vllm.py process/caption/engine_process.py process/caption/with_ray_llm.py",
+    "vllm": "process/caption/with_vllm.py process/caption/vllm_inputs.py process/caption/engine_process.py "
+    "process/caption/with_ray_llm.py",
     "webdataset": "read/with_webdataset.py",
     "huggingface_hub": "create/sources/hub.py process/models.py",
     "cv2": "create/pictures/encode.py create/pictures/scale.py create/pictures/blur.py create/pictures/for_jpeg.py "

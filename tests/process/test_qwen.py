@@ -4,10 +4,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tarloom.process.caption.backend import Question
+from tarloom.process.caption.stage import CaptionStage
+from tests.process.caption.inputs import same_input
 from tests.process.shards import ROOT, encoded, write_shard
 
 SPECIAL = (
@@ -129,3 +133,20 @@ def test_a_picture_that_the_model_cannot_take_fails_alone(model, tmp_path):
 
 def square(side: int) -> bytes:
     return encoded(Image.new("RGB", (side, side), (200, 30, 30)), "PNG")
+
+
+def test_its_pictures_of_several_sizes_are_made_ready_side_by_side(model):
+    pytest.importorskip("vllm")
+    backend = CaptionStage(model=str(model), max_model_len=2048)._backend()
+    try:
+        noise = np.random.default_rng(0)
+        sizes = [(64, 64), (300, 200), (57, 500), (64, 64)]
+        asked = [
+            Question(prompt="Describe the image.", rgb=noise.integers(0, 256, (*size, 3), np.uint8), uuid=str(number))
+            for number, size in enumerate(sizes)
+        ]
+        assert backend._inputs.try_together("Describe the image.")
+        for one, question in zip(backend._inputs.made(asked), asked, strict=True):
+            assert same_input(one, backend._inputs.alone(question))
+    finally:
+        backend.close()

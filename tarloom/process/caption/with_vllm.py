@@ -5,20 +5,16 @@ Here, in the worker's process, pictures are made into the model's input; the eng
 
 import asyncio
 import contextlib
-import copy
 import json
 import logging
 import multiprocessing
 import os
-import time
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import count
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import missing_extra
@@ -54,16 +50,15 @@ def _quiet() -> bool:
 try:
     with _without_notices():
         import transformers
-        from transformers.image_processing_backends import TorchvisionBackend
         from vllm import SamplingParams
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.exceptions import VLLMClientError
         from vllm.platforms import current_platform
-        from vllm.renderers.params import ChatParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from tarloom.process.caption.engine_process import PARENT, CaptionExecutor
+        from tarloom.process.caption.vllm_inputs import Inputs, grouped
 except ImportError as error:
     raise missing_extra("vllm", error) from error
 
@@ -73,7 +68,6 @@ LOOKS_SECONDS = 1.0
 """How often it is seen whether the engine lives, while it is waited for."""
 CLOSING_SECONDS = 10.0
 TEXTS_KEPT = 1024
-FEW_LINES = 4
 
 
 class VllmBackend:
@@ -81,16 +75,15 @@ class VllmBackend:
 
     def __init__(self, stage: LanguageStage) -> None:
         self._stage = stage
-        self._picture_first = stage.picture_first
         self._numbers = count()
         self._sampling = lru_cache(TEXTS_KEPT)(self._sampling_for)
-        self._rendered = lru_cache(TEXTS_KEPT)(self._render)
         self._output = ChildOutput(kept=not _quiet())
         self._background = Background("tarloom-vllm")
+        self._maker = ThreadPoolExecutor(1, "tarloom-vllm-inputs")
         self._engine: Any = None
         try:
             self._engine = self._load()
-            self._takes_pixels = takes_pixels(self._engine.renderer.mm_processor)
+            self._inputs = Inputs(self._engine.renderer, stage)
             self._probe()
         except BaseException:
             self.close()
@@ -104,6 +97,7 @@ class VllmBackend:
         if self._background.stopped:
             return
         self._background.do(_end_all())
+        self._maker.shutdown()
         if self._engine is not None:
             self._engine.shutdown(timeout=CLOSING_SECONDS)
             self._background.do(asyncio.sleep(0))  # the loop closes the sockets that it was told to
@@ -134,19 +128,20 @@ class VllmBackend:
             try:
                 self._background.do(self._one_word(question))
             except REFUSALS:
-                if self._picture_first or question.rgb is None:
+                if self._inputs.picture_first or question.rgb is None:
                     raise
-                self._picture_first = True
-                self._rendered.cache_clear()
+                self._inputs.picture_first = True
                 self._background.do(self._one_word(question))
+            if question.rgb is not None:
+                self._inputs.try_together(question.prompt)
         except Exception as error:
             raise cannot_load(self._stage.model, self._output.reason() or error) from error
 
     async def _one_word(self, question: Question) -> Said:
-        return await self._said(await self._ready(question), SamplingParams(max_tokens=1))
+        return await self._said(self._inputs.alone(question), SamplingParams(max_tokens=1))
 
     async def _answers(self, questions: Sequence[Question]) -> list[Said]:
-        tasks = [asyncio.create_task(self._answer(question)) for question in questions]
+        tasks = [asyncio.create_task(self._answer(group)) for group in grouped(questions)]
         waiting = set(tasks)
         try:
             while waiting:
@@ -155,62 +150,31 @@ class VllmBackend:
                     task.result()
                 if self._engine.errored and waiting:
                     raise self._broken()
-            return [task.result() for task in tasks]
+            return [said for task in tasks for said in task.result()]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, question: Question) -> Said:
-        try:
-            ready = await self._ready(question)
-        except Exception as error:  # the probe was made ready: it is this one's fault, or its prompt's
-            if self._engine.errored:
-                raise self._broken(error) from error
+    async def _answer(self, group: Sequence[Question]) -> list[Said]:
+        made = await asyncio.get_running_loop().run_in_executor(self._maker, self._inputs.made, group)
+        return await asyncio.gather(*(self._answer_to(*pair) for pair in zip(group, made, strict=True)))
+
+    async def _answer_to(self, question: Question, made: Any) -> Said:
+        if made is None:
             return Said(ending=(FAILED, PROMPT_REFUSED))
         schema = None if question.schema is None else json.dumps(question.schema)
         try:
-            return await self._said(ready, self._sampling(schema))
+            return await self._said(made, self._sampling(schema))
         except REFUSALS:
             return Said(ending=(FAILED, PROMPT_REFUSED))
         except Exception as error:
             raise self._broken(error) from error
 
-    async def _ready(self, question: Question) -> Any:
-        """What the engine is given: tokens and the picture as the model takes it."""
-        prompt = copy.copy(self._rendered(question.prompt, question.rgb is not None))
-        if question.rgb is not None:
-            prompt["multi_modal_data"] = {"image": [self._shown(question.rgb)]}
-            prompt["multi_modal_uuids"] = {"image": [question.uuid]}  # spares vLLM hashing all pixels
-        renderer = self._engine.renderer
-        return await renderer.process_for_engine_async(prompt, time.time(), tok_params=renderer.default_chat_tok_params)
-
-    def _shown(self, rgb: np.ndarray) -> Any:
-        """As the model's processor takes it: those of transformers that compute in torch make the same of pixels as of
-        a picture, without copying them twice. They would take few lines for channels, and warn of memory that is not
-        to be written to."""
-        plain = self._takes_pixels and rgb.shape[0] > FEW_LINES and rgb.flags.writeable
-        return rgb if plain else Image.fromarray(rgb)
-
-    async def _said(self, ready: Any, sampling: Any) -> Said:
+    async def _said(self, made: Any, sampling: Any) -> Said:
         """Raises one of REFUSALS for what the engine does not take."""
-        *_, last = [answer async for answer in self._engine.generate(ready, sampling, str(next(self._numbers)))]
+        *_, last = [answer async for answer in self._engine.generate(made, sampling, str(next(self._numbers)))]
         return _said(last)
-
-    def _render(self, text: str, with_picture: bool) -> dict[str, Any]:
-        """The prompt's tokens as the model's template has them: the same for all pictures that are asked it."""
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-        if with_picture:
-            image = {"type": "image_pil", "image_pil": Image.new("RGB", (32, 32)), "uuid": "any"}
-            content.insert(0 if self._picture_first else 1, image)
-        messages = [{"role": "user", "content": content}]
-        params = ChatParams(
-            chat_template=self._stage.chat_template,
-            chat_template_kwargs={"add_generation_prompt": True, "continue_final_message": False},
-        )
-        renderer = self._engine.renderer
-        _, prompt = renderer.render_messages(messages, params)
-        return dict(renderer.tokenize_prompt(prompt, renderer.default_chat_tok_params))
 
     def _sampling_for(self, schema: str | None) -> Any:
         structure = None if schema is None else StructuredOutputsParams(json=schema)
@@ -221,14 +185,6 @@ class VllmBackend:
     def _broken(self, error: Exception | None = None) -> WorkerBroken:
         why = self._output.reason() or (f"{type(error).__name__}: {error}" if error else "its process died")
         return WorkerBroken(f"the engine of {self._stage.model} failed: {why}")
-
-
-def takes_pixels(maker: Any) -> bool:
-    """Whether the model's input is made of pictures by one of transformers' own processors that compute in torch."""
-    if maker is None:
-        return False
-    kind: type[Any] = type(getattr(maker.info.get_hf_processor(), "image_processor", None))
-    return issubclass(kind, TorchvisionBackend) and kind.process_image is TorchvisionBackend.process_image
 
 
 async def _end_all() -> None:

@@ -22,8 +22,9 @@ from PIL import Image
 
 from source_data.scenes import HELD_OUT_SEEDS, scene
 from tarloom.engines.base import WorkerBroken
-from tarloom.process.caption.backend import Question
+from tarloom.process.caption.backend import Question, Said
 from tarloom.process.caption.stage import CaptionStage
+from tests.process.caption.inputs import same_input
 from tests.process.shards import CAPTIONER, ROOT, scene_shards
 
 SCENES = 48
@@ -100,6 +101,74 @@ def test_captions_are_the_same_of_pixels_and_of_pictures(backend, questions, sai
 def test_a_picture_of_three_lines_is_no_picture_of_three_channels(backend):
     (said,) = backend.ask([Question(rgb=np.full((3, 40, 3), 90, np.uint8), prompt="Describe the image.", uuid="thin")])
     assert said.text
+
+
+def test_the_shipped_captioners_pictures_are_made_ready_side_by_side(backend):
+    assert backend._inputs.try_together("Describe the image.")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(5, 300), st.integers(5, 300)), min_size=2, max_size=20), seed=st.integers(0)
+)
+def test_input_made_side_by_side_is_what_is_made_alone(backend, sizes, seed):
+    noise = np.random.default_rng(seed)
+    pictures = [noise.integers(0, 256, (max(h, w // 9), max(w, h // 9), 3), np.uint8) for h, w in sizes]
+    asked = [Question(rgb=rgb, prompt="Describe the image.", uuid=str(n)) for n, rgb in enumerate(pictures)]
+    made, inputs = backend._inputs.made(asked), backend._inputs
+    assert all(same_input(one, inputs.alone(question)) for one, question in zip(made, asked, strict=True))
+
+
+def test_a_model_that_makes_other_input_of_several_pictures_gets_them_one_at_a_time(backend, monkeypatch):
+    from tarloom.process.caption.vllm_inputs import Inputs
+
+    processor = backend._engine.renderer.mm_processor
+    apply = type(processor).apply
+
+    def dimmed(self, inputs, timing):
+        made = apply(self, inputs, timing)
+        pictures = made["mm_kwargs"]["image"]
+        for picture in pictures:
+            picture["pixel_values"].data.div_(len(pictures))
+        return made
+
+    monkeypatch.setattr(type(processor), "apply", dimmed)
+    assert not Inputs(backend._engine.renderer, CaptionStage(model=str(CAPTIONER))).try_together("Describe the image.")
+
+
+def test_a_model_that_takes_one_picture_at_a_time_gets_them_so(backend, monkeypatch):
+    from tarloom.process.caption.vllm_inputs import Inputs
+
+    processor = backend._engine.renderer.mm_processor
+    apply = type(processor).apply
+
+    def single(self, inputs, timing):
+        if len(inputs.mm_data_items["image"]) > 1:
+            raise ValueError("one picture at a time")
+        return apply(self, inputs, timing)
+
+    monkeypatch.setattr(type(processor), "apply", single)
+    inputs = Inputs(backend._engine.renderer, CaptionStage(model=str(CAPTIONER)))
+    assert not inputs.try_together("Describe the image.")
+    monkeypatch.setattr(backend, "_inputs", inputs)
+    pictures = [np.asarray(scene(HELD_OUT_SEEDS + number)[0]) for number in range(3)]
+    asked = [Question(rgb=rgb, prompt="Describe the image.", uuid=str(n)) for n, rgb in enumerate(pictures)]
+    assert [said.text for said in backend.ask(asked)] == [scene(HELD_OUT_SEEDS + number)[1] for number in range(3)]
+
+
+def test_what_no_input_can_be_made_of_is_refused_alone(backend, questions, said):
+    nothing = Question(rgb=np.zeros((0, 8, 3), np.uint8), prompt=questions[0].prompt, uuid="nothing")
+    answers = backend.ask([questions[0], nothing, questions[1]])
+    assert answers == [said[0], Said(ending=("failed", "prompt_refused")), said[1]]
+
+
+def test_questions_of_one_kind_are_grouped_in_their_order(questions):
+    from tarloom.process.caption.vllm_inputs import TOGETHER, grouped
+
+    text = Question(prompt="Describe the image.")
+    other = replace(questions[0], prompt="What?")
+    groups = grouped([*questions[: TOGETHER + 1], other, text, text, questions[0]])
+    assert [len(group) for group in groups] == [TOGETHER, 1, 1, 2, 1]
 
 
 def test_one_prompt_that_is_too_long_fails_alone(backend, questions, said):
