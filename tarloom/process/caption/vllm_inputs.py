@@ -29,6 +29,8 @@ from tarloom.process.caption.language import LanguageStage
 
 TOGETHER = 16
 """Questions at a time: twice as many would save a twentieth more."""
+TOGETHER_PIXELS = TOGETHER * 256 * 256
+"""Of their pictures: what a call costs is little beside what larger ones cost, and their memory would add up."""
 TEXTS_KEPT = 1024
 FEW_LINES = 4
 _TRIED_SIZES = ((32, 32), (40, 200), (333, 250), (700, 500))
@@ -131,10 +133,24 @@ def takes_pixels(maker: Any) -> bool:
     return issubclass(kind, TorchvisionBackend) and kind.process_image is TorchvisionBackend.process_image
 
 
-def grouped(questions: Sequence[Question]) -> list[Sequence[Question]]:
+def grouped(questions: Sequence[Question]) -> list[list[Question]]:
     """In order, those together that can be made together."""
-    groups = [list(group) for _, group in itertools.groupby(questions, _kind)]
-    return [group[first : first + TOGETHER] for group in groups for first in range(0, len(group), TOGETHER)]
+    groups: list[list[Question]] = []
+    for question in questions:
+        if groups and _fits(groups[-1], question):
+            groups[-1].append(question)
+        else:
+            groups.append([question])
+    return groups
+
+
+def _fits(group: Sequence[Question], question: Question) -> bool:
+    pixels = sum(_pixels(each) for each in (*group, question))
+    return _kind(group[0]) == _kind(question) and len(group) < TOGETHER and pixels <= TOGETHER_PIXELS
+
+
+def _pixels(question: Question) -> int:
+    return 0 if question.rgb is None else question.rgb.shape[0] * question.rgb.shape[1]
 
 
 def _kind(question: Question) -> tuple[str, bool]:

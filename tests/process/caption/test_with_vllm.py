@@ -167,8 +167,19 @@ def test_questions_of_one_kind_are_grouped_in_their_order(questions):
 
     text = Question(prompt="Describe the image.")
     other = replace(questions[0], prompt="What?")
-    groups = grouped([*questions[: TOGETHER + 1], other, text, text, questions[0]])
+    asked = [*questions[: TOGETHER + 1], other, text, text, questions[0]]
+    groups = grouped(asked)
     assert [len(group) for group in groups] == [TOGETHER, 1, 1, 2, 1]
+    assert [id(question) for group in groups for question in group] == list(map(id, asked))
+
+
+def test_large_pictures_are_not_gathered_in_memory():
+    from tarloom.process.caption.vllm_inputs import grouped
+
+    small, large = (
+        Question(prompt="Describe the image.", rgb=np.zeros((side, side, 3), np.uint8)) for side in (64, 1000)
+    )
+    assert [len(group) for group in grouped([large, large, small, small, large])] == [1, 3, 1]
 
 
 def test_one_prompt_that_is_too_long_fails_alone(backend, questions, said):
