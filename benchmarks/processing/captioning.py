@@ -40,8 +40,8 @@ def street_on_ray(folder: str, model: str = MODEL) -> Iterator[int]:
 
 
 def bare(folder: str, model: str = MODEL) -> Iterator[int]:
-    """AsyncLLM alone: pictures decoded and small before it starts. Where making the input keeps a CPU busy, threads that
-    never spin suit it best; with the larger model, what suits the street."""
+    """AsyncLLM alone: pictures decoded and small before it starts, each side with the threads that suit it best: while
+    making the input keeps a CPU busy, those that never spin; with the larger model, the street's."""
     if model == MODEL:
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
     stage, shards = _stage(model), [[_ready(data) for data in shard] for shard in pictures_of(folder)]
