@@ -163,23 +163,24 @@ def _alike(questions: Sequence[Question]) -> bool:
 
 def _taken_apart(made: Any) -> list[Any]:
     """Each picture's own, of what was made of a prompt that repeats itself: the first picture's place in it says how
-    much comes before each."""
+    much comes before each. Raises ValueError where that is not so: a prompt may have words that vLLM takes for the
+    place of a picture, and would give one question the next one's."""
     tokens, places = made["prompt_token_ids"], made["mm_placeholders"]["image"]
-    starts = [place.offset - places[0].offset for place in places]
+    before = places[0].offset
+    starts = [place.offset - before for place in places]
+    parts = [tokens[start:end] for start, end in itertools.pairwise([*starts, len(tokens)])]
+    texts = {(*part[:before], None, *part[before + place.length :]) for part, place in zip(parts, places, strict=True)}
+    if len(texts) > 1:
+        raise ValueError("the pictures are not one in each repetition")
     return [
         mm_input(
-            prompt_token_ids=tokens[start:end],
+            prompt_token_ids=part,
             mm_kwargs=MultiModalKwargsItems({"image": [_alone(item)]}),
             mm_hashes={"image": [name]},
-            mm_placeholders={"image": [replace(place, offset=places[0].offset)]},
+            mm_placeholders={"image": [replace(place, offset=before)]},
         )
-        for start, end, item, name, place in zip(
-            starts,
-            [*starts[1:], len(tokens)],
-            made["mm_kwargs"]["image"],
-            made["mm_hashes"]["image"],
-            places,
-            strict=True,
+        for part, item, name, place in zip(
+            parts, made["mm_kwargs"]["image"], made["mm_hashes"]["image"], places, strict=True
         )
     ]
 

@@ -119,6 +119,18 @@ def test_input_made_side_by_side_is_what_is_made_alone(backend, sizes, seed):
     assert all(same_input(one, inputs.alone(question)) for one, question in zip(made, asked, strict=True))
 
 
+def test_words_for_a_picture_in_a_prompt_do_not_give_a_question_anothers_picture(backend, questions):
+    inputs = backend._inputs
+    token = backend._engine.get_tokenizer().decode(
+        [inputs._renderer.mm_processor.info.get_hf_processor().image_token_id]
+    )
+    asked = [replace(question, prompt=f"Describe {token} the image.") for question in questions[:8]]
+    made = inputs.made(asked)
+    alone = [inputs._or_none(question) for question in asked]
+    for one, other in zip(made, alone, strict=True):
+        assert same_input(one, other) if other is not None else one is None
+
+
 def test_a_model_that_makes_other_input_of_several_pictures_gets_them_one_at_a_time(backend, monkeypatch):
     from tarloom.process.caption.vllm_inputs import Inputs
 
