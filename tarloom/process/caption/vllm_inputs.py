@@ -69,13 +69,17 @@ class Inputs:
         self._together = all(_same(one, other) for one, other in zip(apart, together, strict=True))
         return self._together
 
-    def made(self, questions: Sequence[Question]) -> list[Any]:
-        """The input of each; None for what none can be made of, which is its own fault or its prompt's."""
-        if self._together and len(questions) > 1 and _alike(questions):
-            try:
-                return self._side_by_side(questions)
-            except Exception:  # One of them is to blame: alone, it alone is refused.
-                return [self._or_none(question) for question in questions]
+    def made(self, group: Sequence[Question]) -> list[Any]:
+        """The input of each question of one of `grouped`; None for what none can be made of, which is its own fault or
+        its prompt's."""
+        if not self._together or len(group) == 1 or group[0].rgb is None:
+            return self._one_by_one(group)
+        try:
+            return self._side_by_side(group)
+        except Exception:  # One of them is to blame: alone, it alone is refused.
+            return self._one_by_one(group)
+
+    def _one_by_one(self, questions: Sequence[Question]) -> list[Any]:
         return [self._or_none(question) for question in questions]
 
     def _or_none(self, question: Question) -> Any:
@@ -155,10 +159,6 @@ def _pixels(question: Question) -> int:
 
 def _kind(question: Question) -> tuple[str, bool]:
     return question.prompt, question.rgb is not None
-
-
-def _alike(questions: Sequence[Question]) -> bool:
-    return questions[0].rgb is not None and len({_kind(question) for question in questions}) == 1
 
 
 def _taken_apart(made: Any) -> list[Any]:

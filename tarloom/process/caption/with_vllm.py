@@ -58,7 +58,7 @@ try:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from tarloom.process.caption.engine_process import PARENT, CaptionExecutor
-        from tarloom.process.caption.vllm_inputs import Inputs, grouped
+        from tarloom.process.caption.vllm_inputs import TEXTS_KEPT, Inputs, grouped
 except ImportError as error:
     raise missing_extra("vllm", error) from error
 
@@ -67,7 +67,6 @@ REFUSALS = (ValueError, VLLMClientError)
 LOOKS_SECONDS = 1.0
 """How often it is seen whether the engine lives, while it is waited for."""
 CLOSING_SECONDS = 10.0
-TEXTS_KEPT = 1024
 
 
 class VllmBackend:
@@ -97,11 +96,11 @@ class VllmBackend:
         if self._background.stopped:
             return
         self._background.do(_end_all())
-        self._maker.shutdown()
         if self._engine is not None:
             self._engine.shutdown(timeout=CLOSING_SECONDS)
             self._background.do(asyncio.sleep(0))  # the loop closes the sockets that it was told to
             self._engine.engine_core.resources.ctx.destroy(linger=0)
+        self._maker.shutdown()
         self._background.stop()
         self._output.close()
 
