@@ -24,6 +24,8 @@ fail() {
 
 # --- the packages -----------------------------------------------------------------------------------------------------
 
+CEPH_PACKAGES=(radosgw ceph-mon ceph-osd ceph-base ceph-common)
+
 unpack_ceph() { # sets CEPH, the folder with the unpacked packages
   [ -r /etc/os-release ] || lacks "no /etc/os-release; Ceph's packages are taken from Debian or Ubuntu"
   CEPH=$CACHE/ceph-$(. /etc/os-release && echo "${ID:-linux}-${VERSION_ID:-rolling}")
@@ -48,10 +50,11 @@ download_packages() { # $1: where to
   local apt=(apt-get -qq -o Dir::State::lists="$folder/apt/lists" -o Dir::Cache="$folder/apt"
     -o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 -o Acquire::http::Timeout=20)
   "${apt[@]}" update >&2 || lacks "apt-get update failed; Ceph's packages need a reachable package mirror"
-  names=$("${apt[@]}" -s -o APT::Install-Recommends=0 install radosgw ceph-mon ceph-osd | sed -n 's/^Inst \([^ ]*\).*/\1/p') ||
+  names=$("${apt[@]}" -s -o APT::Install-Recommends=0 install "${CEPH_PACKAGES[@]}" | sed -n 's/^Inst \([^ ]*\).*/\1/p') ||
     lacks "apt knows no radosgw, ceph-mon and ceph-osd that fit this system"
-  # shellcheck disable=SC2086
-  (cd "$folder" && "${apt[@]}" download $names >&2) || lacks "the download of Ceph's packages failed"
+  # Its own programs in any case: apt would leave out those that this system has.
+  # shellcheck disable=SC2046,SC2086
+  (cd "$folder" && "${apt[@]}" download $(printf '%s\n' "${CEPH_PACKAGES[@]}" $names | sort -u) >&2) || lacks "the download of Ceph's packages failed"
 }
 
 use_ceph() {
@@ -111,6 +114,15 @@ rgw_frontends = beast endpoint=127.0.0.1:$PORT tcp_nodelay=1
 rgw_run_sync_thread = false
 # for a machine of a few CPUs: by default 512 threads wake each other for every request
 rgw_thread_pool_size = 8
+
+# or else it keeps in memory what it would log at higher levels, for the day it crashes: a quarter of its CPU
+debug_rgw = 0/0
+debug_ms = 0/0
+debug_osd = 0/0
+debug_objecter = 0/0
+debug_objclass = 0/0
+debug_memstore = 0/0
+debug_auth = 0/0
 
 err_to_stderr = true
 run_dir = $STATE/run
