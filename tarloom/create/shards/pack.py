@@ -1,10 +1,18 @@
-"""Makes shards: their rows are fetched and resized side by side, and written in input order."""
+"""Makes shards: their rows are fetched and resized side by side, and written in input order.
+
+    rows of a shard -> fetch -> resize -> in input order -> tar ... commit, in a thread
+    rows of the next shard, when all of these are begun -> fetch -> ...
+
+A row that is slow holds up its own shard's end and nothing else.
+"""
 
 import asyncio
 import functools
 import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 from tarloom.create.rows import Fetcher, Picture, Row, rows_of
 from tarloom.create.shards.earlier import EarlierShard, open_earlier
@@ -22,9 +30,15 @@ from tarloom.errors import FetchError, RowError
 from tarloom.format.layout import stats_name
 from tarloom.format.storage import open_storage
 
-WAITING_PER_DOWNLOAD = 16
-"""Rows that may wait for a slow one in front of them, for each download in flight."""
-WAITING_BYTES = 256 << 20
+Given = TypeVar("Given")
+Done = TypeVar("Done")
+
+UNFINISHED_PER_DOWNLOAD = 16
+"""Rows of a shard that are begun and have no result yet, for each download in flight: most wait for their host."""
+WAITING_ROWS = 16 << 10
+"""Rows of a shard that may be done while a slow one in front of them is not."""
+WAITING_BYTES = 128 << 20
+"""Of their pictures."""
 BODIES_PER_THREAD = 8
 """Fetched pictures that may wait for each codec thread."""
 LITTLE_WORK = 1 << 20
@@ -32,8 +46,8 @@ LITTLE_WORK = 1 << 20
 
 
 class ShardPacker:
-    """Makes shards, one at a time, over one event loop and one fetcher: connections and what was learnt of hosts last
-    from shard to shard."""
+    """Makes shards over one event loop and one fetcher: connections and what was learnt of hosts last from shard to
+    shard. A shard that is known to come next begins as soon as all rows of the one before it have begun."""
 
     def __init__(self, description: PackerDescription) -> None:
         from tarloom.create.pictures.images import process_picture  # Loads OpenCV: only where pictures are worked on.
@@ -44,21 +58,36 @@ class ShardPacker:
         self._storage = open_storage(self._config.output)
         threads = codec_threads()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
+        self._commits = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._bodies_at_most = BODIES_PER_THREAD * threads
+        self._known: dict[str, ShardTask] = {}
+        """Shards to begin."""
+        self._making: dict[str, asyncio.Task[Report]] = {}
+        """Shards that are begun."""
         self._loop = OwnLoop()
         self._fetcher = self._loop.run(self._open_fetcher())
 
+    def begin(self, task: ShardTask) -> None:
+        """Begin with a shard that will be asked for soon, behind those that were begun before."""
+        if task.shard not in self._making:
+            self._known[task.shard] = task
+
     def __call__(self, task: ShardTask) -> Report:
         """Make one shard and commit its files. Raises StorageError."""
-        return self._loop.run(self._make(task))
+        self.begin(task)
+        return self._loop.run(self._made(task.shard))
 
     def close(self) -> None:
-        """Let go of connections and threads."""
-        self._loop.run(self._fetcher.__aexit__(None, None, None))
+        """Let go of connections and threads, and of shards that were begun and not asked for."""
+        self._loop.run(self._leave())
         self._loop.close()
+        self._commits.shutdown()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _open_fetcher(self) -> Fetcher:
+        self._last_is_begun = asyncio.Event()
+        """All rows of the last shard are."""
+        self._last_is_begun.set()
         self._room = asyncio.Event()
         self._bodies = 0
         self._count_bodies(0)
@@ -76,23 +105,57 @@ class ShardPacker:
             fetcher = StoredFetcher(fetcher, places, max_bytes=options.max_bytes, room=self._room.wait)
         return fetcher
 
-    async def _make(self, task: ShardTask) -> Report:
-        schema = self._description.schema
-        with open_shard(self._storage, self._config, shard=task.shard, rows=task.rows, schema=schema) as files:
-            await self._fill(files, task)
-            if task.earlier != "nothing":  # not done any more: readers must not see files of two versions
-                self._storage.delete(stats_name(task.shard))
-            return files.commit()
+    async def _made(self, shard: str) -> Report:
+        for name, task in self._known.items():
+            before, self._last_is_begun = self._last_is_begun, asyncio.Event()
+            self._making[name] = asyncio.create_task(self._make(task, before, self._last_is_begun))
+        self._known.clear()
+        return await self._making.pop(shard)
 
-    async def _fill(self, files: NewShard, task: ShardTask) -> None:
+    async def _leave(self) -> None:
+        for making in self._making.values():
+            making.cancel()
+        await asyncio.gather(*self._making.values(), return_exceptions=True)
+        await self._fetcher.__aexit__(None, None, None)
+
+    async def _make(self, task: ShardTask, before: asyncio.Event, is_begun: asyncio.Event) -> Report:
+        """before: set when all rows of the shard before this one are begun; is_begun: to be set when all of these
+        are."""
+        schema = self._description.schema
+        try:
+            await before.wait()
+            with open_shard(self._storage, self._config, shard=task.shard, rows=task.rows, schema=schema) as files:
+                await self._fill(files, task, is_begun)
+                return await self._in_thread(functools.partial(self._commit, files, task))
+        finally:
+            is_begun.set()
+
+    async def _fill(self, files: NewShard, task: ShardTask, is_begun: asyncio.Event) -> None:
         at_once = self._config.web.thread_count
-        window = Window(items=WAITING_PER_DOWNLOAD * at_once, bytes=WAITING_BYTES, items_at_least=at_once)
+        unfinished = UNFINISHED_PER_DOWNLOAD * at_once
+        window = Window(items=WAITING_ROWS, unfinished=unfinished, bytes=WAITING_BYTES, items_at_least=at_once)
         keys = shard_keys(self._config, task.shard, task.first_row)
         rows, settled = rows_of(keys.given(task.rows)), ContentKeys().settled
         with open_earlier(self._storage, self._config, task) as earlier:
-            made = in_order(enumerate(rows), functools.partial(self._result, earlier), _size, window)
+            numbered = _and_then(is_begun.set, enumerate(rows))
+            made = in_order(numbered, functools.partial(self._result, earlier), _size, window)
             async for result in made:
                 files.add(settled(result))
+
+    def _commit(self, files: NewShard, task: ShardTask) -> Report:
+        if task.earlier != "nothing":  # not done any more: readers must not see files of two versions
+            self._storage.delete(stats_name(task.shard))
+        return files.commit()
+
+    async def _in_thread(self, work: Callable[[], Done]) -> Done:
+        """What takes long and waits for storage, which other shards need not. Who cancels it waits for its end: it is
+        at files that are then closed."""
+        done = asyncio.get_running_loop().run_in_executor(self._commits, work)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await asyncio.wait([done])
+            raise
 
     async def _result(self, earlier: EarlierShard | None, numbered: tuple[int, Row]) -> RowResult:
         """What has become of a row: in an earlier run, or now."""
@@ -138,6 +201,12 @@ class ShardPacker:
             raise FetchError("hash_mismatch", f"the bytes do not have the {kind} that the list gives")
         boxes = row.columns.get(self._config.lists.bbox_col) if self._config.lists.bbox_col else None
         return self._process_picture(data, self._config.images, boxes), digest
+
+
+def _and_then(told: Callable[[], None], items: Iterable[Given]) -> Iterator[Given]:
+    """The items; then, when all have been taken, somebody is told."""
+    yield from items
+    told()
 
 
 def _size(result: RowResult) -> int:

@@ -17,6 +17,8 @@ class Window:
 
     items: int
     """Items begun and not yet taken."""
+    unfinished: int
+    """Of these, items that still wait or are worked on."""
     bytes: int
     """Bytes of items begun and not yet taken; of unfinished ones, the mean of those finished so far is counted."""
     items_at_least: int
@@ -52,7 +54,8 @@ async def in_order(
             return False
         unfinished = len(begun) - (finished - taken)
         expected = bytes_finished - bytes_taken + unfinished * bytes_finished / max(1, finished)
-        return finished == 0 or len(begun) >= window.items or expected > window.bytes
+        too_many = unfinished >= window.unfinished or len(begun) >= window.items
+        return finished == 0 or too_many or expected > window.bytes
 
     try:
         for item in items:

@@ -10,26 +10,28 @@ from tarloom.create.shards.reorder import Window, in_order
 
 
 def window(**bounds) -> Window:
-    return Window(**{"items": 8, "bytes": 1 << 20, "items_at_least": 4} | bounds)
+    return Window(**{"items": 8, "unfinished": 8, "bytes": 1 << 20, "items_at_least": 4} | bounds)
 
 
 @settings(deadline=None, max_examples=50)
-@given(steps=st.lists(st.integers(0, 5), max_size=40), items=st.integers(1, 10))
-def test_results_keep_the_order_and_the_bounds(steps, items):
-    begun, taken = 0, 0
+@given(steps=st.lists(st.integers(0, 5), max_size=40), items=st.integers(1, 10), unfinished=st.integers(1, 10))
+def test_results_keep_the_order_and_the_bounds(steps, items, unfinished):
+    begun, finished, taken = 0, 0, 0
 
     async def work(item: tuple[int, int]) -> int:
-        nonlocal begun
+        nonlocal begun, finished
         begun += 1
         assert begun - taken <= items + 1
+        assert begun - finished <= unfinished
         for _ in range(item[1]):
             await asyncio.sleep(0)
+        finished += 1
         return item[0]
 
     async def run() -> list[int]:
         nonlocal taken
         found = []
-        bounds = window(items=items, items_at_least=1)
+        bounds = window(items=items, unfinished=unfinished, items_at_least=1)
         async for result in in_order(list(enumerate(steps)), work, lambda _: 1, bounds):
             taken += 1
             found.append(result)
@@ -49,7 +51,7 @@ def test_a_slow_item_does_not_let_the_others_fill_the_memory():
         return bytes(100)
 
     async def run() -> int:
-        results = in_order(range(1000), work, len, window(items=1000, bytes=1000))
+        results = in_order(range(1000), work, len, window(items=1000, unfinished=1000, bytes=1000))
         first = asyncio.create_task(anext(results))
         await asyncio.sleep(0.05)
         begun = len(held)
