@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.creation_sides import PROCESSES, SIDES, commands, peer_program
 from benchmarks.photos import make_photos
 from benchmarks.process_tree import Cost, run_tree
 from benchmarks.web_server import WebServer
@@ -33,10 +33,7 @@ from tarloom.create.config import ImageOptions
 WARM_UP = 8
 """Pictures of the run before the first round."""
 ROOT = Path(__file__).resolve().parents[1]
-PEER = "img2dataset-1.47.0"
-SIDES = ("tarloom", "img2dataset")
 WORKS = ("resizing", "as they come")
-PROCESSES = 2
 WANTED_CPU = {"resizing": 2.5, "as they come": 3.0}
 WANTED_WALL = 2.5
 WANTED_CODEC = 1.35
@@ -60,7 +57,7 @@ class Measured:
 def main() -> int:
     """Measure, print, and return the exit code."""
     options = _parse()
-    peer = _peer_program()
+    peer = peer_program()
     photos = make_photos(options.photos, options.count)
     found: dict[tuple[str, str], list[tuple[Cost, float]]] = defaultdict(list)
     codec: list[float] = []
@@ -71,7 +68,7 @@ def main() -> int:
             codec.append(_codec_alone(photos))
             _tell(f"codec alone: {codec[-1]:.2f} ms")
             for work in WORKS:
-                for side, command in _commands(peer, work, urls, options).items():
+                for side, command in commands(peer, urls, options, as_they_come=work != "resizing").items():
                     cost, serving = _run(side, command, Path(folder), server, len(photos))
                     found[side, work].append((cost, serving))
                     _tell(f"{side}, {work}: {cost.cpu:.1f} s of CPU, {cost.wall:.1f} s")
@@ -98,38 +95,6 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _peer_program() -> str:
-    """img2dataset's program, in an environment of its own; it is made on the first run."""
-    made = subprocess.run([ROOT / "scripts/peer_venv.sh", PEER], stdout=subprocess.PIPE, text=True)
-    if made.returncode:
-        sys.exit(f"{PEER} is not to be had: see above; nothing was measured")
-    return str(Path(made.stdout.strip()).with_name("img2dataset"))
-
-
-def _commands(peer: str, work: str, urls: Path, options: argparse.Namespace) -> dict[str, list[str]]:
-    """Each side's command. The options are img2dataset's defaults where they are not said."""
-    same = {
-        "image_size": 256,
-        "resize_mode": "keep_ratio",
-        "encode_quality": 95,
-        "thread_count": options.threads,
-        "number_sample_per_shard": options.rows,
-        "timeout": 10,
-        "retries": 0,
-    }
-    ours = {**same, "source": urls, "num_workers": PROCESSES, "allow_private": "127.0.0.0/8"}
-    ours |= {"host_connections": options.threads}  # the peer has no such limit
-    theirs = {**same, "url_list": urls, "processes_count": PROCESSES, "output_format": "webdataset"}
-    as_they_come = work != "resizing"
-    ours_said = [f"--{name.replace('_', '-')}={value}" for name, value in ours.items()]
-    theirs_said = [f"--{name}={value}" for name, value in theirs.items()]
-    program = [sys.executable, str(ROOT / "create/create_webdataset.py")]
-    return {
-        "tarloom": [*program, *ours_said, *(["--disable-all-reencoding"] if as_they_come else [])],
-        "img2dataset": [peer, *theirs_said, f"--disable_all_reencoding={as_they_come}"],
-    }
-
-
 def _url_list(file: Path, server: WebServer, photos: list[Path]) -> Path:
     file.write_text("".join(f"{server.url}/{path.name}\n" for path in photos))
     return file
@@ -141,7 +106,7 @@ def _write_bytecode(
     """Run each side once, free to write it. Whoever's environment forbids that would time our compiler."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     urls = _url_list(folder / "few.txt", server, photos)
-    for side, command in _commands(peer, "resizing", urls, options).items():
+    for side, command in commands(peer, urls, options).items():
         _run(side, command, folder, server, len(photos))
 
 
