@@ -12,6 +12,11 @@ def descendants(named: str, ancestor: int | None = None) -> list[int]:
     return [pid for pid in _pids() if named in _command(pid) and top in _ancestors(pid)]
 
 
+def are_gone(pids: list[int]) -> bool:
+    """Whether these have ended, whether or not anybody has asked how."""
+    return all(_stat(pid)[:1] in ([], ["Z"]) for pid in pids)
+
+
 def wait_for(condition, *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -30,10 +35,15 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 def _parent(pid: int) -> int:
     """0 for the first process, and for one that is gone."""
+    return int((_stat(pid) or ["", "0"])[1])
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent and so on; nothing of a process that is gone."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return []
 
 
 def _command(pid: int) -> str:

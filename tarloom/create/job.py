@@ -89,6 +89,7 @@ class CreateJob:
                 self._reports.append(done)
                 yield done
         yield from self._make(todo)
+        self._storage.sweep()  # after workers of a killed run, too, who outlived it by a moment
         self._warn_of_stale_sidecars(again, names)
 
     def _make(self, todo: Mapping[int, Earlier]) -> Iterator[Report]:

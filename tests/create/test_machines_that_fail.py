@@ -15,13 +15,15 @@ from tarloom.create.job import CreateJob
 from tarloom.engines.choose import EngineConfig, open_engine
 from tests.create.helpers import configuration, contents, create, write_list
 from tests.create.sources.flaky import FlakyServer
-from tests.processes import descendants, wait_for
+from tests.processes import are_gone, descendants, wait_for
 from tests.source_tree import ROOT
 
 OPTIONS = {"number_sample_per_shard": 8, "retries": 0, "image_size": 128, "timeout": 20.0, "thread_count": 2}
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()] + ["--allow-private=127.0.0.0/8"]
 ROWS = 60
 SHARDS = 8
+WORKERS = {"ray": "ray::_Actor", "spark": "pyspark.daemon"}
+"""What the processes of workers are called."""
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +80,15 @@ def test_every_engine_makes_the_same_bytes(request, source, whole, tmp_path, eng
     assert (summary.rows, summary.shards, summary.failed_shards) == (ROWS, SHARDS, {})
 
 
-@pytest.mark.parametrize(
-    ("engine", "process"),
-    [("ray", "ray::_Actor"), pytest.param("spark", "pyspark.daemon", marks=pytest.mark.slow)],
-)
-def test_workers_that_are_killed_cost_no_row(request, slowly, source, whole, tmp_path, engine, process):
+@pytest.mark.parametrize("engine", ["ray", pytest.param("spark", marks=pytest.mark.slow)])
+def test_workers_that_are_killed_cost_no_row(request, slowly, source, whole, tmp_path, engine):
     request.getfixturevalue(f"{engine}_session")
     killed: list[int] = []
 
     def kill_two() -> None:
         for shards in (1, 3):
             wait_for(lambda shards=shards: finished(tmp_path / "out") >= shards)
-            victim = max(descendants(process))  # of Spark's, a worker: they are children of the daemon
+            victim = max(descendants(WORKERS[engine]))  # of Spark's, a worker: they are children of the daemon
             os.kill(victim, signal.SIGKILL)
             killed.append(victim)
 
@@ -116,8 +115,10 @@ def test_a_run_whose_driver_is_killed_goes_on_to_the_same_bytes(slowly, source, 
     out = tmp_path / "out"
     driver = start([sys.executable, f"create/create_with_{engine}.py"], source, out)
     wait_for(lambda: finished(out) >= 2 or driver.poll() is not None)
+    workers = descendants(WORKERS[engine], driver.pid)
     driver.kill()
-    driver.communicate(timeout=60)  # comes back when no process of the run is left
+    driver.communicate(timeout=60)
+    wait_for(lambda: are_gone(workers))  # Ray's go on for a second or two
     found = committed(out)
     assert found == {name: whole[name] for name in found}
     assert finished(out) < SHARDS
