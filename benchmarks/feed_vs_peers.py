@@ -2,7 +2,8 @@
 
 All feed the same JPEGs (see reading/data.py) in an order by chance as uint8 batches of 256 x 224 x 224 x 3, cut out by
 chance. tarloom and webdataset read plain tars; Streaming and LitData read their own formats, written here first, in
-environments of their own (scripts/peer_venv.sh). Peers feed through their DataLoaders with 0, 1 and 2 workers, decoding
+environments of their own (scripts/peer_venv.sh). "decoding alone" feeds nothing: a thread for each CPU decodes pictures
+that are in memory. Peers feed through their DataLoaders with 0, 1 and 2 workers, decoding
 as their users do, and once more with tarloom's decoder ("same decoder"). Every run is a fresh process that is limited
 to --cpus CPUs; rounds go through all of them in turn.
 
@@ -53,6 +54,7 @@ class Side:
 STREAMING, LITDATA = "mosaicml-streaming-0.13.0", "litdata-0.2.76"
 SIDES = (
     Side(name="tarloom", program="with_tarloom", workers=(0,)),
+    Side(name="decoding alone", program="decoding_alone", workers=(0,)),
     Side(name="webdataset", program="with_webdataset", wanted=2.4),
     Side(name="Streaming", program="with_streaming", peer=STREAMING, converts=True, wanted=1),
     Side(name="LitData", program="with_litdata", peer=LITDATA, converts=True, wanted=1),
