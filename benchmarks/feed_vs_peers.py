@@ -62,6 +62,8 @@ SIDES = (
     Side(name="Streaming, same decoder", program="with_streaming", peer=STREAMING, converts=True, same=True, wanted=1),
     Side(name="LitData, same decoder", program="with_litdata", peer=LITDATA, converts=True, same=True, wanted=1),
 )
+ALWAYS = ("with_tarloom", "decoding_alone")
+"""Programs of the sides that run whatever is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +82,14 @@ class Fed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="tarloom and the sides with this in their name")
+    parser.add_argument("--only", default="", help="tarloom, decoding alone and the sides with this in their name")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=80, help="that are timed, behind the first one")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--shards", type=int, default=30, help="of 1000 samples each")
     parser.add_argument("--data", type=Path, help="keep datasets here, for the next time; default: a temporary folder")
     options = parser.parse_args()
-    sides = [side for side in SIDES if side.program == "with_tarloom" or options.only in side.name]
+    sides = [side for side in SIDES if side.program in ALWAYS or options.only in side.name]
     with contextlib.ExitStack() as stack:
         folder = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tarloom-benchmark-")))
         make_dataset(folder, shards=options.shards, samples=1000)
