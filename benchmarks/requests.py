@@ -60,7 +60,7 @@ def report(
 ) -> None:
     """Print times, requests and bytes of both ways for each share of the pictures."""
     chance = np.random.default_rng(0)
-    settings = scatter.LOCAL if storage.local_path("") else packing.REMOTE
+    settings = scatter.LOCAL if storage.is_local else packing.REMOTE
     for share in SHARES:
         chosen = {name: found.take(chance.random(len(found)) < share) for name, found in places.items()}
         wanted = sum(int(found.sizes.sum()) for found in chosen.values())

@@ -47,7 +47,7 @@ def start(workers: int, settings: Mapping[str, str]) -> SparkSession:
         given = _given_settings()
         master = given.get("spark.master", f"local[{workers}]")
         builder = SparkSession.builder.appName("tarloom").master(master)
-        for name, value in {**_defaults(master), **settings}.items():
+        for name, value in {**_defaults(master, workers), **settings}.items():
             if name not in given:
                 builder = builder.config(name, value)
         return builder.getOrCreate()
@@ -64,8 +64,10 @@ def _given_settings() -> dict[str, str]:
     return dict(SparkConf().getAll())
 
 
-def _defaults(master: str) -> dict[str, str]:
-    """Settings where the user has none: quiet, and on one machine reachable from that machine only."""
+def _defaults(master: str, workers: int) -> dict[str, str]:
+    """Settings where the user has none: quiet; on one machine reachable from that machine only, and with shuffles into
+    as many parts as are worked on at once. (Spark's 200 suit a cluster: a small question spent a third of its time on
+    them here. What is too large for a part's memory goes to the disk, as there.)"""
     settings = {"spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower()}
     if _SUBMITTED in os.environ:
         settings["spark.log.level"] = "ERROR"
@@ -78,5 +80,6 @@ def _defaults(master: str) -> dict[str, str]:
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
+            "spark.sql.shuffle.partitions": str(workers),
         }
     return settings

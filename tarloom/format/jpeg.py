@@ -1,6 +1,7 @@
 """What a JPEG says before its picture begins, read in one walk over its segments. Nothing is decoded here."""
 
 from dataclasses import dataclass
+from struct import Struct
 
 from tarloom.errors import ImageError
 
@@ -14,10 +15,14 @@ _EXIF = b"Exif\0\0"
 _PROFILE = b"ICC_PROFILE\0"
 _PROFILE_HEADER = len(_PROFILE) + 2
 """Its name, the number of this part, and how many there are."""
-_ENDS, _SCAN, _APP1, _APP2 = 0xD9, 0xDA, 0xE1, 0xE2
+_SEGMENT = Struct(">BBH")
+"""The mark, what kind of segment it is, and its length with these two bytes of it."""
+_MARK, _END, _SCAN, _APP1, _APP2 = 0xFF, 0xD9, 0xDA, 0xE1, 0xE2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_TELLING = _FRAMES | {_APP1, _APP2}
+"""The kinds that are looked into."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +44,26 @@ def jpeg_segments(data: bytes) -> Segments:
     exif, profile = b"", b""
     components, several = 0, False
     position = 2 if data.startswith(_START) else len(data)
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        kind = data[position + 1]
-        if kind == 0xFF or kind in _WITHOUT_LENGTH:
-            position += 1 if kind == 0xFF else 2
+    while position + _SEGMENT.size <= len(data):
+        mark, kind, length = _SEGMENT.unpack_from(data, position)
+        if mark != _MARK or kind == _END:
+            break
+        if kind == _SCAN:
+            several = several or data[min(position + 4, len(data) - 1)] < components
+            break
+        if kind == _MARK or kind in _WITHOUT_LENGTH:
+            position += 1 if kind == _MARK else 2
             continue
-        start, end = position + 4, position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        start, end = position + 4, position + 2 + length
+        position = max(end, start)
+        if kind not in _TELLING:
+            continue
         if kind == _APP1 and not exif and data.startswith(_EXIF, start):
             exif = data[start:end]
         elif kind == _APP2 and data.startswith(_PROFILE, start):
             profile += data[start + _PROFILE_HEADER : end]
         elif kind in _FRAMES and end <= len(data):
             components, several = data[min(start + 5, len(data) - 1)], kind in _PROGRESSIVE
-        elif kind == _SCAN:
-            several = several or data[min(start, len(data) - 1)] < components
-        if kind in (_SCAN, _ENDS):
-            break
-        position = max(end, start)
     return Segments(exif=exif, profile=profile, first_scan=position, several_scans=several)
 
 

@@ -42,7 +42,7 @@ class Planner:
 
     def found(self) -> list[Found]:
         """One a shard, empty ones included: every shard gets its sidecars. Raises StageMismatch."""
-        with ThreadPoolExecutor(LOCAL_THREADS if self._storage.local_path("") else REMOTE_LOOKS) as pool:
+        with ThreadPoolExecutor(LOCAL_THREADS if self._storage.is_local else REMOTE_LOOKS) as pool:
             return list(pool.map(self._look, self._pieces()))
 
     def sweep(self, found: Iterable[Found]) -> None:

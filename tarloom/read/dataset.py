@@ -25,7 +25,7 @@ from tarloom.read.plan.picking import Picker, column_batches, numbers_of
 from tarloom.read.plan.pieces import MIB, Piece
 from tarloom.read.plan.planning import Plan, piece_of_rows, viewed_bytes
 from tarloom.read.samples.ahead import LARGE_PIECES, begun, threads_for
-from tarloom.read.samples.batches import read_piece, read_samples
+from tarloom.read.samples.batches import READ_BYTES, read_piece, read_samples
 from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.selection import Selection
 
@@ -78,7 +78,11 @@ class Dataset(Selection, Feedable):
         By default a batch has as many rows as are best read at a time: at most 1024, from this machine about 16 MiB.
         """
         check_batches(self.view)
-        return self._read(partial(read_piece, batch_rows=rows, ledger=self._counting()))
+        # What is read at a time is a piece, so that all of it is read ahead; not where each would open tables anew, nor
+        # where that cuts batches short.
+        apart = self.catalog.storage.is_local and not (rows or self.view.columns or self.condition)
+        piece_bytes = READ_BYTES if apart else PIECE_BYTES
+        return self._read(partial(read_piece, batch_rows=rows, ledger=self._counting()), piece_bytes)
 
     def table(self, *names: str) -> pa.Table:
         """Keys and these columns, by default all that are not members, from parquet alone. Batches of a selection give
@@ -175,13 +179,14 @@ class Dataset(Selection, Feedable):
     def _picker(self) -> Picker:
         return Picker(catalog=self.catalog, facts=self._facts, view=self.view)
 
-    def _read(self, read: Callable[[Piece], Iterator[Read]]) -> Iterator[Read]:
+    def _read(self, read: Callable[[Piece], Iterator[Read]], piece_bytes: int = PIECE_BYTES) -> Iterator[Read]:
         """What is read of all pieces. The next ones are begun meanwhile, more of them where little of each is wanted;
         none where failures are counted in order."""
+        pieces = self.plan(piece_bytes)
         if self.ledger is not None:
-            return itertools.chain.from_iterable(map(read, self.plan()))
+            return itertools.chain.from_iterable(map(read, pieces))
         threads = LARGE_PIECES if self.condition is None else threads_for(self.catalog.storage)
-        return itertools.chain.from_iterable(begun(read, self.plan(), threads=threads))
+        return itertools.chain.from_iterable(begun(read, pieces, threads=threads))
 
     def _piece_of(self, key: str) -> Piece | None:
         """The first row of this key."""

@@ -114,6 +114,11 @@ class Storage(RangeSource):
         """Where the file lies on this machine; None in an object store."""
         return None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether files lie on this machine, or on what looks like it: a network file system."""
+        return self.local_path("") is not None
+
     def write(self, name: str, data: bytes) -> None:
         """Commit a small file at once."""
         with self.create(name) as file:

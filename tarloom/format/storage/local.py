@@ -43,6 +43,10 @@ class LocalStorage(Storage):
     def local_path(self, name: str) -> Path | None:
         return self._path(name)
 
+    @property
+    def is_local(self) -> bool:
+        return True
+
     def list(self, prefix: str = "") -> Iterator[Entry]:
         with _translated(self.url):
             for name, found in self._walk(prefix.strip("/"), private=True):

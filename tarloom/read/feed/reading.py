@@ -64,7 +64,7 @@ class Reading:
     def _most(self) -> int:
         """Steps of a span."""
         size, sample_bytes = self.memory_bytes // HELD, max(source.sample_bytes for source in self.sources)
-        if all(source.storage.local_path("") is not None for source in self.sources):
+        if all(source.storage.is_local for source in self.sources):
             shards = sum(len(source.rows) for source in self.sources)
             size = min(size, max(LOCAL_BYTES, LOCAL_ROWS * shards * sample_bytes))
         return max(1, size // (sample_bytes * self.share.batch_size))

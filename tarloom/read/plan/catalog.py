@@ -105,7 +105,7 @@ class Catalog:
     def index(self, number: int) -> ShardIndex:
         """The index of the shard at this place."""
         shard = self.shards[number]
-        return cached_index(self.storage, shard.shard, shard.tar, self.facts(tolerant=True)[number].identity)
+        return cached_index(self.storage, shard.shard, shard.tar, self.facts(tolerant=True).identity(number))
 
     def find(self, key: str) -> tuple[int, int] | None:
         """Number of the shard, and row in it, of the first sample of this key.

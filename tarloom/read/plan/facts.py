@@ -48,9 +48,6 @@ class Facts:
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def __getitem__(self, number: int) -> ShardFacts:
-        return next(_facts_of(self.table.slice(number, 1)))
-
     def __iter__(self) -> Iterator[ShardFacts]:
         for first in range(0, len(self), _GROUP):
             yield from _facts_of(self.table.slice(first, _GROUP))
@@ -63,6 +60,11 @@ class Facts:
     def identities(self) -> list[str]:
         """Of the shards' tars, in their order."""
         found: list[Any] = self.table["identity"].to_pylist()
+        return found
+
+    def identity(self, number: int) -> str:
+        """Of the tar of the shard of this number."""
+        found: str = self.table["identity"][number].as_py()
         return found
 
     @cached_property
@@ -128,7 +130,7 @@ def _look_at(
 
 def _looks(storage: Storage, tars: Sequence[Entry]) -> Iterator[dict[str, Any] | ShardError | StorageError]:
     """What is found of every tar, in order. Raises StorageError where storage gives nothing any more."""
-    threads, refused = REMOTE_LOOKS if storage.local_path("") is None else LOCAL_THREADS, 0
+    threads, refused = LOCAL_THREADS if storage.is_local else REMOTE_LOOKS, 0
     for found in ahead(partial(_look, storage), tars, threads=threads):
         refused = refused + 1 if isinstance(found, StorageError) else 0
         if isinstance(found, StorageError) and refused >= HANDFUL:

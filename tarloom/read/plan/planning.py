@@ -40,7 +40,7 @@ class Plan:
         i = int(np.searchsorted(ends, number, side="right"))
         first, last = part_of(int(self.facts.rows[i]), number - int(ends[i] - self._parts[i]), int(self._parts[i]))
         size = int(self._sizes[i]) * (last - first) // int(self.facts.rows[i])
-        shard, identity = self.catalog.shards[i], self.facts[i].identity
+        shard, identity = self.catalog.shards[i], self.facts.identity(i)
         return _piece(self.catalog, shard, identity, self.view, first=first, last=last, size=size)
 
     @cached_property
@@ -62,7 +62,7 @@ class Plan:
 def piece_of_rows(catalog: Catalog, facts: Facts, view: View, *, shard: int, rows: Sequence[int]) -> Piece:
     """These rows, ascending, of the shard of this number."""
     piece = _piece(
-        catalog, catalog.shards[shard], facts[shard].identity, view, first=rows[0], last=rows[-1] + 1, size=0
+        catalog, catalog.shards[shard], facts.identity(shard), view, first=rows[0], last=rows[-1] + 1, size=0
     )
     return piece if len(rows) == piece.rows else replace(piece, only=tuple(rows))
 

@@ -51,7 +51,7 @@ def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
     if compressed is not None:
         raise UsageError(f"read_webdataset reads plain tars only, not {compressed}; use the reader ray_data")
     storage = dataset.catalog.storage
-    local = storage.local_path("") is not None
+    local = storage.is_local
     urls = [storage.describe(shard.tar.name) for shard in dataset.shards]
     return ray.data.read_webdataset(
         urls if local else [f"{_SCHEME}{url}" for url in urls],

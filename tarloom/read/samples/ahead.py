@@ -23,7 +23,7 @@ LARGE_PIECES = 2
 
 def threads_for(storage: Storage) -> int:
     """How many threads may wait for it."""
-    return THREADS if storage.local_path("") is None else LOCAL_THREADS
+    return LOCAL_THREADS if storage.is_local else THREADS
 
 
 def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int, each: int = 1) -> Iterator[Made]:

@@ -67,7 +67,7 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does."""
     chunks = _chunks(piece, batch_rows, ledger)
-    if piece.storage.local_path(piece.tar.name) is None and (piece.rows > BATCH_ROWS or piece.bytes > BATCH_BYTES):
+    if not piece.storage.is_local and (piece.rows > BATCH_ROWS or piece.bytes > BATCH_BYTES):
         chunks = _ahead(chunks)  # a smaller one is read at once
     if piece.view.decode:
         chunks = decoded(chunks, piece.view.decoded, form, url=piece.url)
@@ -84,7 +84,7 @@ def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None) -> Iter
     rows = rows_to_read(piece, index)
     report_unmatched(piece, ledger, rows.unmatched)
     members = Members(piece, index, rows)
-    read_bytes = BATCH_BYTES if piece.storage.local_path(piece.tar.name) is None else READ_BYTES
+    read_bytes = READ_BYTES if piece.storage.is_local else BATCH_BYTES
     for first, last in _bounds(members.sizes(), batch_rows, read_bytes):
         chunk = Chunk(
             keys=rows.keys.slice(first, last - first),

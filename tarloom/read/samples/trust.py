@@ -36,8 +36,18 @@ def member_names(keys: Array, present: Mapping[str, np.ndarray]) -> np.ndarray:
 
     present: by extension, which keys have it: bool of shape (keys,).
     """
-    stems = np.array(keys.cast(pa.binary()).to_pylist(), np.bytes_)
+    stems = _as_bytes(keys)
     return np.concatenate([[b""][:0], *(char.add(stems[has], f".{m}".encode()) for m, has in present.items())])
+
+
+def _as_bytes(keys: Array) -> np.ndarray:
+    """The same keys. Those of one length, as nearly all shards have them, lie side by side already."""
+    _, bounds, data = keys.buffers()
+    ends = np.frombuffer(memoryview(bounds or bytes(4)), np.int32)[keys.offset :][: len(keys) + 1]
+    lengths = np.diff(ends)
+    if data is None or not lengths.any() or (lengths != lengths[0]).any():
+        return np.array(keys.cast(pa.binary()).to_pylist(), np.bytes_)
+    return np.frombuffer(memoryview(data), np.uint8)[ends[0] : ends[-1]].view(f"S{lengths[0]}")
 
 
 def _plainly_of(headers: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def test_rows_of_many_tasks_become_one_sidecar_a_shard_in_the_tars_order(folder,
     storage = made.catalog.storage
     assert [sidecar_info(storage, f"0000{n}", "size").rows for n in range(3)] == [38, 38, 0]
     assert sidecar_info(storage, "00000", "size") == SidecarInfo(
-        stage="size", fingerprint=MADE_WITH, identity=made.catalog.facts()[0].identity, rows=38
+        stage="size", fingerprint=MADE_WITH, identity=made.catalog.facts().identity(0), rows=38
     )
     assert set(read_sidecar(storage, "00000", "size")["status"].to_pylist()) == {"success"}
     assert [f for report in verify(folder) for f in report.findings if "size" in f.file] == []
