@@ -3,10 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+
 import tarloom
-import tarloom.read.feed.torch  # now, as the other sides import theirs
+import tarloom.read.feed.batches.fitting  # now, as the other sides import theirs
+import tarloom.read.feed.torch
 from benchmarks.feeding.side import BATCH, SIDE, Asked, main
 from tarloom.read.feed.batches.pictures import RandomCrop
+
+pa.table({"a": ["imports what pyarrow imports at its first conversion: pandas, where it is installed"]})
 
 
 def feed(asked: Asked) -> Iterator[Any]:
