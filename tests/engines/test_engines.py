@@ -172,6 +172,9 @@ class TestSpark(MortalSuite):
         engine.close()
         assert spark_session.range(3).count() == 3
 
+    def test_a_session_that_is_started_here_shuffles_into_as_many_parts_as_it_works_on(self, spark_session):
+        assert spark_session.conf.get("spark.sql.shuffle.partitions") == "2"
+
 
 DRIVER = """
 import signal, sys
