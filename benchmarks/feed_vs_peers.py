@@ -2,16 +2,16 @@
 
 All feed the same JPEGs (see reading/data.py) in an order by chance as uint8 batches of 256 x 224 x 224 x 3, cut out by
 chance. tarloom and webdataset read plain tars; Streaming and LitData read their own formats, written here first, in
-environments of their own (scripts/peer_venv.sh). "decoding alone" feeds nothing: a thread for each CPU decodes pictures
-that are in memory. Peers feed through their DataLoaders with 0, 1 and 2 workers, decoding
-as their users do, and once more with tarloom's decoder ("same decoder"). Every run is a fresh process that is limited
-to --cpus CPUs; rounds go through all of them in turn.
+environments of their own (scripts/peer_venv.sh). "decoding and cutting alone" feeds nothing: a thread for each CPU
+decodes pictures that are in memory, and cuts them. Peers feed through their DataLoaders with 0, 1 and 2 workers,
+decoding as their users do, and once more with tarloom's decoder ("same decoder"). Every run is a fresh process that is
+limited to --cpus CPUs; rounds go through all of them in turn.
 
 Prints of each the fastest worker count: images a second (the best round), CPU time of all its processes an image (the
 least), time to the first batch, and the most memory that its processes held (each page counted once) while they fed a
-quarter as many batches again: to look takes time, the more the more memory there is. Exits with 1
-where tarloom is less than 2.4 times as fast as webdataset, or slower than Streaming or LitData, in any way they decode
-but one: webdataset with tarloom's decoder is printed for comparison.
+quarter as many batches again: to look takes time, the more the more memory there is. Exits with 1 where tarloom is less
+than 2.4 times as fast as webdataset, or slower than Streaming or LitData, in any way they decode but one: webdataset
+with tarloom's decoder is printed for comparison.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Side:
 STREAMING, LITDATA = "mosaicml-streaming-0.13.0", "litdata-0.2.76"
 SIDES = (
     Side(name="tarloom", program="with_tarloom", workers=(0,)),
-    Side(name="decoding alone", program="decoding_alone", workers=(0,)),
+    Side(name="decoding and cutting alone", program="decoding_alone", workers=(0,)),
     Side(name="webdataset", program="with_webdataset", wanted=2.4),
     Side(name="Streaming", program="with_streaming", peer=STREAMING, converts=True, wanted=1),
     Side(name="LitData", program="with_litdata", peer=LITDATA, converts=True, wanted=1),
@@ -83,7 +83,7 @@ class Fed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="tarloom, decoding alone and the sides with this in their name")
+    parser.add_argument("--only", default="", help="tarloom, what decodes alone, and the sides with this in their name")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=80, help="that are timed, behind the first one")
     parser.add_argument("--cpus", type=int, default=2)

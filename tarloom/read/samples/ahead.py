@@ -1,5 +1,6 @@
 """Many small things to wait for, done side by side and handed on in order, with little of it waiting in memory."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,10 +27,21 @@ def threads_for(storage: Storage) -> int:
     return LOCAL_THREADS if storage.is_local else THREADS
 
 
+class Threads(ThreadPoolExecutor):
+    """Threads of an iterator, which nobody may end before the program ends. Modules are taken apart by then, also what
+    throws away the work that waits; but there is none any more."""
+
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, ends: Callable[[], bool] = sys.is_finalizing
+    ) -> None:
+        """As every executor's."""
+        super().shutdown(wait, cancel_futures=cancel_futures and not ends())
+
+
 def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: int, each: int = 1) -> Iterator[Made]:
     """What `make` makes of each, in their order; for every thread, `each` are made or wait to be taken. Errors are
     raised in their turn; whoever stops taking stops the making."""
-    pool, coming = ThreadPoolExecutor(threads, thread_name_prefix="tarloom-ahead"), deque[Future[Made]]()
+    pool, coming = Threads(threads, thread_name_prefix="tarloom-ahead"), deque[Future[Made]]()
     try:
         for thing in things:
             coming.append(pool.submit(make, thing))

@@ -10,7 +10,7 @@ for a sample is small.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from tarloom.read.feed.fetching.fetch import Fetched
 from tarloom.read.feed.order.chance import uniform
 from tarloom.read.feed.order.places import Numbers, Places
 from tarloom.read.ledger import Skipped
-from tarloom.read.samples.ahead import ahead
+from tarloom.read.samples.ahead import Threads, ahead
 from tarloom.read.samples.decoders import decode_text, parse_json
 from tarloom.read.view import DecodeAs
 
@@ -55,7 +55,7 @@ class Assembly:
 
     def begun(self, steps: Iterator[Fetched], count: int) -> Iterator["Assembling"]:
         """So many steps, each begun while those before it are made and used."""
-        pool, room = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-decode"), Room(kept=AHEAD + 2)
+        pool, room = Threads(cpu_share(), thread_name_prefix="tarloom-decode"), Room(kept=AHEAD + 2)
         try:
             yield from ahead(lambda _: self.begin(next(steps), pool, room), range(count), threads=1, each=AHEAD + 1)
         finally:

@@ -7,8 +7,10 @@ samples is whole blocks of shards. So spans end where windows do. The first one 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import TypeVar
+
+from tarloom.read.samples.ahead import Threads
 
 Span = TypeVar("Span")
 Read = TypeVar("Read")
@@ -49,7 +51,7 @@ def read_ahead(
 
     close: called when nobody wants more; it makes `read` end soon. missing: what `read` waits for, in words.
     """
-    pool, coming = ThreadPoolExecutor(1, thread_name_prefix="tarloom-spans"), deque[Future[Read]]()
+    pool, coming = Threads(1, thread_name_prefix="tarloom-spans"), deque[Future[Read]]()
     try:
         for span in spans:
             coming.append(pool.submit(read, span))
