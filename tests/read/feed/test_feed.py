@@ -25,5 +25,6 @@ def test_a_program_that_keeps_an_iterator_to_its_end_says_nothing_of_it(tmp_path
     write_tar(tmp_path / "00000.tar", some_samples(1000))
     (tmp_path / "data.py").write_text(DATA)
     (tmp_path / "train.py").write_text(TRAIN)
-    ended = subprocess.run([sys.executable, tmp_path / "train.py", tmp_path], capture_output=True, text=True, timeout=120)
+    program = [sys.executable, tmp_path / "train.py", tmp_path]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("8\n", "", 0)
