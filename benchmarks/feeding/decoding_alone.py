@@ -1,6 +1,6 @@
 """No feed: pictures that are in memory are decoded and cut by one thread a CPU, and nothing else is done.
 
-No feed that decodes whole pictures with this decoder is faster.
+No feed that decodes whole pictures with this decoder, in threads, is expected to be faster.
 """
 
 import os

@@ -103,7 +103,6 @@ class AskedWorker:
         if self._stage.ends_at in keys and not mark.exists():
             mark.touch()
             if self._stage.how == "kill":
-                time.sleep(0.5)  # Ray asks again for what was answered, but had not left the process yet.
                 os.kill(os.getpid(), signal.SIGKILL)
             raise KeyboardInterrupt if self._stage.how == "interrupt" else ValueError("ended")
 
