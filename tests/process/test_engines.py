@@ -24,6 +24,10 @@ ENGINES = {
     "spark": {"num_workers": 2},
 }
 
+UNDER_WAY = {"local": 4, "ray": 4, "ray-data": 8, "spark": 4}
+"""Rows in batches of 4. Ray Data gives a worker a second batch meanwhile, and asks anew what it has not heard of: an
+answer too that was sent just before the end."""
+
 
 @pytest.fixture
 def engine(request):
@@ -69,7 +73,7 @@ def test_sidecars_have_the_same_bytes(engine, stages, scenes, tmp_path):
 
 
 @on_every_engine
-def test_a_worker_that_is_killed_repeats_no_more_than_it_had_under_way(engine, tmp_path):
+def test_a_worker_that_is_killed_repeats_no_more_than_it_had_under_way(engine, request, tmp_path):
     shards, log = texts(tmp_path / "shards"), tmp_path / "log"
     log.mkdir()
     whole = shutil.copytree(shards, tmp_path / "whole")
@@ -79,7 +83,7 @@ def test_a_worker_that_is_killed_repeats_no_more_than_it_had_under_way(engine, t
     assert sidecars(shards, "asked") == sidecars(whole, "asked")
     assert (log / "ended").exists()
     again = {key: times for key, times in asked(log).items() if times > 1}
-    assert len(again) <= 4, again
+    assert len(again) <= UNDER_WAY[request.node.callspec.params["engine"]], again
 
 
 def texts(folder: Path) -> Path:
