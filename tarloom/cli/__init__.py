@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import gc
 import io
+import json
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
+ANSWERING_IN_ROWS = ("query", "curate")
+"""With --json their stdout is a JSON object for each row, and nothing else."""
 
 
 def run(command: str, *argv: str, **defaults: Any) -> int:
@@ -35,15 +38,17 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
         signal.signal(asked, signal.default_int_handler)
     _start_light(command)
     _prepare_streams()
-    program = _program_name(command)
+    program, words = _program_name(command), argv or sys.argv[1:]
+    as_json = "--json" in words and command not in ANSWERING_IN_ROWS
     try:
-        return _execute(program, command, argv or sys.argv[1:], defaults)
+        options = _options(program, command, words, defaults)
+        as_json = options.json and command not in ANSWERING_IN_ROWS
+        return _execute(options)
     except KeyboardInterrupt:
-        _complain(program, "interrupted; nothing is left half-done: run the same command again")
-        return INTERRUPTED
+        said = "interrupted; nothing is left half-done: run the same command again"
+        return _stopped(program, INTERRUPTED, said, as_json=as_json)
     except TarloomError as error:
-        _complain(program, f"error: {error}")
-        return 2 if isinstance(error, UsageError) else 1
+        return _stopped(program, 2 if isinstance(error, UsageError) else 1, f"error: {error}", as_json=as_json)
 
 
 def _start_light(command: str) -> None:
@@ -71,10 +76,9 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str, Any]) -> int:
+def _options(program: str, command: str, argv: Sequence[str], defaults: dict[str, Any]) -> "Command":
     from tarloom.cli.config_file import expanded
-    from tarloom.cli.console import show  # what takes its time to load is loaded where Ctrl-C is caught
-    from tarloom.cli.images import of_resumed_run
+    from tarloom.cli.images import of_resumed_run  # what takes its time to load is loaded where Ctrl-C is caught
     from tarloom.cli.img2dataset import translated
     from tarloom.cli.parse import parse
     from tarloom.cli.process import path_first, with_stages
@@ -89,7 +93,12 @@ def _execute(program: str, command: str, argv: Sequence[str], defaults: dict[str
     words = written.get(command, list)(argv)
     with _reader_may_leave(exit_code=0):
         kind = with_stages(_commands()[command], words, defaults)
-        options = parse(kind, expanded(kind, words), prog=program, defaults=defaults)
+        return parse(kind, expanded(kind, words), prog=program, defaults=defaults)
+
+
+def _execute(options: "Command") -> int:
+    from tarloom.cli.console import show
+
     finished = options.execute()
     with _reader_may_leave(exit_code=finished.exit_code):
         show(finished, as_json=options.json)
@@ -152,4 +161,18 @@ def _program_name(command: str) -> str:
 
 def _complain(program: str, message: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"{program}: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{program}: {_one_line(message)}\n")
+
+
+def _stopped(program: str, exit_code: int, why: str, *, as_json: bool) -> int:
+    """The exit code, after it was said why; machines are told where the summary would have been."""
+    _complain(program, why)
+    if as_json:
+        told = {"exit_code": exit_code, "error": _one_line(why.removeprefix("error: "))}
+        with contextlib.suppress(TarloomError), _reader_may_leave(exit_code=exit_code):
+            sys.stdout.write(json.dumps(told) + "\n")
+    return exit_code
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,5 +1,6 @@
 """Ctrl-C, whenever it comes and however the program was started."""
 
+import json
 import os
 import signal
 import subprocess
@@ -26,15 +27,16 @@ def wait_until_it_loads(process: int) -> None:
     ("asked", "delay"), [(signal.SIGINT, 0.0), (signal.SIGINT, 0.2), (signal.SIGINT, 0.6), (signal.SIGTERM, 0.3)]
 )
 def test_a_program_that_is_asked_to_stop_while_it_loads_or_works_ends_with_one_line(tmp_path, asked, delay):
-    words = [sys.executable, PROGRAM, *OPTIONS, str(tmp_path / "out")]
+    words = [sys.executable, PROGRAM, *OPTIONS, str(tmp_path / "out"), "--json"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until_it_loads(process.pid)
     time.sleep(delay)
     process.send_signal(asked)
-    _, said = process.communicate(timeout=30)
+    told, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
     assert len(said.splitlines()) == 1
     assert "run the same command again" in said
+    assert json.loads(told)["exit_code"] == 130
 
 
 def test_a_background_job_of_a_script_can_be_interrupted_too(tmp_path):

@@ -1,5 +1,6 @@
 """Where what a program prints may go."""
 
+import json
 import os
 import subprocess
 import sys
@@ -33,3 +34,36 @@ def test_any_file_name_can_be_shown(tmp_path):
     ended = subprocess.run([b"bash", b"-c", command + b" --output x"], capture_output=True)
     assert ended.returncode == 2
     assert b"absent\\udce9: nothing there" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        ("create --source absent --output out --json", 2, "absent: nothing there"),
+        ("create --sauce absent --output out --json", 2, "--sauce"),
+        ("read --path {cut} --json", 1, "cut.tar"),
+    ],
+)
+def test_machines_are_told_what_stopped_a_program_in_the_line_where_the_summary_would_be(tmp_path, words, code, named):
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(b"no tar" * 1000)
+    command = [sys.executable, "-m", "tarloom.cli", *words.format(cut=cut.parent).split()]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    said = json.loads(ended.stdout)
+    assert (ended.returncode, said["exit_code"]) == (code, code)
+    assert named in said["error"]
+    assert ended.stderr.endswith(f"error: {said['error']}\n")
+
+
+def test_a_command_that_answers_in_rows_prints_nothing_but_rows(tmp_path):
+    command = [sys.executable, "-m", "tarloom.cli", "query", str(tmp_path / "absent"), "SELECT 1", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+
+
+def test_whoever_reads_the_summary_of_a_program_that_stops_may_leave():
+    command = (
+        f"{sys.executable} -m tarloom.cli create --source absent --output out --json | true; exit ${{PIPESTATUS[0]}}"
+    )
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
