@@ -8,11 +8,14 @@ are all names, whatever came and went since.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 
 from tarloom.format.storage.base import Entry, Survey, sift
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 PARTS = 16
 LEAST = 2000
@@ -36,6 +39,13 @@ def survey_in_parts(store: Any, wanted: Callable[[str], bool], known: Sequence[s
     return [entry for entries, _ in parts for entry in entries], set().union(*(names for _, names in parts))
 
 
+def entry_of(meta: "ObjectMeta") -> Entry:
+    """What obstore says of an object. Azure writes an etag without its quotes in a listing, and with them elsewhere."""
+    etag = meta["e_tag"]
+    quoted = etag is None or etag.endswith('"')
+    return Entry(name=meta["path"], size=meta["size"], etag=etag if quoted else f'"{etag}"')
+
+
 class _OutOfOrder(Exception):
     """A name comes where it cannot in alphabetical order."""
 
@@ -55,4 +65,4 @@ def _listed(store: Any, after: str | None, upto: str | None) -> Iterator[Entry]:
             if upto is not None and name > upto:
                 return
             last = name
-            yield Entry(name=name, size=meta["size"], etag=meta["e_tag"])
+            yield entry_of(meta)

@@ -13,6 +13,7 @@ from tarloom.errors import StorageError
 
 METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 """Where clouds hand out credentials to their own machines: asked last, when the environment holds none."""
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 ENDS_BEFORE = "ends before a range that was asked for"
 
 
@@ -22,7 +23,7 @@ def translated(where: str, *, absent_is_error: bool = False) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if _code(error) == "NoSuchBucket" or absent_is_error:
+        if _code(error) in NO_BUCKET or absent_is_error:
             raise StorageError(f"{where}: {_reason(error)}") from error
         raise
     except (BaseError, PermissionError) as error:
@@ -34,9 +35,11 @@ def _reason(error: BaseException) -> str:
     code, status = _code(error), _found(r"status code: (\d{3}[\w ]*)", message)
     if any(host in message for host in METADATA_SERVICES):
         return "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or GOOGLE_*, AZURE_*)"
-    if code == "NoSuchBucket":
+    if "Account must be specified" in message:
+        return "no storage account is named; set AZURE_STORAGE_ACCOUNT_NAME"
+    if code in NO_BUCKET:
         return "there is no such bucket; create it or correct the address"
-    if code == "InvalidRange":
+    if code == "InvalidRange" or "Wanted range starting at" in message:
         return f"{ENDS_BEFORE}; it was cut short or replaced meanwhile"
     if isinstance(error, FileNotFoundError):
         return "no such object"
@@ -46,7 +49,7 @@ def _reason(error: BaseException) -> str:
         return f"refused ({code or status.strip()}); check the credentials and what they are allowed to do"
     if "error sending request" in message:
         server = _found(r"https?://([^/ ?]+)", message) or "the server"
-        return f"no answer from {server}; check the endpoint (AWS_ENDPOINT_URL) and the network"
+        return f"no answer from {server}; check the endpoint (AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT) and the network"
     if "response body" in message:
         return "the answer broke off or stalled again and again; check the network, or try again later"
     if code == "SlowDown" or (status and status.startswith("503")):
@@ -55,7 +58,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _code(error: BaseException) -> str:
-    """S3's own word for what went wrong, "" where the answer had none."""
+    """The store's own word for what went wrong, "" where the answer had none."""
     return _found(r"<Code>(\w+)</Code>", str(error))
 
 

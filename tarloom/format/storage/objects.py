@@ -17,7 +17,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from tarloom.errors import StorageError
 from tarloom.format.storage.base import Entry, Storage, Survey, cut_short
 from tarloom.format.storage.client import object_store
-from tarloom.format.storage.listing import survey_in_parts
+from tarloom.format.storage.listing import entry_of, survey_in_parts
 from tarloom.format.storage.object_errors import ENDS_BEFORE, translated
 from tarloom.format.storage.packing import cut_from_pack, pack
 from tarloom.format.storage.ranges import Ranges
@@ -39,8 +39,7 @@ class ObjectStorage(Storage):
     def list(self, prefix: str = "") -> Iterator[Entry]:
         with translated(self.describe(prefix)):
             for chunk in obstore.list(object_store(self.url), prefix=prefix or None, chunk_size=1000):
-                for meta in chunk:
-                    yield Entry(name=meta["path"], size=meta["size"], etag=meta["e_tag"])
+                yield from map(entry_of, chunk)
 
     def survey(self, wanted: Callable[[str], bool], known: Callable[[], Sequence[str]] = tuple) -> Survey:
         names = known() if _lists_in_order(self.url) else ()
@@ -51,10 +50,9 @@ class ObjectStorage(Storage):
     def head(self, name: str) -> Entry | None:
         try:
             with translated(self.describe(name)):
-                meta = obstore.head(object_store(self.url), name)
+                return entry_of(obstore.head(object_store(self.url), name))
         except FileNotFoundError:
             return None
-        return Entry(name=name, size=meta["size"], etag=meta["e_tag"])
 
     def read(self, name: str) -> bytes:
         with translated(self.describe(name), absent_is_error=True):
