@@ -24,6 +24,7 @@ EXTRAS = {
         "pyarrow-stubs",
         "pytest",
         "pytest-timeout",
+        "pytest-xdist",
         "ruff",
         "torchdata",
         "zstandard",

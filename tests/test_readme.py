@@ -1,4 +1,7 @@
-"""The README's commands run as typed, one after another, as a newcomer would run them."""
+"""The README's commands run as typed, one after another, as a newcomer would run them; and so does the quickstart.
+
+They serve pictures at one port, so they are in one file: tests of different files run side by side.
+"""
 
 import os
 import re
@@ -25,7 +28,7 @@ def typed(readme: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_command_of_the_readme_runs_as_typed(tmp_path):
     for name in PROGRAMS:
         (tmp_path / name).symlink_to(REPOSITORY / name)
@@ -33,7 +36,7 @@ def test_every_command_of_the_readme_runs_as_typed(tmp_path):
     with open(tmp_path / "log", "w") as log:
         script = typed((REPOSITORY / "README.md").read_text())
         ended = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, stdout=log, stderr=log, timeout=590
+            ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, stdout=log, stderr=log, timeout=890
         )
     said = (tmp_path / "log").read_text()
     assert ended.returncode == 0, said[-4000:]
@@ -41,3 +44,19 @@ def test_every_command_of_the_readme_runs_as_typed(tmp_path):
     digests = re.findall(r"^digest +(\w+)", said, re.MULTILINE)
     assert len(digests) == 6
     assert len(set(digests)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_quickstart_ends_well_and_can_be_repeated_to_the_same_bytes(tmp_path):
+    made = []
+    for _ in range(2):
+        command = [sys.executable, str(REPOSITORY / "scripts" / "quickstart.py"), "--output", str(tmp_path / "out")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr + ended.stdout
+        assert "Look here:" in ended.stdout
+        assert (tmp_path / "out" / "contact_sheet.png").stat().st_size > 100_000
+        assert "Everything agrees." in (tmp_path / "out" / "report.html").read_text()
+        shards = tmp_path / "out" / "shards"
+        made.append({p.name: p.read_bytes() for p in shards.rglob("*") if p.suffix in (".tar", ".parquet")})
+    assert made[0] == made[1]
