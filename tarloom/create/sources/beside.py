@@ -41,12 +41,14 @@ class FolderFetcher:
         assert row.url is not None, "a picture of a folder has a path"
         found = {extension: self._read(name) for extension, name in row.beside.items()}
         text = {extension: data.decode("utf-8-sig", "replace").strip() for extension, data in found.items()}
-        names = {"txt": "caption", "cls": "cls"}
+        fields = _fields(text["json"]) if "json" in text else {}
+        caption = text.get("txt", _as_text(fields.get("caption")))
+        columns = {"caption": caption, "cls": text.get("cls")}
         return Fetched(
             data=self._read(row.url),
-            columns={names[extension]: value for extension, value in text.items() if extension in names},
+            columns={name: value for name, value in columns.items() if value is not None},
             members={"cls": text["cls"].encode()} if "cls" in text else {},
-            fields=_fields(text["json"]) if "json" in text else {},
+            fields=fields,
         )
 
     def _read(self, name: str) -> bytes:
@@ -69,6 +71,10 @@ def _fields(text: str) -> dict[str, Any]:
     if not _is_shallow(found):
         raise FetchError("bad_json", f"the .json beside the picture is nested more than {DEEPEST} deep")
     return found
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _is_shallow(value: Any) -> bool:

@@ -3,7 +3,8 @@
     photos/cat.jpg   the picture; its key is "photos/cat"
     photos/cat.txt   its caption
     photos/cat.cls   its class
-    photos/cat.json  an object whose fields are added to the sample's json
+    photos/cat.json  an object whose fields are added to the sample's json; its caption is the picture's where there is
+                     no .txt, but others of the folder have one
 
 A dot in a key is replaced by "_", since readers split member names at the first dot.
 """

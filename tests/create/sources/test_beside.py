@@ -1,0 +1,45 @@
+"""What lies beside the pictures of a folder."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+
+from tests.create.helpers import create, rows
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures; the first has a caption."""
+    made = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(made, "JPEG")
+    source = tmp_path / "pictures"
+    source.mkdir()
+    for name in ("a", "b"):
+        (source / f"{name}.jpg").write_bytes(made.getvalue())
+    (source / "a.txt").write_text("of a file")
+    return source
+
+
+@pytest.mark.parametrize(
+    ("said", "caption"), [('"a cat"', "a cat"), ('["a", "ä"]', '["a", "ä"]'), ("5", "5"), ("null", None), ('""', "")]
+)
+def test_a_caption_in_the_json_counts_where_there_is_no_txt(tmp_path, folder, said, caption):
+    for name in ("a", "b"):
+        (folder / f"{name}.json").write_text(f'{{"caption": {said}}}')
+    create(folder, tmp_path / "out")
+    assert [row["caption"] for row in rows(tmp_path / "out")] == ["of a file", caption]
+    with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+        assert json.load(tar.extractfile("b.json"))["caption"] == caption
+        assert ("b.txt" in tar.getnames()) == (caption is not None)
+
+
+def test_without_any_txt_a_caption_stays_in_the_json_alone(tmp_path, folder):
+    (folder / "a.txt").unlink()
+    (folder / "b.json").write_text('{"caption": ["a", "b"]}')
+    create(folder, tmp_path / "out")
+    assert "caption" not in rows(tmp_path / "out")[1]
+    with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+        assert json.load(tar.extractfile("b.json"))["caption"] == ["a", "b"]
