@@ -17,8 +17,8 @@ THROTTLED = (
 STALLED_SECONDS = 60.0
 MANNERS = ("passes", "refuses", "throttles", "cuts the upload", "passes", "cuts the answer")
 """What becomes of a connection, in turn."""
-SLOW_MANNERS = ("passes", "delays", "throttles", "stalls", "refuses", "cuts the answer")
-"""For readers: also an answer that comes late, and one that never ends."""
+SLOW_MANNERS = ("throttles", "delays", "passes", "stalls", "refuses", "cuts the answer")
+"""For readers: also an answer that comes late, and one that never ends. Who needs a single connection meets two."""
 LET_THROUGH = 3000
 """Bytes of a connection that passes before it is cut: of uploads, enough for headers and the beginning of a body."""
 PASSING = 60_000
