@@ -32,7 +32,8 @@ class Background:
         return self._loop.is_closed()
 
     def stop(self) -> None:
-        """Nothing may be under way any more."""
+        """Nothing may be under way any more. Threads that looked up names end here, too."""
+        self.do(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
