@@ -15,9 +15,9 @@ from tarloom.create.repack.chosen import ChosenShards
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.open import Source, source_files
 from tarloom.errors import StorageError, UsageError
-from tarloom.format.layout import PLAN, is_shard_file, shard_of, stats_name
+from tarloom.format.layout import is_shard_file, shard_of, stats_name
 from tarloom.format.metadata import metadata_schema
-from tarloom.format.storage import Storage
+from tarloom.format.storage import LocalStorage, Storage
 
 
 def planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Plan, pa.Schema]:
@@ -52,17 +52,14 @@ def columns_of(source: Source, additional: pa.Schema, config: CreateConfig) -> p
 
 def check_writable(storage: Storage) -> None:
     """Try to write, and leave no trace: the run may still turn out to be impossible."""
-    place = storage.local_path(PLAN)
-    missing = [folder for folder in place.parents if not os.path.exists(folder)] if place else []
+    folder = storage.local_path("")
+    if folder:  # where folders are missing they stay so: one made and removed here may be another run's by then
+        storage = LocalStorage(str(next(there for there in (folder, *folder.parents) if os.path.lexists(there))))
     try:
-        with contextlib.suppress(_NotKept), storage.create(PLAN):
+        with contextlib.suppress(_NotKept), storage.create("trial"):
             raise _NotKept
     except StorageError as error:
         raise UsageError(f"output cannot be written: {error}") from error
-    finally:
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 class _NotKept(Exception):

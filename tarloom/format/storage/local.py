@@ -247,7 +247,8 @@ def _translated(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
+        is_file = isinstance(error, FileExistsError)  # of `mkdir`, for a folder that may be there
+        reason = "a file lies where a folder should be" if is_file else error.strerror or error
         raise StorageError(f"{where}: {reason}; check the path, its permissions and the free space") from error
 
 

@@ -53,6 +53,7 @@ class Creation:
         """What will be made; shards are begun now. Raises what keeps it from being made, such as UsageError."""
         told = self._told()
         if isinstance(told, Exception):
+            self._end = told
             raise told
         assert isinstance(told, Planned)
         self._listener.start()
@@ -82,7 +83,7 @@ class Creation:
 
     def close(self) -> None:
         """Stop it where it is not through. A shard that is half-done is no shard."""
-        if self._process.is_alive() and not isinstance(self._end, CreateSummary):
+        if self._process.is_alive() and self._end is None:
             self._process.terminate()
         self._process.join(STOPPING_SECONDS)
         if self._process.is_alive():
@@ -113,21 +114,29 @@ class Creation:
 
 
 def _create(config: CreateConfig, run_on: EngineConfig, pipe: "connection.Connection[Any, Any]") -> None:
-    """The life of that process: tell what is planned, then of each shard, then how it all ended."""
+    """The life of that process: until all is made and told, or it is asked to stop."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=end_with_parent, daemon=True).start()
     if run_on.engine == "local":
         become_lean()
     try:
+        pipe.send(_created(config, run_on, pipe.send))
+    except KeyboardInterrupt:
+        pass  # nobody listens any more
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends already
+
+
+def _created(config: CreateConfig, run_on: EngineConfig, tell: Callable[[Any], None]) -> CreateSummary | TarloomError:
+    """Tell what is planned, then of each shard; return how it all ended."""
+    try:
         with closing(open_engine(run_on)) as engine:
             job = CreateJob(config, engine)
             job.prepare()
-            pipe.send(Planned(shards=tuple(job.shards), rows=job.total))
+            tell(Planned(shards=tuple(job.shards), rows=job.total))
             for report in job:
                 if report.rows:  # else it failed, and the summary will say why
-                    pipe.send(report)
-        pipe.send(job.summary())
+                    tell(report)
+        return job.summary()
     except TarloomError as error:
-        pipe.send(error)
-    except KeyboardInterrupt:
-        pass  # asked to stop: nobody listens any more
+        return error
