@@ -1,5 +1,6 @@
 """Fixtures that more than one folder of tests uses: the servers and engines that are started once."""
 
+import os
 import uuid
 from collections.abc import Iterator
 
@@ -10,6 +11,9 @@ from tests.s3_server import S3Server, running_s3_server
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:  # torch and vLLM would take every core for each of them
+    os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
