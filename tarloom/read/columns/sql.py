@@ -30,6 +30,7 @@ Node = dict[str, Any]
 _SETTINGS = (
     "enable_external_access = false",  # no files, no network, no extensions
     "python_enable_replacements = false",  # no variables of the program that calls us
+    "GLOBAL TimeZone = 'UTC'",  # not the machine's: what is asked elsewhere is to say the same; global, for cursors
     "lock_configuration = true",
 )
 

@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import subprocess
+import sys
 import threading
+from datetime import datetime
 
 import duckdb
 import numpy as np
@@ -17,6 +20,7 @@ from tarloom.read.columns.where import UNSTEADY, compile_where
 from tarloom.read.view import Column
 from tests.format.raw import some_samples, write_parquet, write_tar
 from tests.read.sample_sets import packed_samples
+from tests.source_tree import ROOT
 
 TYPES = {
     "width": pa.int32(),
@@ -133,6 +137,31 @@ def test_columns_of_other_types_can_be_asked(kind, values, sql):
     names = Names(what="", columns={"x": Column(name="x", stage=None, field="x", type=kind)}, members=())
     table = pa.table({"__key__": ["a", "b"], "x": pa.array(values, kind)})
     assert passing_rows(compile_where(sql, names), table, place="").tolist() == [1]
+
+
+ASKED_ELSEWHERE = """
+import sys
+import tarloom
+from tarloom.read.columns.query import Query
+dataset = tarloom.open(sys.argv[1])
+conditions = ("taken >= '2024-01-01'", "taken >= TIMESTAMP '2024-01-01'", "year(taken) = 2024",
+    "taken::DATE = DATE '2024-01-01'")
+for condition in conditions:
+    print(*(sample["__key__"] for sample in dataset.where(condition).select()))
+(batch,) = Query(dataset, "SELECT year(taken) FROM samples ORDER BY __key__").batches()
+print(*batch[0].to_pylist())
+"""
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Lima"])
+def test_a_time_is_the_same_for_a_condition_whatever_zone_the_machine_is_in(tmp_path, zone):
+    write_tar(tmp_path / "00000.tar", some_samples(2))
+    taken = [datetime(2024, 1, 1, 0, 30), datetime(2023, 12, 31, 20, 0)]
+    columns = {"key": [key for key, _ in some_samples(2)], "status": ["success"] * 2}
+    write_parquet(tmp_path / "00000.parquet", columns | {"taken": pa.array(taken, pa.timestamp("us", "UTC"))})
+    command = [sys.executable, "-c", ASKED_ELSEWHERE, str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | {"TZ": zone}, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["000000000"] * 4 + ["2024 2023"], done.stderr
 
 
 def test_a_value_that_does_not_fit_is_named_with_its_place():
