@@ -91,10 +91,11 @@ class Assembling:
             name: stacked(values) if isinstance(values, list) else values for name, values in self._values.items()
         }
         batch |= {name: stacked_column(column) for name, column in self.samples.columns.items()}
-        captions, left_out = self._assembly.captions, self._assembly.left_out
-        if captions is not None:
+        batch = {name: values for name, values in batch.items() if name not in self._assembly.left_out}
+        captions = self._assembly.captions
+        if captions is not None:  # which may be called like what is left out
             batch[captions.name] = captions.chosen(self.samples, seed=self._assembly.seed)
-        return {name: values for name, values in batch.items() if name not in left_out}
+        return batch
 
     def _begin(self, rows: Numbers) -> None:
         self._errors: dict[int, Skipped] = {}

@@ -1,6 +1,7 @@
 """Captions: one text of several for each sample, by chance that belongs to the sample."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,15 @@ def test_captions_are_chosen_of_members_and_columns_which_are_left_out_of_batche
     counts = Counter(text for batch in batches for text in batch["text"])
     assert set(counts) == {"a caption", "hello"}
     assert counts["hello"] > counts["a caption"]
+
+
+def test_captions_may_be_called_like_one_of_the_texts_they_are_chosen_of(packed):
+    dataset = tarloom.open(packed).select("json")
+    plain = [batch["text"] for batch in dataset.to_numpy(10, captions=BOTH)]
+    for name in BOTH.of:
+        batches = list(dataset.to_numpy(10, captions=replace(BOTH, name=name)))
+        assert all(set(batch) == {"__key__", "json", name} for batch in batches)
+        assert [batch[name] for batch in batches] == plain
 
 
 def test_a_sample_has_the_same_caption_whoever_reads_it_and_another_chance_in_each_epoch(packed):
