@@ -112,7 +112,7 @@ def _with_captions(dataset: Dataset, captions: Captions | None) -> Dataset:
     """The same with what captions are chosen of. Raises UsageError."""
     if captions is None:
         return dataset
-    names = dataset.schema.names[1:]
+    names = (*dataset.members, *(column.name for column in dataset.joined))
     if captions.name in names:
         raise UsageError(f"captions: {captions.name!r} is a column already; give another name, or leave that one out")
     chosen = dataset.select(*names, *captions.of)

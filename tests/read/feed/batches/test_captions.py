@@ -53,6 +53,13 @@ def test_captions_may_be_called_like_one_of_the_texts_they_are_chosen_of(packed)
         assert [batch[name] for batch in batches] == plain
 
 
+def test_captions_are_chosen_whatever_becomes_of_samples_that_cannot_be_read(packed):
+    dataset = tarloom.open(packed).select("json")
+    plain = [batch["text"] for batch in dataset.to_numpy(10, captions=BOTH)]
+    for policy in ("skip", "row"):
+        assert [batch["text"] for batch in dataset.on_error(policy).to_numpy(10, captions=BOTH)] == plain
+
+
 def test_a_sample_has_the_same_caption_whoever_reads_it_and_another_chance_in_each_epoch(packed):
     dataset = tarloom.open(packed).select("txt", "caption.text")
     whole = dataset.to_numpy(10, seed=5, captions=BOTH)
