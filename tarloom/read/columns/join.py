@@ -65,8 +65,7 @@ class _Join:
 
     def passing(self) -> np.ndarray:
         """The rows of the piece for which its view's condition is true, by their numbers."""
-        piece, where = self._piece, self._piece.view.where
-        numbers = np.arange(piece.first, piece.last) if piece.only is None else np.array(piece.only, np.int64)
+        piece, where, numbers = self._piece, self._piece.view.where, self._piece.numbers
         if where is None:
             return numbers
         from tarloom.read.columns.evaluate import passing_rows  # loads duckdb

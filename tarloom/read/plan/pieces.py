@@ -55,6 +55,11 @@ class Piece:
         return self.last - self.first
 
     @property
+    def numbers(self) -> np.ndarray:
+        """Of the rows that are read unless the view filters, in the shard: int64 of shape (rows,), ascending."""
+        return np.arange(self.first, self.last) if self.only is None else np.array(self.only, np.int64)
+
+    @property
     def url(self) -> str:
         """The tar's full address, the `__url__` of its samples."""
         return self.storage.describe(self.tar.name)

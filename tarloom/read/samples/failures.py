@@ -76,12 +76,14 @@ def _with_lost(piece: Piece, chunks: Iterator[Chunk], batch_rows: int) -> Iterat
 
 
 def _keys(piece: Piece) -> Array:
-    """Keys of the rows that the view lets through; nulls where they cannot be had."""
-    keys: Array = pa.nulls(piece.rows, pa.string())
+    """Keys of the rows that the view lets through, of all that were wanted where that cannot be told; nulls where they
+    cannot be had."""
+    numbers = piece.numbers
+    keys: Array = pa.nulls(len(numbers), pa.string())
     try:
         index = cached_index(piece.storage, piece.shard, piece.tar, piece.identity)
         if index.rows >= piece.last:
-            keys = index.keys.slice(piece.first, piece.rows)
+            keys = index.keys.take(pa.array(numbers))
             keys = rows_to_read(piece, index).keys
     except (ShardError, StorageError):
         _log.debug("%s: some of its files cannot be read", piece.url, exc_info=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import tarloom
@@ -14,7 +15,7 @@ from tarloom.errors import BadSample, TooManyErrors, TruncatedShard, UsageError
 from tarloom.read.ledger import Ledger
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
-from tests.format.raw import write_tar
+from tests.format.raw import write_sidecar, write_tar
 from tests.read.sample_sets import packed_samples
 from tests.read.samples.test_decode import encoded, picture
 from tests.source_tree import ROOT
@@ -133,6 +134,27 @@ def test_rows_of_a_shard_that_is_gone_have_their_keys_while_there_is_an_index(tm
     keys = [key for batch in ds.batches(7) for key in batch["__key__"].to_pylist()]
     assert keys == [key for key, _ in packed_samples(1)]
     assert (ds.ledger.rows, ds.ledger.counts) == (rows, {"storage_error": rows})
+
+
+@pytest.fixture
+def stale(packed, tmp_path) -> Path:
+    """The packed dataset; the captions of the second shard were made for another version of it."""
+    folder = shutil.copytree(packed, tmp_path / "stale")
+    keys = pq.read_table(packed / "00001.caption.parquet")["__key__"].to_pylist()
+    write_sidecar(folder, "00001", "caption", keys, {"text": ["hello"] * len(keys)}, "sha256:other")
+    return folder
+
+
+@pytest.mark.parametrize("policy", ["skip", "row"])
+def test_of_rows_that_are_picked_no_others_fail_with_them(stale, policy, caplog):
+    ds = tarloom.open(stale).select("caption.text").on_error(policy)
+    samples = list(ds.sample(8, seed=1))
+    sound = [sample for sample in samples if sample.get("__error__") is None]
+    assert [sample["__key__"] for sample in ds.sample(8, seed=1)] == [sample["__key__"] for sample in samples]
+    assert 0 < len(sound) < 8
+    assert len(samples) == (len(sound) if policy == "skip" else 8)
+    assert (f"{8 - len(sound)} samples left out" in caplog.text) == (policy == "skip")
+    assert {sample["__key__"] for sample in samples} <= {key for key, _ in packed_samples(2)}
 
 
 def test_limits_end_the_reading_with_the_last_entries(flawed):
