@@ -1,5 +1,6 @@
 """What parquet alone says of a dataset, and few samples of many: how many there are, their columns, some by chance."""
 
+import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import UsageError
+from tarloom.errors import ShardError, StorageError, UsageError
 from tarloom.format.storage import Storage
 from tarloom.read.columns.join import numbers_to_read
 from tarloom.read.plan.catalog import Catalog, Facts, cached_index
@@ -17,6 +18,8 @@ from tarloom.read.plan.planning import Plan, by_shard, piece_of_rows
 from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.samples.batches import read_piece
 from tarloom.read.view import View
+
+_log = logging.getLogger(__name__)
 
 TRIES = 16
 """Rows that are tried for each that is wanted by chance, before every shard is asked how many it has."""
@@ -101,5 +104,18 @@ def column_batches(pieces: Iterable[Piece], storage: Storage) -> Iterator[pa.Rec
 
 
 def numbers_of(piece: Piece) -> np.ndarray:
-    """The numbers of the rows that its view lets through."""
-    return numbers_to_read(piece, cached_index(piece.storage, piece.shard, piece.tar, piece.identity))
+    """The numbers of the rows that its view lets through.
+
+    Where a table cannot be asked, what becomes of that is the view's choice: the end, no rows, or all, which will come
+    as failed ones.
+    """
+    try:
+        return numbers_to_read(piece, cached_index(piece.storage, piece.shard, piece.tar, piece.identity))
+    except (ShardError, StorageError) as error:
+        if piece.view.on_error == "raise":
+            raise
+        numbers = piece.numbers
+        if piece.view.on_error == "row":
+            return numbers
+        _log.warning("%s: %d samples left out: %s", piece.url, len(numbers), error)
+        return numbers[:0]

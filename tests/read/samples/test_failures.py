@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tarloom
-from tarloom.errors import BadSample, TooManyErrors, TruncatedShard, UsageError
+from tarloom.errors import BadSample, StaleSidecar, TooManyErrors, TruncatedShard, UsageError
 from tarloom.read.ledger import Ledger
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
@@ -155,6 +155,32 @@ def test_of_rows_that_are_picked_no_others_fail_with_them(stale, policy, caplog)
     assert len(samples) == (len(sound) if policy == "skip" else 8)
     assert (f"{8 - len(sound)} samples left out" in caplog.text) == (policy == "skip")
     assert {sample["__key__"] for sample in samples} <= {key for key, _ in packed_samples(2)}
+
+
+@pytest.mark.parametrize("policy", ["skip", "row"])
+def test_samples_are_counted_and_picked_by_a_condition_as_they_are_read_where_a_table_is_no_use(stale, policy):
+    ds = tarloom.open(stale).where("caption.text = 'hello'").select("txt").on_error(policy)
+    keys = [key for key, _ in packed_samples(2 if policy == "row" else 1)]
+    assert [sample["__key__"] for sample in ds] == keys
+    assert ds.ledger.counts == {"stale_sidecar": len(packed_samples(1))}
+    assert len(ds) == ds.count() == len(list(ds)) == len(keys)
+    assert [sample["__key__"] for sample in ds.sample(1000)] == keys
+    assert {sample["__key__"] for sample in ds.sample(8)} <= set(keys)
+    assert (packed_samples(2)[-1][0] in ds) == (policy == "row")
+
+
+@pytest.mark.parametrize(("policy", "shards"), [("skip", 1), ("row", 2)])
+def test_a_scan_by_a_condition_goes_on_where_a_table_is_no_use(stale, policy, shards):
+    job = ScanJob("plain", ScanConfig(path=str(stale), where="caption.text = 'hello'", on_error=policy))
+    for _ in job:
+        pass
+    assert job.summary().rows == len(packed_samples(shards))
+    assert job.summary().errors == {"stale_sidecar": len(packed_samples(1))}
+
+
+def test_a_condition_that_cannot_be_asked_is_the_end_unless_it_is_said_otherwise(stale):
+    with pytest.raises(StaleSidecar, match=r"00001\.caption\.parquet"):
+        len(tarloom.open(stale).where("caption.text = 'hello'"))
 
 
 def test_limits_end_the_reading_with_the_last_entries(flawed):
