@@ -4,6 +4,7 @@ import os
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 from obstore.store import from_url
 
@@ -26,12 +27,15 @@ _OPTIONS = (
 
 @lru_cache(maxsize=64)
 def object_store(url: str) -> Any:
-    """obstore's store for everything below a URL."""
-    prefix = _PREFIXES.get(url.partition("://")[0])
+    """obstore's store for everything below a URL, in which a path is as it stands: "#", "?" and "%" are letters."""
+    scheme, _, place = url.partition("://")
+    prefix = _PREFIXES.get(scheme)
     if prefix is None:
         return from_url(url)
+    bucket, slash, path = place.partition("/")
     retries: Any = {"max_retries": RETRIES, "retry_timeout": DEADLINE}
-    return from_url(url, retry_config=retries, client_options=_client_options(prefix))
+    quoted = f"{scheme}://{bucket}{slash}{quote(path)}"
+    return from_url(quoted, retry_config=retries, client_options=_client_options(prefix))
 
 
 def _client_options(prefix: str) -> Any:

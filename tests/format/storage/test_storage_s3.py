@@ -75,6 +75,13 @@ def test_thousands_of_objects_are_all_listed(storage, s3_folder):
     assert {entry.name for entry in storage.list("3")} == {name for name in names if name.startswith("3/")}
 
 
+@pytest.mark.parametrize("name", ["run#2", "a?b/c", "a%20b", "größe + d", "[1]{a,b}*x:y'\"$"])
+def test_the_path_of_a_folder_is_taken_letter_by_letter(s3_folder, name):
+    open_storage(f"{s3_folder}/{name}").write("0.tar", b"1")
+    assert [entry.name for entry in open_storage(s3_folder).list()] == [f"{name}/0.tar"]
+    assert open_storage(f"{s3_folder}/{name}").read("0.tar") == open_storage(s3_folder).read(f"{name}/0.tar") == b"1"
+
+
 def test_an_entrys_etag_changes_with_its_bytes_only(storage):
     storage.write("a", b"one")
     first = storage.head("a").etag
