@@ -101,7 +101,7 @@ class Feed:
 
     def go(self, epoch: int, samples: int) -> None:
         """The next iteration begins behind so many samples of an epoch."""
-        self._epoch, self._begin, self._position = epoch, samples, samples
+        self._epoch, self._begin, self._position = int(epoch), int(samples), int(samples)  # numpy's are not JSON
 
     def state_dict(self) -> dict[str, Any]:
         """Where the feed stands: behind the batch that was taken last. The same for every rank."""

@@ -55,6 +55,12 @@ class FeedOptions:
     max_skipped: int | None = 1000
     """Bad samples that may be replaced in an epoch, by each process that reads; None for no limit."""
 
+    def __post_init__(self) -> None:
+        for name in ("seed", "window", "block", "bucket_size"):  # states name them: as Python's numbers, not numpy's
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, int(value))
+
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
         for name in ("window", "block", "bucket_size", "memory_bytes", "cache_bytes"):
@@ -66,6 +72,7 @@ class FeedOptions:
 def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:
     """Raises UsageError for values that cannot be, and for a dataset without samples."""
     options.check()
+    batch_size, rank, world_size = (int(number) for number in (batch_size, rank, world_size))  # states name these, too
     _check_place(batch_size, rank, world_size)
     parts = data.datasets if isinstance(data, Mixture) else (data,)
     chosen = parts if options.columns is None else tuple(part.select(*options.columns) for part in parts)

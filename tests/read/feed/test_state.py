@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import tarloom
@@ -26,6 +27,17 @@ def test_a_state_is_small_and_json(packed):
     assert json.loads(json.dumps(state)) == state
     assert len(json.dumps(state)) < 300
     assert (state["epoch"], state["samples"]) == (0, 5)
+
+
+def test_a_state_is_the_same_json_of_a_feed_that_was_made_with_numpys_numbers(packed):
+    def state(number) -> str:
+        options = {"seed": number(3), "window": number(32), "block": number(4), "bucket_size": number(4)}
+        feed = tarloom.open(packed).to_numpy(number(8), world_size=number(2), buckets={"all": "width > 0"}, **options)
+        feed.set_epoch(number(2))
+        next(iter(feed))
+        return json.dumps([feed.state_dict(), feed.step_samples])
+
+    assert state(np.int64) == state(int)
 
 
 def test_a_state_is_the_same_in_every_process(packed):
