@@ -103,16 +103,14 @@ class Dataset(Selection, Feedable):
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
-        piece = self._piece_of(key)
-        sample = None if piece is None else next(read_samples(piece), None)
+        sample = next(itertools.chain.from_iterable(map(read_samples, self._pieces_of(key))), None)
         if sample is None:
             raise KeyError(key)
         return sample
 
     def __contains__(self, key: object) -> bool:
         """Whether there is a sample of this key."""
-        piece = self._piece_of(key) if isinstance(key, str) else None
-        return piece is not None and len(numbers_of(piece)) > 0
+        return isinstance(key, str) and any(len(numbers_of(piece)) for piece in self._pieces_of(key))
 
     def pieces(self, target_bytes: int = PIECE_BYTES) -> list[Piece]:
         """All rows, in order, as pieces of about this many bytes of what is selected."""
@@ -188,11 +186,10 @@ class Dataset(Selection, Feedable):
         threads = LARGE_PIECES if self.condition is None else threads_for(self.catalog.storage)
         return itertools.chain.from_iterable(begun(read, pieces, threads=threads))
 
-    def _piece_of(self, key: str) -> Piece | None:
-        """The first row of this key."""
+    def _pieces_of(self, key: str) -> Iterator[Piece]:
+        """Each row of this key, in the dataset's order."""
         if not isinstance(key, str):
             raise TypeError(f"samples are asked for by their keys, which are strings, not by {key!r}")
-        place = self.catalog.find(key) if len(self._facts) else None
-        if place is None:
-            return None
-        return piece_of_rows(self.catalog, self._facts, self.view, shard=place[0], rows=[place[1]])
+        facts, view = self._facts, self.view
+        for shard, row in self.catalog.find(key):
+            yield piece_of_rows(self.catalog, facts, view, shard=shard, rows=[row])

@@ -107,11 +107,11 @@ class Catalog:
         shard = self.shards[number]
         return cached_index(self.storage, shard.shard, shard.tar, self.facts(tolerant=True).identity(number))
 
-    def find(self, key: str) -> tuple[int, int] | None:
-        """Number of the shard, and row in it, of the first sample of this key.
+    def find(self, key: str) -> Iterator[tuple[int, int]]:
+        """Number of the shard, and row in it, of each sample of this key: a key may begin anew in every shard.
 
-        Only indexes of shards that may hold it are loaded, several at a time: one where keys are row numbers, all where
-        they are in no order.
+        Only indexes of shards that may hold it are loaded, several at a time, while more are asked for: one where keys
+        are row numbers, all where they are in no order.
         """
         wanted, numbers = pa.scalar(key, pa.string()), self.facts(tolerant=True).may_hold(key)
 
@@ -120,7 +120,7 @@ class Catalog:
             return row
 
         rows = ahead(row_in, numbers, threads=threads_for(self.storage))
-        return next(((number, row) for number, row in zip(numbers, rows, strict=True) if row >= 0), None)
+        return ((number, row) for number, row in zip(numbers, rows, strict=True) if row >= 0)
 
     def _find_columns(self) -> Iterator[Column]:
         schema = self._first_schema(metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)

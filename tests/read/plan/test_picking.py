@@ -8,7 +8,7 @@ import pytest
 
 import tarloom
 from tarloom.errors import ShardError, UsageError
-from tests.format.raw import packed_dataset
+from tests.format.raw import packed_dataset, write_parquet, write_tar
 from tests.read.sample_sets import packed_samples
 
 KEYS = [key for key, _ in packed_samples(2)]
@@ -108,3 +108,18 @@ def test_one_sample_by_key_obeys_the_condition(packed):
     assert "000000011" not in dataset
     with pytest.raises(KeyError, match="000000011"):
         dataset["000000011"]
+
+
+def test_of_samples_with_one_key_the_first_is_found_that_iterating_yields(tmp_path):
+    for shard in ("a", "b"):
+        members = {"txt": shard.encode(), "json": b"{}" if shard == "b" else b"oops"}
+        write_tar(tmp_path / f"{shard}.tar", [("0", members), ("1", members)])
+        write_parquet(
+            tmp_path / f"{shard}.parquet", {"key": ["0", "1"], "status": ["success"] * 2, "split": [shard] * 2}
+        )
+    dataset = tarloom.open(tmp_path)
+    second = dataset.where("split = 'b'")
+    assert (dataset["1"]["txt"], second["1"]["txt"]) == (b"a", b"b")
+    assert [sample["__key__"] in second for sample in second] == [True, True]
+    assert "1" not in second.where("split = 'a'")
+    assert dataset.decoding(json="json").on_error("skip")["1"]["txt"] == b"b"
