@@ -20,7 +20,7 @@ from tarloom.format.tar.walk import is_of_a_sample
 from tarloom.read.dataset import Dataset
 from tarloom.read.ledger import Skipped
 from tarloom.read.plan.catalog import ShardFiles
-from tarloom.read.samples.decoders import RowDecoder
+from tarloom.read.samples.decoders import JSON_NULL, RowDecoder
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 from tarloom.read.view import DecodeAs
 
@@ -120,7 +120,8 @@ def _decoded(decode: Mapping[str, DecodeAs], sample: dict[str, Any]) -> dict[str
     made = RowDecoder(wanted, "sample", sample["__url__"])((sample["__key__"], [sample[m] for m in wanted]))
     if isinstance(made, Skipped):
         raise BadSample(f"{made}; mend it")
-    return {**sample, **dict(zip(wanted, made, strict=True))}
+    values = (None if value is JSON_NULL else value for value in made)
+    return {**sample, **dict(zip(wanted, values, strict=True))}
 
 
 def _opened(storage: Storage, shards: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tarloom.errors import RowError, TextError
 from tarloom.read.ledger import Skipped
@@ -16,6 +16,8 @@ Row = tuple[str, Sequence[memoryview | None]]
 """A key, and the members that are to be decoded; None where it lacks one."""
 Result = Sequence[Any] | Skipped
 """What they were decoded to, or what happened."""
+JSON_NULL: Final = object()
+"""What the JSON null is decoded to for a sample, until it is made: None is a member that it lacks."""
 
 
 class RowDecoder:
@@ -55,6 +57,11 @@ def decode_text(data: bytes | memoryview) -> str:
         raise TextError("bad_text", f"the byte at {error.start} is not UTF-8") from error
 
 
+def _parse_for_sample(data: bytes | memoryview) -> Any:
+    value = parse_json(data)
+    return JSON_NULL if value is None else value
+
+
 def _parsed(data: bytes | memoryview) -> tuple[str, Any]:
     try:
         text = str(data, "utf-8-sig")
@@ -69,7 +76,7 @@ def _decoder(decode_as: DecodeAs, form: Form) -> Decoder:
     if decode_as == "text":
         return decode_text
     if decode_as == "json":
-        return parse_json if form == "sample" else check_json
+        return _parse_for_sample if form == "sample" else check_json
     from tarloom.read.samples.decode import decode_pil, decode_rgb  # loads the codecs: only where pictures are decoded
 
     return decode_rgb if decode_as == "rgb" else decode_pil

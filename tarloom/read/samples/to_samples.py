@@ -7,6 +7,7 @@ from typing import Any
 from tarloom.read.plan.pieces import Array
 from tarloom.read.samples.binary import Binary
 from tarloom.read.samples.chunk import Chunk
+from tarloom.read.samples.decoders import JSON_NULL
 from tarloom.read.view import ERROR, View
 
 AT_ONCE = 64
@@ -27,8 +28,8 @@ def _made(chunk: Chunk, view: View, url: str) -> Iterator[dict[str, Any]]:
     if view.on_error == "row":
         columns[ERROR] = [chunk.errors[row].text if row in chunk.errors else None for row in range(rows)]
     samples = map(dict, map(zip, repeat(tuple(columns)), zip(*columns.values(), strict=True)))
-    missed = [name for name in chunk.members if any(value is None for value in columns[name])]
-    return _without_nulls(samples, missed) if missed else samples
+    nulls = [name for name in chunk.members if any(value is None or value is JSON_NULL for value in columns[name])]
+    return _without_lacking(samples, nulls) if nulls else samples
 
 
 def _values(values: Sequence[Any] | Array, decoded: bool) -> Sequence[Any]:
@@ -38,9 +39,11 @@ def _values(values: Sequence[Any] | Array, decoded: bool) -> Sequence[Any]:
     return list(values) if decoded else [None if value is None else bytes(value) for value in values]
 
 
-def _without_nulls(samples: Iterator[dict[str, Any]], members: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _without_lacking(samples: Iterator[dict[str, Any]], members: Sequence[str]) -> Iterator[dict[str, Any]]:
     for sample in samples:
         for member in members:
             if sample[member] is None:
                 del sample[member]
+            elif sample[member] is JSON_NULL:
+                sample[member] = None
         yield sample

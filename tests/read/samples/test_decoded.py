@@ -86,6 +86,16 @@ def test_batches_hold_the_same_in_arrow(pictures, threads):
                 assert np.array_equal(pixels, sample[name])
 
 
+def test_a_json_that_says_null_is_not_a_member_that_the_sample_lacks(tmp_path):
+    write_tar(tmp_path / "0.tar", [("a", {"json": b"null"}), ("b", {"txt": b"x"}), ("c", {"json": b"{"})])
+    dataset = tarloom.open(tmp_path).decoding(json="json").on_error("row")
+    members = [{name: sample[name] for name in ("json", "txt") if name in sample} for sample in dataset]
+    assert members == [{"json": None}, {"txt": b"x"}, {}]
+    (batch,) = dataset.batches()
+    assert batch["json"].to_pylist() == ["null", None, None]
+    assert next(iter(dataset.on_error("raise").to_webdataset()))["json"] is None
+
+
 def test_pillow_images_have_the_same_pixels_and_are_refused_in_batches(pictures):
     ds = tarloom.open(pictures).select("jpg")
     for image, array in zip(ds.decoding("pil"), ds.decoding("rgb"), strict=True):
