@@ -35,7 +35,8 @@ def planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Pla
         plans = read_plans(storage)
         plan = find_plan(plans, fingerprint, options)
         if plan is not None:
-            return plan, _schema_of(plan) or source.scan()[1]
+            known = _schema_of(plan)
+            return plan, source.scan()[1] if known is None else known
         if plans and mode != "extend":
             raise refused(plans, fingerprint, options, storage.url)
         first = 0 if plans else _first_free_number(storage, extend=mode == "extend")

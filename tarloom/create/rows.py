@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tarloom.create.sources.columns import ERROR, HASH, KEY, error_of
 from tarloom.create.sources.folder import BESIDE, beside_column
+from tarloom.create.texts import times_as_text
 from tarloom.errors import FetchError
 
 KEY_DIGITS = 9
@@ -90,11 +91,3 @@ def rows_of(table: pa.Table) -> Iterator[Row]:
                 columns=values,
                 beside={extension: name for extension, name in found.items() if name is not None},
             )
-
-
-def times_as_text(table: pa.Table) -> pa.Table:
-    """Python's own dates and times end at the year 9999 and at microseconds; JSON has none."""
-    for place, column in enumerate(table.itercolumns()):
-        if pa.types.is_temporal(column.type):
-            table = table.set_column(place, table.column_names[place], column.cast(pa.string()))
-    return table

@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.create.rows import Fetched, Picture, Row, times_as_text
+from tarloom.create.rows import Fetched, Picture, Row
 from tarloom.create.shards.results import RowResult
 from tarloom.create.shards.shard_files import ShardContents, TarShard
 from tarloom.create.sources.tables import ERROR
+from tarloom.create.texts import times_as_text
 from tarloom.engines.base import Report
 from tarloom.errors import GenerateError
 from tarloom.format.index import KEY

@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused, selected_shards
+from tarloom.create.planning import planned
+from tarloom.create.sources.open import open_source
 from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
+from tests.create.helpers import configuration, write_list
 
 
 def plan(rows: int = 25, per_shard: int = 10, **changes) -> Plan:
@@ -64,6 +68,16 @@ def test_plans_are_read_as_they_were_written_one_behind_the_other(tmp_path):
     assert read_plans(storage) == [plan(), further]
     assert list(read_plans(storage)[0].columns) == ["b", "a"]
     assert sorted(path.name for path in (tmp_path / "_tarloom").iterdir()) == ["plan-3.json", "plan.json"]
+
+
+def test_a_list_is_looked_through_once_however_often_a_run_is_planned(tmp_path):
+    write_list(tmp_path / "urls.txt", ["http://a/1.jpg"])
+    config = configuration(tmp_path / "urls.txt", tmp_path / "out")
+    source, storage = open_source(config), open_storage(config.output)
+    with patch.object(source, "scan", wraps=source.scan) as scan:
+        first = planned(source, storage, config)
+        assert planned(source, storage, config) == first
+    assert scan.call_count == 1
 
 
 def test_of_two_plans_of_one_moment_one_holds(tmp_path):

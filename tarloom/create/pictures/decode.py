@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 
 from tarloom.create.config import Interpolation
 from tarloom.create.pictures.colour import changes_colours
+from tarloom.create.pictures.exif import png_exif
 from tarloom.create.pictures.scale import Covered, Shape
 from tarloom.errors import ImageError
 from tarloom.format.jpeg import check_scans, jpeg_segments
@@ -158,7 +159,7 @@ class _Other:
             profile=profile,
             grey=grey,
             cmyk=image.mode == "CMYK",
-            plain=plain and turn == 1 and getattr(image, "n_frames", 1) == 1 and not changes_colours(profile, channels),
+            plain=plain and turn == 1 and _is_single(image) and not changes_colours(profile, channels),
         )
 
     def check(self) -> None:
@@ -168,6 +169,11 @@ class _Other:
         pixels = np.array(self._image) if self.facts.cmyk else as_rgb(self._image)
         wanted = _turned(shape.scaled, self.facts.orientation)
         return _oriented(resize(pixels, wanted, shape.method, pixels.shape[:2]), self.facts.orientation)
+
+
+def _is_single(image: Image.Image) -> bool:
+    """Whether it has one frame. Those of other formats are not kept as they are, and could take long to count."""
+    return image.format in _NAMES and getattr(image, "n_frames", 1) == 1
 
 
 def load_exif(block: bytes) -> Image.Exif | None:
@@ -195,7 +201,9 @@ def stored_exif(data: bytes) -> Image.Exif | None:
         return load_exif(jpeg_segments(data).exif)
     try:
         with opened(data, max_pixels=sys.maxsize) as image:
-            return image.getexif()
+            if image.format == "PNG":  # which would be decoded, to see what lies behind its pixels
+                image.info.setdefault("exif", png_exif(data))
+            return Image.Image.getexif(image)
     except ImageError:
         return None
 

@@ -6,6 +6,7 @@ standard numbers stays a number: an Orientation is "6", where img2dataset writes
 
 import json
 from math import gcd
+from struct import Struct
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -22,6 +23,23 @@ _TAGS = ExifTags.TAGS | {
 }
 """Names by number; those of cameras' tags that Pillow calls otherwise."""
 _GPS_TAGS = ExifTags.GPSTAGS | {0x1D: "GPSDate"}
+
+
+_PNG_START = 8
+_PNG_CHUNK = Struct(">I4s")
+"""Its length without this, and its kind; behind it come four bytes to check it by."""
+
+
+def png_exif(data: bytes) -> bytes | None:
+    """The EXIF block of a PNG, before or behind its pixels (chunk eXIf of PNG, third edition, 11.3.4.4)."""
+    place = _PNG_START
+    while place + _PNG_CHUNK.size <= len(data):
+        size, kind = _PNG_CHUNK.unpack_from(data, place)
+        place += _PNG_CHUNK.size
+        if kind == b"eXIf":
+            return data[place : place + size]
+        place += size + 4
+    return None
 
 
 def exif_json(exif: Image.Exif | None) -> str:

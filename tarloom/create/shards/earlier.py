@@ -21,6 +21,7 @@ from tarloom.create.rows import Fetched, Picture, Row
 from tarloom.create.shards.results import PICTURE_COLUMNS, RowResult
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.tasks import Earlier, ShardTask
+from tarloom.create.texts import times_as_text
 from tarloom.create.web.transient import may_pass
 from tarloom.errors import CorruptShard, FetchError, ImageError, RowError
 from tarloom.format.index import ShardIndex
@@ -133,7 +134,7 @@ def _of_tar(index: ShardIndex) -> Known:
 
 def _of_finished(storage: Storage, config: CreateConfig, index: ShardIndex, task: ShardTask) -> Known:
     """Of a finished shard: its samples, and the failures that stand."""
-    table = read_table(storage, metadata_name(index.shard))
+    table = times_as_text(read_table(storage, metadata_name(index.shard)))
     statuses, names = table.column("status").to_pylist(), table.column("error").to_pylist()
     keys = successes(table).column("key").to_pylist()
     if len(statuses) != task.rows.num_rows or keys != index.keys.to_pylist():

@@ -74,7 +74,10 @@ def _fields(text: str) -> dict[str, Any]:
 
 
 def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()  # JSON may hold the half of a character
 
 
 def _is_shallow(value: Any) -> bool:

@@ -67,7 +67,7 @@ class CsvReader(ListReader):
         """The first line, which has the wanted columns, and then the rows."""
         with sound(file, "table"), file.open() as stream:
             lines = io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="")  # type: ignore[type-var]  # a file object
-            header = next((row for row in csv.reader(lines, delimiter=self.separator) if row), None)
+            header = self._header(lines, file)
             if header is None:
                 raise UsageError(f"{file.where}: it is empty; the first line must name the columns")
             if "\0" in "".join(header):
@@ -75,6 +75,12 @@ class CsvReader(ListReader):
             self._check_columns(file, header)
             yield header
             yield from records(lines, len(header), self.separator)
+
+    def _header(self, lines: Iterator[str], file: InputFile) -> list[str] | None:
+        try:
+            return next((row for row in csv.reader(lines, delimiter=self.separator) if row), None)
+        except csv.Error as error:
+            raise UsageError(f"{file.where}: its first line does not name columns ({error})") from error
 
 
 def _texts(batch: Sequence[Record], place: int) -> "pa.Array[Any]":
@@ -86,19 +92,21 @@ def records(lines: Iterator[str], width: int, separator: str) -> Iterator[Record
     used: list[str] = []
     """Lines of the row that is being read."""
     again: deque[str] = deque()
+    ended = False
+    """A row that comes after that is one whose quote was never closed."""
 
     def next_lines() -> Iterator[str]:
-        while True:
-            line = again.popleft() if again else next(lines, None)
-            if line is None:
-                return
+        nonlocal ended
+        while (line := again.popleft() if again else next(lines, None)) is not None:
             used.append(line)
             yield line
+        ended = True
 
     while True:
+        ended = False
         try:
             for row in csv.reader(next_lines(), delimiter=separator):
-                if row and len(row) != width:
+                if ended or (row and len(row) != width):
                     break
                 if row:
                     yield row

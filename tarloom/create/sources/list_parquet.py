@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.inputs import InputFile
-from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, can_be_text, is_text, skipped, sound
+from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, can_be_text, skipped, sound
+from tarloom.create.texts import is_text
 from tarloom.errors import UsageError
 
 BUFFER_BYTES = 1 << 20

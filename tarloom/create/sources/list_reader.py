@@ -13,6 +13,7 @@ from tarloom.create.sources.boxes import BOXES, boxes_of
 from tarloom.create.sources.columns import HASH, KEY, failed, with_column
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.keys import BUILT_IN
+from tarloom.create.texts import as_text, is_text, mended
 from tarloom.errors import FetchError, UsageError
 
 BATCH_ROWS = 8192
@@ -74,7 +75,7 @@ class ListReader(ABC):
 
         bad_rows: places of what the file has instead of rows; all their values are null.
         """
-        columns = {name: table.column(name) for name in self.additional}
+        columns = {name: mended(table.column(name)) for name in self.additional}
         columns |= {ours: as_text(table.column(name)) for ours, name in self.texts.items()}
         found = failed(pa.table(columns), dict.fromkeys(bad_rows, _bad_row()))
         if HASH in self.texts:
@@ -107,11 +108,6 @@ def can_be_text(kind: Any) -> bool:
     return True
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds texts."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
 def _bad_row() -> FetchError:
     return FetchError("bad_row", "the list has no sound row here")
 
@@ -123,15 +119,6 @@ def skipped(batches: Iterable[Any], start: int) -> Iterator[Any]:
         if start < size:
             yield batch[start:]
         start = max(0, start - size)
-
-
-def as_text(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
-    """A column as strings. Bytes that are not UTF-8 are replaced, not refused: one bad row must not end a run."""
-    try:
-        return pc.cast(column, pa.string())
-    except pa.ArrowInvalid:
-        values = (value if value is None else value.decode("utf-8", "replace") for value in column.to_pylist())
-        return pa.chunked_array([pa.array(values, pa.string())])
 
 
 @contextmanager

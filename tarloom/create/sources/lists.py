@@ -14,7 +14,8 @@ from tarloom.create.sources.inputs import InputFile, digest, lines
 from tarloom.create.sources.list_csv import CsvReader
 from tarloom.create.sources.list_json import JsonReader
 from tarloom.create.sources.list_parquet import ParquetReader
-from tarloom.create.sources.list_reader import ListReader, as_text
+from tarloom.create.sources.list_reader import ListReader
+from tarloom.create.texts import as_text
 from tarloom.errors import UsageError
 
 

@@ -118,7 +118,7 @@ def cut(tables: Iterable[pa.Table], position: int, ranges: Iterable[tuple[int, i
             end += table.num_rows
             if end <= first:
                 held, position = [], end
-        whole = pa.concat_tables(held)
+        whole = pa.concat_tables(held, promote_options="default")  # not all tables have rows that failed
         yield _alone(whole.slice(first - position, last - first))
         held, position = [whole.slice(last - position)], last
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.create.sources.list_reader import as_text
 from tarloom.create.sources.tables import ERROR, ROW
+from tarloom.create.texts import as_text
 from tarloom.generate.tables.config import Detail
 from tarloom.read.plan.pieces import ChunkedArray
 

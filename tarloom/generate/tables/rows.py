@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.create.rows import row_key, times_as_text
+from tarloom.create.rows import row_key
 from tarloom.create.sources.keys import cleaned_key
-from tarloom.create.sources.list_reader import as_text
 from tarloom.create.sources.tables import ERROR, ROW
+from tarloom.create.texts import as_text, times_as_text
 from tarloom.format.index import KEY
 from tarloom.generate.tables.matching import Join, with_errors
 from tarloom.process.caption.prompts import Prompt

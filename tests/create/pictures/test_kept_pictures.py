@@ -1,6 +1,8 @@
 """When pictures keep their bytes, and what else the options of encoding and resizing mean."""
 
 import io
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -104,6 +106,22 @@ def test_exif_is_extracted_unless_it_is_not_wanted(kind, as_it_came):
     data = encoded(photo(20, 20), kind, exif=exif)
     assert "Maker" in process(data, disable_all_reencoding=as_it_came).exif
     assert process(data, disable_all_reencoding=as_it_came, extract_exif=False).exif is None
+
+
+def test_exif_behind_the_pixels_of_a_png_is_found_without_decoding_it():
+    """The pixels could be a bomb: nothing that is not decoded is held against `max_pixels`."""
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    bomb = b"".join(
+        struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in [
+            (b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)),
+            (b"IDAT", b"no pixels at all"),
+            (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")),
+            (b"IEND", b""),
+        ]
+    )
+    assert "Maker" in process(b"\x89PNG\r\n\x1a\n" + bomb, disable_all_reencoding=True).exif
 
 
 @pytest.mark.parametrize("way", ["nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4"])

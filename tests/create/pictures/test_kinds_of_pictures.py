@@ -133,6 +133,15 @@ def test_of_several_frames_the_first_is_taken(kind):
     assert off(shown(data), (255, 0, 0)) < 4
 
 
+def test_of_a_tiff_no_page_but_the_first_is_looked_at():
+    """Looking for all of them takes long where there are many, and the next may be broken."""
+    data = bytearray(encoded(one_colour(255, 0, 0), "TIFF"))
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, directory)
+    struct.pack_into("<I", data, directory + 2 + 12 * tags, len(data) - 2)
+    assert off(shown(bytes(data)), (255, 0, 0)) == 0
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_every_format_that_has_exif_is_turned_by_it(kind):
     image = photo(40, 80)

@@ -24,7 +24,15 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "caption"), [('"a cat"', "a cat"), ('["a", "ä"]', '["a", "ä"]'), ("5", "5"), ("null", None), ('""', "")]
+    ("said", "caption"),
+    [
+        ('"a cat"', "a cat"),
+        ('["a", "ä"]', '["a", "ä"]'),
+        ("5", "5"),
+        ("null", None),
+        ('""', ""),
+        ('"\\ud83d half"', "? half"),
+    ],
 )
 def test_a_caption_in_the_json_counts_where_there_is_no_txt(tmp_path, folder, said, caption):
     for name in ("a", "b"):

@@ -16,7 +16,8 @@ from tarloom.create.sources.columns import ERROR, HASH, KEY
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.json_array import _Parser
 from tarloom.create.sources.list_csv import records
-from tarloom.create.sources.open import open_source
+from tarloom.create.sources.list_reader import BATCH_ROWS
+from tarloom.create.sources.open import cut, open_source
 from tarloom.errors import UsageError
 from tarloom.format.storage import Entry, open_storage
 from tests.create.helpers import contents, create, rows
@@ -81,6 +82,50 @@ def test_a_value_that_does_not_end_is_one_failed_row(tmp_path):
     (tmp_path / "list.csv").write_text('url,n\na,1\n"b' + "x" * 300_000 + "\nc,3\n")
     found = read(tmp_path / "list.csv")
     assert found["url"].to_pylist() == ["a", None, "c"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "urls"),
+    [('a,1\nb,"2\nc,3\nd,4', ["a", None, "c", "d"]), ('a,1\nb,"2', ["a", None]), ('a,1\nb,"2"', ["a", "b"])],
+)
+def test_a_quote_that_is_never_closed_costs_its_line_alone(tmp_path, lines, urls):
+    (tmp_path / "list.csv").write_text(f"url,n\n{lines}")
+    found = read(tmp_path / "list.csv")
+    assert found["url"].to_pylist() == urls
+    assert errors(found) == [None if url else "bad_row" for url in urls]
+
+
+def test_a_first_line_that_never_ends_is_refused(tmp_path):
+    (tmp_path / "list.csv").write_text('url,"n\n' + "a,1\n" * 50_000)
+    with pytest.raises(UsageError, match=r"list\.csv: its first line does not name columns"):
+        read(tmp_path / "list.csv")
+
+
+def test_a_shard_may_begin_far_from_the_rows_that_failed(tmp_path):
+    """Batches in which no row failed say nothing of failures; a shard may hold rows of several."""
+    rows = [f"u{number}" for number in range(3 * BATCH_ROWS)]
+    rows[BATCH_ROWS + 1] += ",too,many"
+    (tmp_path / "list.csv").write_text("\n".join(["url", *rows]))
+    source = open_source(CreateConfig(source=str(tmp_path / "list.csv"), output="unused"))
+    (whole,) = cut(source.tables(source.scan()[1], 0), 0, [(0, len(rows))])
+    assert [place for place, error in enumerate(errors(whole)) if error] == [BATCH_ROWS + 1]
+    assert whole["url"].to_pylist()[-1] == rows[-1]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_text_that_is_not_utf8_is_mended(tmp_path, kind):
+    values = [{"url": b"http://a/caf\xe9", "text": b"caf\xe9"}, {"url": b"b", "text": b"fine"}]
+    if kind == "parquet":
+        written = pa.Table.from_pylist(values, schema=pa.schema({"url": pa.binary(), "text": pa.binary()}))
+        texts = [pa.StringArray.from_buffers(2, *column.chunk(0).buffers()[1:]) for column in written.columns]
+        pq.write_table(pa.table(texts, ["url", "text"]), tmp_path / "list.parquet")
+    else:
+        lines = [b'{"url": "' + row["url"] + b'", "text": "' + row["text"] + b'"}\n' for row in values]
+        (tmp_path / "list.jsonl").write_bytes(b"".join(lines))
+    found = read(tmp_path / f"list.{kind}", caption_col="text", save_additional_columns=("text",))
+    assert found["url"].to_pylist() == ["http://a/caf\ufffd", "b"]
+    assert found["text"].to_pylist() == found["caption"].to_pylist() == ["caf\ufffd", "fine"]
+    assert errors(found) == [None, None]
 
 
 def test_bad_rows_are_accounted_for(photo_server, tmp_path):

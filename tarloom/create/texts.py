@@ -1,0 +1,77 @@
+"""What Arrow takes and Python does not: text that is not UTF-8 is mended, times become text."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Column: TypeAlias = "pa.ChunkedArray[Any]"
+Kind = pa.DataType
+
+
+def times_as_text(table: pa.Table) -> pa.Table:
+    """Python's own dates and times end at the year 9999 and at microseconds; JSON has none."""
+    for place, column in enumerate(table.itercolumns()):
+        kind = _retyped(column.type, pa.types.is_temporal, pa.string())
+        if kind != column.type:
+            table = table.set_column(place, table.column_names[place], column.cast(kind))
+    return table
+
+
+def as_text(column: Column) -> Column:
+    """A column as strings. Bytes that are not UTF-8 are replaced, not refused: one bad row must not end a run."""
+    try:
+        return mended(pc.cast(column, pa.string()))
+    except pa.ArrowInvalid:
+        return _decoded(column, pa.string())
+
+
+def mended(column: Column) -> Column:
+    """The column, of its own type, with what is not UTF-8 in its texts replaced: parquet's may hold any bytes."""
+    kind = _retyped(column.type, is_text, pa.binary())
+    try:
+        if kind != column.type:
+            column.validate(full=True)
+    except pa.ArrowInvalid:
+        return _decoded(column.cast(kind), column.type)
+    return column
+
+
+def is_text(kind: Kind) -> bool:
+    """Whether a column of this type holds texts."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _decoded(column: Column, kind: Kind) -> Column:
+    return pa.chunked_array([pa.array(map(_as_utf_8, column.to_pylist()), kind)])
+
+
+def _as_utf_8(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {name: _as_utf_8(each) for name, each in value.items()}
+    return type(value)(map(_as_utf_8, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _retyped(kind: Any, wanted: Callable[[Kind], bool], instead: Kind) -> Any:
+    """The type with another in the place of every wanted one, however deep it lies."""
+
+    def inside(field: "pa.Field[Any]") -> "pa.Field[Any]":
+        return field.with_type(_retyped(field.type, wanted, instead))
+
+    if wanted(kind):
+        return instead
+    if pa.types.is_dictionary(kind):
+        value = _retyped(kind.value_type, wanted, instead)
+        return kind if value == kind.value_type else value
+    if pa.types.is_struct(kind):
+        return pa.struct([inside(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(inside(kind.key_field), inside(kind.item_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(inside(kind.value_field), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(inside(kind.value_field))
+    return pa.list_(inside(kind.value_field)) if pa.types.is_list(kind) else kind
