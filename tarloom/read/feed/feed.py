@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tarloom.errors import UsageError
 from tarloom.read.feed.batches.assemble import Assembly, Batch
 from tarloom.read.feed.fetching.sources import Source
 from tarloom.read.feed.order.mixing import Sequence as SampleSequence
@@ -136,12 +137,20 @@ class Feed:
     def counting(self, steps: range, batches: Iterator[Taken], *, all_steps: bool = True) -> Iterator[Taken]:
         """Batches of these steps, however they were read and changed; the feed stands behind the one taken last.
 
-        all_steps: behind the last one, the feed stands at the beginning of the next epoch.
+        all_steps: behind the last one, the feed stands at the beginning of the next epoch. Raises UsageError where the
+        feed is moved before the first one is taken.
         """
         self._position = min(steps.start, self._samples)
-        return self._counting(steps, batches, all_steps=all_steps)
+        return self._counting((self._epoch, self._begin), steps, batches, all_steps=all_steps)
 
-    def _counting(self, steps: range, batches: Iterator[Taken], *, all_steps: bool) -> Iterator[Taken]:
+    def _counting(
+        self, begun: tuple[int, int], steps: range, batches: Iterator[Taken], *, all_steps: bool
+    ) -> Iterator[Taken]:
+        if begun != (self._epoch, self._begin):  # a state would be of that place, and these batches are of another
+            raise UsageError(
+                f"this iteration is of epoch {begun[0]} behind {begun[1]} samples, and the feed was moved before a "
+                "batch of it was taken; call set_epoch and load_state_dict before iter(feed)"
+            )
         epoch, self._begin = self._epoch, 0
         for first, batch in zip(steps, batches, strict=True):
             self._position = min(first + steps.step, self._samples)

@@ -118,3 +118,18 @@ def test_what_is_no_state_is_refused(packed, change):
     feed = tarloom.open(packed).to_numpy(5, **OPTIONS)
     with pytest.raises(UsageError, match="feed's state"):
         feed.load_state_dict(state_of(packed) | change)
+
+
+def test_an_iteration_is_refused_where_the_feed_is_moved_before_its_first_batch(packed):
+    feed, state = tarloom.open(packed).to_numpy(5, **OPTIONS), state_of(packed)
+    keys = [batch["__key__"] for batch in tarloom.open(packed).to_numpy(5, **OPTIONS)]
+    for move in (lambda: feed.set_epoch(1), lambda: feed.load_state_dict(state)):
+        begun = iter(feed)
+        move()
+        with pytest.raises(UsageError, match=r"epoch \d behind 0 samples, and the feed was moved .* before iter"):
+            next(begun)
+    assert [batch["__key__"] for batch in feed] == keys[1:]
+    begun = iter(feed)
+    feed.set_epoch(1)  # where it is already
+    assert len(next(begun)["__key__"]) == 5
+    assert (feed.epoch, feed.state_dict()["samples"]) == (1, 5)
