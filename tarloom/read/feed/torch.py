@@ -40,6 +40,8 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         # message, an epoch, samples of it or -1.
         self._message = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._heard = 0
+        self._loaded = False
+        """Whether this process, a worker, begins where a state of its own says, whatever it was told."""
 
     def __len__(self) -> int:
         """Steps of an epoch, the same for every rank."""
@@ -85,6 +87,7 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         if own:  # its own next step begins there; the iteration, so many steps before
             number, _, size = own["worker"]
             self.feed.go(self.feed.epoch, self.feed.steps().start - number * size)
+            self._loaded = True
         else:
             self._tell_place()
 
@@ -126,6 +129,9 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         self._message[:] = torch.tensor([self._heard, epoch, samples])
 
     def _hear(self) -> None:
+        if self._loaded:  # what was told before this process began is heard where its next iteration begins
+            self._loaded, self._heard = False, 0
+            return
         number, epoch, samples = self._message.tolist()
         if number != self._heard:
             self._heard = number

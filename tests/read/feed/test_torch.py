@@ -166,6 +166,23 @@ def test_torchdatas_loader_goes_on_from_the_states_of_its_workers(make, epochs, 
         assert taken(loader, 3) == epochs[2][:3]
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("persistent", [False, True])
+def test_torchdatas_loader_goes_on_with_the_next_epoch_from_a_state_of_an_epochs_end(make, epochs, persistent):
+    options = {"batch_size": None, "num_workers": 1, "persistent_workers": persistent}
+    options["multiprocessing_context"] = new_processes()
+    feed = make()
+    loader = StatefulDataLoader(feed, **options)
+    feed.set_epoch(0)
+    assert steps_of(loader) == epochs[0]
+    state, again = loader.state_dict(), make()
+    loader = StatefulDataLoader(again, **options)
+    loader.load_state_dict(state)
+    for epoch in (1, 2):
+        again.set_epoch(epoch)
+        assert steps_of(loader) == epochs[epoch]
+
+
 def test_a_workers_state_is_refused_elsewhere(make):
     with pytest.raises(
         UsageError, match=r"worker 1 of 2, whose steps have 7 samples, and this is no worker.*loader\(\)"
