@@ -36,9 +36,9 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         super().__init__()
         self.feed = feed
         self._transform = transform
-        # What this process last told its workers, some of which live on from epoch to epoch: the number of the
-        # message, an epoch, samples of it or -1.
-        self._message = torch.zeros(3, dtype=torch.int64).share_memory_()
+        # What this process last told its workers, some of which live on from epoch to epoch: the number of the message,
+        # that of the last one by which they were to begin at a place, and the place: an epoch, and samples of it.
+        self._message = torch.zeros(4, dtype=torch.int64).share_memory_()
         self._heard = 0
         self._loaded = False
         """Whether this process, a worker, begins where a state of its own says, whatever it was told."""
@@ -69,7 +69,7 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         """See Feed. Workers of DataLoaders hear it where their next iteration begins."""
         self.feed.set_epoch(epoch)
-        self._tell(epoch, -1)
+        self._tell(placed=int(self._message[1]))
 
     def state_dict(self) -> dict[str, Any]:
         """See Feed. A DataLoader's worker has a state of its own: that of the steps whose turn is its."""
@@ -122,20 +122,20 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
 
     def _tell_place(self) -> None:
         """Workers begin their next iteration where this feed stands."""
-        self._tell(self.feed.epoch, self.feed.steps().start)
+        self._tell(placed=self._heard + 1)
 
-    def _tell(self, epoch: int, samples: int) -> None:
+    def _tell(self, *, placed: int) -> None:
         self._heard += 1
-        self._message[:] = torch.tensor([self._heard, epoch, samples])
+        self._message[:] = torch.tensor([self._heard, placed, self.feed.epoch, self.feed.steps().start])
 
     def _hear(self) -> None:
         if self._loaded:  # what was told before this process began is heard where its next iteration begins
             self._loaded, self._heard = False, 0
             return
-        number, epoch, samples = self._message.tolist()
-        if number != self._heard:
+        number, placed, epoch, samples = self._message.tolist()
+        if number != self._heard:  # who has begun at the place already begins its epoch anew
+            self.feed.go(epoch, samples) if placed > self._heard else self.feed.set_epoch(epoch)
             self._heard = number
-            self.feed.set_epoch(epoch) if samples < 0 else self.feed.go(epoch, samples)
 
 
 class Loader:

@@ -146,6 +146,21 @@ def test_workers_of_torchs_loader_live_on_hear_the_epoch_and_transform_in_their_
     assert len(processes - {os.getpid()}) == 2
 
 
+def test_workers_of_torchs_loader_live_on_and_go_back_to_a_loaded_place_once(make, epochs):
+    feed, other = make(), make()
+    loader = DataLoader(
+        feed, batch_size=None, num_workers=2, multiprocessing_context=new_processes(), persistent_workers=True
+    )
+    assert steps_of(loader) == epochs[0]
+    assert taken(other, 4) == epochs[0][:4]
+    feed.load_state_dict(other.state_dict())
+    for begin in (4, 0):
+        feed.set_epoch(0)
+        assert steps_of(loader) == epochs[0][begin:]
+    feed.set_epoch(1)
+    assert steps_of(loader) == epochs[1]
+
+
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torchdatas_loader_goes_on_from_the_states_of_its_workers(make, epochs, workers):
