@@ -124,16 +124,17 @@ def _by_folder(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, p
     if not columns:
         yield "", table
         return
-    texts = [pc.cast(table.column(name), pa.string()).to_pylist() for name in columns]
-    rows: dict[tuple[str | None, ...], list[int]] = {}
-    for number, values in enumerate(zip(*texts, strict=True)):
+    folders = [map(_folder, pc.cast(table.column(name), pa.string()).to_pylist()) for name in columns]
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for number, values in enumerate(zip(*folders, strict=True)):
         rows.setdefault(values, []).append(number)
     others = table.drop_columns(list(columns))
-    for values in sorted(rows, key=lambda values: [value or "" for value in values]):
+    for values in sorted(rows):
         named = zip(columns, values, strict=True)
-        folder = "".join(f"{quote(name, safe=' ')}={_folder(value)}/" for name, value in named)
+        folder = "".join(f"{quote(name, safe=' ')}={value}/" for name, value in named)
         yield folder, others.take(pa.array(rows[values], pa.int64()))
 
 
 def _folder(value: str | None) -> str:
-    return NULL_FOLDER if value in (None, "") else quote(value or "", safe=" ")
+    """What Hive calls a value's folder: null and the empty text share one."""
+    return quote(value, safe=" ") if value else NULL_FOLDER

@@ -182,6 +182,19 @@ def test_folders_are_named_by_what_their_rows_share(folder, tmp_path):
     assert (tmp_path / "class=it%27s" / "00000.parquet").exists()
 
 
+def test_values_whose_folder_has_the_same_name_share_its_file(folder, tmp_path):
+    text = f"CASE class WHEN 'cat' THEN '' WHEN 'dog' THEN '{work.NULL_FOLDER}' WHEN 'it''s' THEN 'x' END"
+    question = {"derive": (f"c={text}",), "select": ("c", "__key__")}
+    asked(folder, output=str(tmp_path), partition_by=("c",), **question)
+    hive = pads.partitioning(pa.schema([("c", pa.string())]), flavor="hive")
+    found = pads.dataset(tmp_path, format="parquet", partitioning=hive).to_table()
+    wanted = asked(folder, **question).to_pylist()
+    assert {row["__key__"]: row["c"] for row in found.to_pylist()} == {
+        row["__key__"]: "x" if row["c"] == "x" else None for row in wanted
+    }
+    assert found.num_rows == len(wanted)
+
+
 def test_only_what_is_named_is_read(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     for sidecar in copy.glob("*.clip.parquet"):
