@@ -43,6 +43,9 @@ LOCKS = 256
 """Regions share them."""
 _PARTS, _USED = "parts", "used"
 
+_WARNED: set[tuple[str, str, int | None]] = set()
+"""Folders and why they are of no use, in this process."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +143,7 @@ class CachedFile(RangeSource):
         """Copy from parts of one region, those that are missing fetched first."""
         missing = [part for part in wanted if not self._copied(part)]
         if missing:
-            with self._parts.locked(f"{self._key}-{region}"):
+            with self._parts.locked_if_possible(f"{self._key}-{region}"):
                 missing = [part for part in missing if not self._copied(part)]  # another may have fetched some by now
                 for run in _runs(missing):
                     self._fetch(run)
@@ -185,13 +188,17 @@ class Parts:
         self._folder, self._limit = LocalStorage(folder), limit
 
     def copied(self, name: str, size: int, ranges: Ranges, addresses: np.ndarray) -> bool:
-        """Copy ranges of a part of this size; False where it is not there."""
+        """Copy ranges of a part of this size; False where it is not there, or cannot be read."""
         path = self._folder.describe(name)
-        with _translated(path), contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size == size:
-                os.utime(file.fileno())
-                scatter(file.fileno(), ranges, addresses)
-                return True
+        try:
+            with _translated(path), contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size == size:
+                    with contextlib.suppress(OSError):  # where nothing can be written, no room is made either
+                        os.utime(file.fileno())
+                    scatter(file.fileno(), ranges, addresses)
+                    return True
+        except StorageError as error:
+            self._warn(error, "what cannot be read of the cache is fetched anew")
         return False
 
     def keep(self, name: str, data: memoryview) -> None:
@@ -201,7 +208,17 @@ class Parts:
                 self._count(self._with_room(self._counted(), len(data)) + len(data))
             self._folder.write(name, bytes(data))
         except StorageError as error:
-            _log.warning("%s; what was read is not kept", error)
+            self._warn(error, "what was read is not kept")
+
+    @contextlib.contextmanager
+    def locked_if_possible(self, name: str) -> Iterator[None]:
+        """As locked; where that fails it is said, and what others fetch at the same time is fetched here, too."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.locked(name))
+            except StorageError as error:
+                self._warn(error, "what other processes fetch, too, is fetched again")
+            yield
 
     def locked(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Alone with what is called so, of all threads and processes; other things may share its lock."""
@@ -218,11 +235,19 @@ class Parts:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def _warn(self, error: StorageError, so: str) -> None:
+        """Once for each reason, as parts are many."""
+        reason = (self._folder.url, so, getattr(error.__cause__, "errno", None))
+        if reason not in _WARNED:
+            _WARNED.add(reason)
+            _log.warning("%s; %s", error, so)
+
     def _counted(self) -> int:
         """Bytes in use. More are counted where a process was killed, until room is made the next time."""
         path = Path(self._folder.url, _USED)
-        with _translated(str(path)):
-            return int(path.read_bytes()) if path.exists() else sum(e.size for e in self._folder.list(_PARTS))
+        with _translated(str(path)), contextlib.suppress(FileNotFoundError, ValueError):
+            return int(path.read_bytes())  # a disk without room leaves an empty file, which is no number
+        return sum(entry.size for entry in self._folder.list(_PARTS))
 
     def _count(self, used: int) -> None:
         path = Path(self._folder.url, _USED)

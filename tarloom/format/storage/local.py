@@ -174,7 +174,9 @@ class LocalStorage(Storage):
             shutil.rmtree(self._path(prefix))
 
     def sweep(self) -> int:
-        return sum(_remove_if_abandoned(path) for path in Path(self.url).rglob(f"{TEMPORARY}*"))
+        walk = os.walk(self.url)  # which passes over folders that are deleted meanwhile, as rglob does not
+        found = (Path(folder, name) for folder, _, names in walk for name in names if name.startswith(TEMPORARY))
+        return sum(map(_remove_if_abandoned, found))
 
 
 def _entry(name: str, found: os.stat_result) -> Entry:

@@ -1,5 +1,6 @@
 """Storage whose files are kept on this machine keeps the storages' promises and its limit, and fetches parts once."""
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -140,19 +141,55 @@ def test_what_was_not_used_for_the_longest_time_makes_room(storage):
             read(storage, entry, number * PART, 1)
 
 
-def test_a_disk_without_room_is_said_and_does_not_end_the_reading(storage, caplog):
+@pytest.mark.parametrize("room", [0, PART // 2])
+def test_a_disk_without_room_is_said_once_and_does_not_end_the_reading(storage, caplog, room):
     entry = written(storage, "tar", BODY)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (PART // 2, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         with caplog.at_level(logging.WARNING):
             assert read(storage, entry, 0, 2 * PART) == BODY[: 2 * PART]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (
-        "File too large; check the path, its permissions and the free space; what was read is not kept" in caplog.text
-    )
+    (said,) = caplog.messages
+    assert "File too large; check the " in said
+    assert said.endswith("; what was read is not kept")
     assert kept_bytes(Path(storage.folder)) == 0
+    assert read(storage, entry, 0, 2 * PART) == BODY[: 2 * PART]
+    assert kept_bytes(Path(storage.folder)) == 2 * PART
+
+
+def test_a_cache_that_can_no_longer_be_written_is_said_and_what_it_has_is_read(storage, caplog, monkeypatch):
+    entry = written(storage, "tar", BODY)
+    read(storage, entry, 0, PART)
+    shutil.rmtree(Path(storage.folder) / "locks")
+    (Path(storage.folder) / "locks").write_bytes(b"in the way")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert read(storage, entry, 500, 2 * PART) == BODY[500 : 500 + 2 * PART]
+    assert kept_bytes(Path(storage.folder)) == PART
+    assert [message.partition("; ")[2] for message in caplog.messages] == [
+        "check the disk, or give the cache another folder; what other processes fetch, too, is fetched again",
+        "check the disk, or give the cache another folder; what was read is not kept",
+    ]
+    storage.delete("tar")
+    assert read(storage, entry, 0, PART) == BODY[:PART]
+    with pytest.raises(StorageError, match=f"{storage.url}/tar: no such object"):
+        read(storage, entry, PART, 1)
+
+
+def test_a_part_that_cannot_be_read_is_said_and_fetched_anew(storage, caplog):
+    entry = written(storage, "tar", BODY)
+    read(storage, entry, 0, PART)
+    (part,) = (Path(storage.folder) / "parts").rglob("*-*")
+    part.unlink()
+    part.mkdir()
+    assert read(storage, entry, 0, PART) == BODY[:PART]
+    assert f"{part}: Is a directory; check the disk" in caplog.messages[0]
+    assert caplog.messages[0].endswith("; what cannot be read of the cache is fetched anew")
 
 
 def read_all(url: str, folder: str, results) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,21 @@ def test_links_round_in_circles_are_left_out_of_a_listing(storage, tmp_path):
 def test_sweeping_leaves_what_cannot_be_removed(storage, tmp_path):
     (tmp_path / "dataset" / ".tmp-folder").mkdir(parents=True)
     assert storage.sweep() == 0
+
+
+def test_sweeping_passes_over_folders_that_are_deleted_meanwhile(storage, tmp_path, monkeypatch):
+    storage.write("deep/a", b"1")
+    (tmp_path / "dataset" / f"{TEMPORARY}left").write_bytes(b"")
+    look = os.scandir
+
+    def look_too_late(path):
+        if Path(path).name == "deep":
+            (Path(path) / "a").unlink()
+            Path(path).rmdir()
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", look_too_late)
+    assert storage.sweep() == 1
 
 
 def test_a_name_that_is_too_long_is_one_clear_line(storage):
