@@ -38,10 +38,15 @@ def open_storage(location: str | Path) -> Storage:
         raise UsageError("the path is empty; give a folder, '.' for this one")
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme in ("", "file"):
-        return LocalStorage(str(Path(text.removeprefix("file://")).expanduser().absolute()))
+        return LocalStorage(str(_absolute(Path(text.removeprefix("file://")).expanduser())))
     if scheme in REMOTE_SCHEMES:
         return ObjectStorage(text.rstrip("/"))
     raise UsageError(f"{text}: unknown scheme {scheme!r}; use a local path or one of {', '.join(REMOTE_SCHEMES)}")
+
+
+def _absolute(folder: Path) -> Path:
+    """Its address for whoever reads it, which Spark would change where it has "..", without a look at links."""
+    return folder.resolve() if ".." in folder.parts else folder.absolute()
 
 
 def open_dataset_storage(location: str | Path) -> tuple[Storage, str | None]:

@@ -129,6 +129,14 @@ def test_pipes_are_left_out_of_a_listing_for_to_open_one_may_take_forever(storag
     assert [entry.name for entry in storage.list()] == ["a.tar"]
 
 
+def test_a_folder_that_is_named_by_its_neighbour_has_its_own_address(tmp_path, monkeypatch):
+    (tmp_path / "deep" / "folder").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "folder")
+    monkeypatch.chdir(tmp_path / "deep" / "folder")
+    assert open_storage("../set").url == open_storage(tmp_path / "link" / ".." / "set").url == f"{tmp_path}/deep/set"
+    assert open_storage(tmp_path / "link").url == f"{tmp_path}/link"
+
+
 def test_an_empty_path_is_not_taken_for_this_folder():
     with pytest.raises(UsageError, match="the path is empty"):
         open_storage("")
