@@ -206,6 +206,8 @@ class ImagesJob:
         )
         rows = self._source.sharding.number_sample_per_shard
         files = Files(planned.shards, rows_per_shard=rows, rows_per_file=self._options.rows_per_file)
+        if self._is_table:
+            tables.begin(files)
         return TableWriter(tables, files)
 
 

@@ -6,6 +6,7 @@ processed, and again where one of them has changed since: what it was made from 
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from tarloom.format.storage import Storage
 from tarloom.process.shard_tables import beside, rows_with_stages, versions
 from tarloom.read.dataset import open_shards
 
+NOTES = f"{PRIVATE}/tables"
+"""Where it is noted, beside the shards, what files are made from."""
+_FILE = re.compile(r"part-(\d{5,})\.parquet")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
@@ -34,9 +39,23 @@ class Tables:
     member: str | None
     """The pictures' extension; None to leave them out."""
 
+    def begin(self, files: "Files") -> None:
+        """Remove what an earlier run wrote beyond the last file, and all it wrote where it cut shards into others.
+
+        That is done before a file is written: rows would be in two of them, or stay there twice.
+        """
+        cut, note = str(files.shards_per_file).encode(), f"{NOTES}/shards_per_file"
+        is_same = self.shards.head(note) is not None and self.shards.read(note) == cut
+        written = [int(found[1]) for entry in self.storage.list() if (found := _FILE.fullmatch(entry.name))]
+        for number in written:
+            if number >= len(files) or not is_same:
+                self.storage.delete(table_name(number))
+                self.shards.delete(f"{NOTES}/{number:05d}")
+        self.shards.write(note, cut)
+
     def write(self, number: int, shards: Sequence[str], stopped: Event) -> None:
         """Commit file `number`, of these shards, unless it is there already. Raises EngineError when it is stopped."""
-        name, note, made_from = table_name(number), f"{PRIVATE}/tables/{number:05d}", self._made_from(shards)
+        name, note, made_from = table_name(number), f"{NOTES}/{number:05d}", self._made_from(shards)
         if self.storage.head(name) and self.shards.head(note) and self.shards.read(note) == made_from:
             return
         tables = map(self._joined, shards)
@@ -75,10 +94,13 @@ class Files:
     """Which shards make which file, and which files can be written now: those all of whose shards are processed."""
 
     def __init__(self, shards: Sequence[str], *, rows_per_shard: int, rows_per_file: int) -> None:
-        many = max(1, rows_per_file // rows_per_shard)
+        self.shards_per_file = many = max(1, rows_per_file // rows_per_shard)
         self._files = [tuple(shards[first : first + many]) for first in range(0, len(shards), many)]
         self._place = {shard: number for number, file in enumerate(self._files) for shard in file}
         self._missing = [len(file) for file in self._files]
+
+    def __len__(self) -> int:
+        return len(self._files)
 
     def with_shard(self, shard: str) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The file that can be written now that this shard is processed, if there is one: its number and its shards."""

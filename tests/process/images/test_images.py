@@ -119,6 +119,14 @@ def test_every_row_of_the_quickstarts_list_is_accounted_for_in_tables(server, tm
     assert {file: file.stat().st_mtime_ns for file in files} == written
 
 
+def test_a_run_that_is_gone_on_with_in_larger_files_has_each_row_once(urls, tmp_path):
+    first = run_job(urls, tmp_path, output_format="parquet", rows_per_file=10)
+    again = run_job(urls, tmp_path, output_format="parquet", rows_per_file=20, resume=first.folder)
+    assert (first.tables, again.tables) == (4, 2)
+    files = sorted(only_run(tmp_path).glob("*.parquet"))
+    assert [pq.read_metadata(file).num_rows for file in files] == [20, 15]
+
+
 def test_a_row_that_failed_for_its_key_has_nothing_of_the_row_that_had_it_first(server, tmp_path):
     (tmp_path / "urls.csv").write_text(
         f"url,caption\n{server.url}/pictures/0001.jpg,same\n{server.url}/pictures/0002.jpg,same\n"
