@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tarloom.read.feed.batches.assemble import Assembly, Batch
-from tarloom.read.feed.fetching.fetch import Fetched, Fetcher
+from tarloom.read.feed.fetching.fetch import MARGIN, Fetched, Fetcher
 from tarloom.read.feed.fetching.sources import Source
 from tarloom.read.feed.fetching.spans import HELD, LOCAL_BYTES, LOCAL_ROWS, read_ahead, spans
 from tarloom.read.feed.fetching.spares import Spares
@@ -50,20 +50,27 @@ class Reading:
 
     def _samples(self, fetcher: Fetcher, epoch: int, steps: range) -> Iterator[Fetched]:
         """Of each step."""
+        seen = 0
 
         def read(span: range) -> Iterator[Fetched]:
+            nonlocal seen
             parts = [self._mine(epoch, step) for step in span]
             found, ends = fetcher.fetch(Places.joined(parts)), np.cumsum([len(part) for part in parts])
+            seen = found.sample_bytes
             numbers = [np.arange(end - len(part), end) for part, end in zip(parts, ends, strict=True)]
             return map(found.take, numbers)
 
-        divided = spans(steps, most=self._most(), window=self._window)
+        divided = spans(steps, most=lambda: self._most(seen), window=self._window)
         for found in read_ahead(read, divided, close=fetcher.close, missing=fetcher.missing):
             yield from found
 
-    def _most(self) -> int:
-        """Steps of a span."""
+    def _most(self, seen: int) -> int:
+        """Steps of a span. seen: bytes of a sample in the last one.
+
+        Those that fulfil a condition, or have wide columns, may be far larger than the datasets' are on average.
+        """
         size, sample_bytes = self.memory_bytes // HELD, max(source.sample_bytes for source in self.sources)
+        sample_bytes = seen if seen > MARGIN * sample_bytes else sample_bytes
         if all(source.storage.is_local for source in self.sources):
             shards = sum(len(source.rows) for source in self.sources)
             size = min(size, max(LOCAL_BYTES, LOCAL_ROWS * shards * sample_bytes))

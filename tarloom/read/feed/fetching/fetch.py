@@ -49,6 +49,12 @@ class Fetched:
         keys: list[str] = self.names.to_pylist()  # type: ignore[assignment]
         return keys
 
+    @property
+    def sample_bytes(self) -> int:
+        """How many bytes a sample has on average."""
+        members = sum(int(np.maximum(values.sizes, 0).sum()) for values in self.members.values())
+        return (members + sum(column.nbytes for column in self.columns.values())) // max(len(self), 1)
+
     def take(self, numbers: Numbers) -> "Fetched":
         """These alone."""
         return Fetched(

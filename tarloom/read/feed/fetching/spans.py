@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from itertools import chain, islice
 from typing import TypeVar
 
 from tarloom.read.samples.ahead import Threads
@@ -29,17 +30,18 @@ PATIENCE = 30.0
 _log = logging.getLogger(__name__)
 
 
-def spans(steps: range, *, most: int, window: int | None) -> Iterator[range]:
-    """The steps, in their order, in spans of at most `most` steps that end where windows do.
+def spans(steps: range, *, most: Callable[[], int], window: int | None) -> Iterator[range]:
+    """The steps, in their order, in spans of at most `most()` steps that end where windows do.
 
-    steps: the positions at which they begin. window: samples of one; None where nothing is gained by keeping to them.
+    steps: the positions at which they begin. most: asked when the next span is. window: samples of one; None where
+    nothing is gained by keeping to them.
     """
     first, size = 0, 1
     while first < len(steps):
         left = len(steps) - first
         if window is not None:
             left = min(left, -(-(window - steps[first] % window) // steps.step))
-        size = min(size, -(-left // -(-left // most)))  # equal parts of what is left
+        size = min(size, -(-left // -(-left // most())))  # equal parts of what is left
         yield steps[first : first + size]
         first, size = first + size, GROWTH * size
 
@@ -51,14 +53,19 @@ def read_ahead(
 
     close: called when nobody wants more; it makes `read` end soon. missing: what `read` waits for, in words.
     """
-    pool, coming = Threads(1, thread_name_prefix="tarloom-spans"), deque[Future[Read]]()
+    pool, coming = Threads(1, thread_name_prefix="tarloom-spans"), deque[Future[list[Read]]]()
+    reads = map(read, spans)
+
+    def begin() -> None:  # in the pool a span, too, is asked for when those before it have been read
+        coming.append(pool.submit(lambda: list(islice(reads, 1))))
+
+    def next_one() -> list[Read]:
+        begin()
+        return _taken(coming.popleft(), missing)
+
     try:
-        for span in spans:
-            coming.append(pool.submit(read, span))
-            if len(coming) == 2:
-                yield _taken(coming.popleft(), missing)
-        while coming:
-            yield _taken(coming.popleft(), missing)
+        begin()
+        yield from chain.from_iterable(iter(next_one, []))
     finally:
         close()
         pool.shutdown(cancel_futures=True)

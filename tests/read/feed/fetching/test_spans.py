@@ -22,7 +22,7 @@ WAIT = 30
 )
 def test_spans_are_all_steps_in_order_within_bounds_and_windows(begin, steps, size, most, window):
     wanted = range(begin, begin + steps * size, size)
-    found = list(spans(wanted, most=most, window=window))
+    found = list(spans(wanted, most=lambda: most, window=window))
     assert [step for span in found for step in span] == list(wanted)
     assert all(1 <= len(span) <= most for span in found)
     assert not found or len(found[0]) == 1
@@ -30,18 +30,26 @@ def test_spans_are_all_steps_in_order_within_bounds_and_windows(begin, steps, si
         assert all(span[0] // window == span[-1] // window for span in found)
 
 
+def sizes(steps: int, *, most: int) -> list[int]:
+    """Of spans of steps of 256 samples, 32 of which are a window."""
+    return [len(span) for span in spans(range(0, steps * 256, 256), most=lambda: most, window=8192)]
+
+
 def test_whole_windows_are_read_at_a_time_when_memory_allows():
-    assert [len(span) for span in spans(range(0, 128 * 256, 256), most=40, window=8192)] == [1, 8, 23, 32, 32, 32]
-    assert [len(span) for span in spans(range(0, 96 * 256, 256), most=20, window=8192)] == [
-        1,
-        8,
-        12,
-        11,
-        16,
-        16,
-        16,
-        16,
-    ]
+    assert sizes(128, most=40) == [1, 8, 23, 32, 32, 32]
+    assert sizes(96, most=20) == [1, 8, 12, 11, 16, 16, 16, 16]
+
+
+def test_a_span_is_made_when_those_before_it_have_been_read():
+    most = 1
+
+    def read(span: range) -> int:
+        nonlocal most
+        most = 3
+        return len(span)
+
+    divided = spans(range(20), most=lambda: most, window=None)
+    assert list(read_ahead(read, divided, close=lambda: None, missing=nothing)) == [1, 3, 3, 3, 3, 3, 2, 2]
 
 
 def nothing() -> str:
