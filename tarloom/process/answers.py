@@ -31,7 +31,7 @@ class Answers:
     def __init__(self, task: RowsTask, wanted: StageTask, stage: Stage, columns: pa.Schema | None) -> None:
         self._task, self._wanted, self.stage = task, wanted, stage
         self._schema = None if columns is None else result_schema(columns)
-        self._parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info)
+        self._parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info, retry=wanted.retry)
         self._keeps_parts = task.keep and task.rows > stage.batch_size
         """Not of a shard that a killed run may have to repeat whole anyway."""
         self._tables: list[pa.Table] = []
@@ -110,9 +110,9 @@ class Answers:
 
     def _in_sidecar(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
         task, wanted = self._task, self._wanted
-        if wanted.retry != "none":
+        if wanted.amends:
             table = read_sidecar(task.storage, task.shard, wanted.name)
-            kept = np.flatnonzero(~np.array(to_retry(table, wanted.retry, self.stage), bool))
+            kept = self._settled(table)
             yield kept, table.take(kept)
         elif self._was_committed():
             yield np.arange(task.rows), read_sidecar(task.storage, task.shard, wanted.name)
@@ -125,8 +125,14 @@ class Answers:
             return False
 
     def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        for table in self._parts.found():
+        for retry, table in self._parts.found():
+            if retry != self._wanted.retry:  # what this retry has answered, it has answered
+                table = table.take(self._settled(table))
             yield table.column(ROW).to_numpy(), table.drop_columns([ROW])
+
+    def _settled(self, table: pa.Table) -> np.ndarray:
+        """Which of these answers are not asked for again."""
+        return np.flatnonzero(~np.array(to_retry(table, self._wanted.retry, self.stage), bool))
 
 
 def _rows(table: pa.Table, places: np.ndarray) -> pa.Table:

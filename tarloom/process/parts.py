@@ -1,6 +1,7 @@
 """Parts of a sidecar: what a stage has answered of a shard that it is not through with.
 
-    _tarloom/parts/00000.caption/000000064.parquet    the answers of one batch, by the first row's number
+    _tarloom/parts/00000.caption/000000064.parquet        the answers of one batch, by the first row's number
+    _tarloom/parts/00000.caption/000000064.all.parquet    the same, of a run that asks again about rows that failed
 
 Each batch's answer is a file of its own as soon as it is there. When all rows are answered they become the sidecar, and
 the parts go. A part is believed only if its footer names the stage's fingerprint and this version of the shard, and its
@@ -17,6 +18,7 @@ from tarloom.format.layout import PRIVATE
 from tarloom.format.parquet import find_table, table_bytes
 from tarloom.format.sidecar import SidecarInfo, info_metadata
 from tarloom.format.storage import Storage
+from tarloom.process.task import Again
 from tarloom.read.samples.ahead import ahead, threads_for
 
 ROW = "__row__"
@@ -30,21 +32,27 @@ class Parts:
     storage: Storage
     shard: str
     info: SidecarInfo
+    retry: Again = "none"
+    """Which rows the run asks again: its parts replace none of a run that asked otherwise."""
 
     @property
     def folder(self) -> str:
         return _folder(self.shard, self.info.stage)
 
-    def found(self) -> list[pa.Table]:
-        """Those of earlier runs, with the column `__row__`: the rows' numbers. What cannot be read is left out."""
-        names = sorted(entry.name for entry in self.storage.list(self.folder))
+    def found(self) -> list[tuple[str, pa.Table]]:
+        """Those of earlier runs: which rows these asked again, and the answers, newer ones last.
+
+        The column `__row__` has the rows' numbers. What cannot be read is left out.
+        """
+        names = sorted((entry.name for entry in self.storage.list(self.folder)), key=lambda name: (_retry(name), name))
         tables = ahead(self._read, names, threads=threads_for(self.storage))
-        return [table for table in tables if table is not None]
+        return [(_retry(name) or "none", table) for name, table in zip(names, tables, strict=True) if table is not None]
 
     def add(self, numbers: Sequence[int], answer: pa.Table) -> None:
         """Commit the answers of these rows."""
         table = answer.append_column(ROW, pa.array(numbers, pa.int64()))
-        name = f"{self.folder}/{numbers[0]:09d}.parquet"
+        mark = "" if self.retry == "none" else f".{self.retry}"
+        name = f"{self.folder}/{numbers[0]:09d}{mark}.parquet"
         self.storage.write_unsynced(name, table_bytes(table, info_metadata(self.info)))
 
     def drop(self) -> None:
@@ -71,6 +79,11 @@ def shards_with_parts(storage: Storage) -> set[tuple[str, str]]:
     """Pairs of shard and stage, seen in one listing."""
     folders = {entry.name.removeprefix(f"{PARTS}/").rpartition("/")[0] for entry in storage.list(PARTS)}
     return {(shard, stage) for shard, _, stage in (folder.rpartition(".") for folder in folders)}
+
+
+def _retry(name: str) -> str:
+    """What a part's name says that its run asked again; "" for none."""
+    return name.rpartition("/")[2].removesuffix(".parquet").partition(".")[2]
 
 
 def _folder(shard: str, stage: str) -> str:

@@ -124,7 +124,7 @@ class ShardPipeline:
         done: dict[str, bytes] = {}
         for wanted in task.stages:
             place = (task.storage.url, task.shard, wanted.name)
-            if task.keep and (wanted.retry != "none" or place in parts):
+            if task.keep and (wanted.amends or place in parts):
                 answered = Answers(task, wanted, self.stages[wanted.name], None).done
                 if answered.any():
                     done[wanted.name] = np.packbits(answered).tobytes()
@@ -138,7 +138,7 @@ class ShardPipeline:
         wanted = next(each for each in task.stages if each.name == answer.stage)
         table, clock = answer.table.drop_columns([ROW]), Clock()
         if task.keep and len(table):
-            parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info)
+            parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info, retry=wanted.retry)
             with room(), clock("write"):
                 parts.add(answer.table.column(ROW).to_numpy().tolist(), table)
         return Receipt(

@@ -139,28 +139,30 @@ class Planner:
     def _done(self, piece: Piece, wanted: SidecarInfo, again: Again) -> StageReport | StageTask:
         """The report of a stage whose sidecar is there already, else what is to be done."""
         name = sidecar_name(piece.shard, wanted.stage)
+        # a killed run may have left failures in parts; they are asked again on request alone
+        anew = StageTask(info=wanted, retry="none" if self._config.retry_failed == "none" else again)
         where, stage = self._storage.describe(name), self._stages[wanted.stage]
         try:
             table = find_table(self._storage, name)
             found = None if table is None else info_in(table, where, wanted.stage)
         except CorruptShard:
             if self._config.overwrite:
-                return StageTask(info=wanted)
+                return anew
             raise
         if table is None or found is None:
-            return StageTask(info=wanted)
+            return anew
         if dict(found.fingerprint) != dict(wanted.fingerprint):
             if self._config.overwrite:
-                return StageTask(info=wanted)
+                return anew
             raise StageMismatch(
                 f"{where}: made with {describe_difference(found.fingerprint, wanted.fingerprint)}; "
                 "give this run another --name, or --overwrite"
             )
         if (found.identity, found.rows) != (wanted.identity, wanted.rows):
-            return StageTask(info=wanted)
+            return anew
         endings = table.read([*stage.counted, STATUS, ERROR], texts=(STATUS, ERROR))
         if any(to_retry(endings, again, stage)):
-            return StageTask(info=wanted, retry=again)
+            return StageTask(info=wanted, retry=again, amends=True)
         return report_of(endings, stage, skipped=True)
 
 

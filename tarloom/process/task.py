@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Retry = Literal["none", "transient", "all"]
 Again = Retry | Literal["unsuccessful"]
-"""Which rows of a sidecar are asked again. Unsuccessful: skipped ones too, since what they lacked may be there now."""
+"""Which answered rows are asked again. Unsuccessful: skipped ones too, since what they lacked may be there now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,9 @@ class StageTask:
     info: SidecarInfo
     """What the sidecar's footer will say; its `stage` is the sidecar's name."""
     retry: Again = "none"
-    """Which rows of a sidecar that is there already are asked again; with "none" there is none, or it goes."""
+    """Which rows that earlier runs have answered are asked again, in a sidecar or in parts."""
+    amends: bool = False
+    """There is a sidecar already, whose other rows stay; else there is none, or it goes."""
 
     @property
     def name(self) -> str:

@@ -88,6 +88,18 @@ def test_pieces_make_the_same_sidecars_and_reports_as_the_loop(tmp_path, log, ap
     assert not list(pieces.glob("_tarloom/parts/*/*"))
 
 
+def test_pieces_ask_again_about_rows_that_failed_before_a_run_was_stopped(tmp_path, log):
+    """Row 4 is the first of a part, and of the part that the retry writes."""
+    write_shard(tmp_path / "a.tar", [(str(n), {"txt": b"later" if n == 4 else b"text"}) for n in range(9)])
+    stage = AskedStage(log=str(log))
+    run(tmp_path, stage, PiecesEngine(stop=3))
+    forget(log)
+    (log / "now").touch()
+    job, _ = run(tmp_path, stage, PiecesEngine(), retry_failed="all")
+    assert list(asked(log)) == ["4"]
+    assert job.summary().successes == 9
+
+
 def test_pieces_see_the_same_pictures(tmp_path):
     whole, pieces = (scene_shards(tmp_path / name, shards=2, rows=10) for name in ("whole", "pieces"))
     stages = {"mean": PixelStage(), "large": PixelStage(what="max", at_least=2048)}

@@ -3,6 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
+from tarloom.process.answers import Answers
 from tests.process.asked import AskedStage, asked, forget, run
 from tests.process.shards import sidecars, write_shard
 
@@ -86,6 +87,45 @@ def test_a_retry_that_is_stopped_goes_on_and_the_old_sidecar_stays_until_then(fo
     run(folder, stopping, retry_failed="all")
     assert sorted(asked(log)) == ["5", "7"]  # rows 1 and 2 are of the first batch
     assert endings(folder) == [None, "bad_text", None, None, None, None, None, "bad_text", None]
+
+
+def test_rows_that_failed_before_a_run_was_stopped_are_asked_again(folder, log):
+    stopping = AskedStage(log=str(log), ends_at="8", how="interrupt")
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, stopping)
+    assert "a.asked.parquet" not in sidecars(folder, "asked")
+    forget(log)
+    (log / "now").touch()
+    run(folder, stopping, retry_failed="transient")
+    assert sorted(asked(log).keys() - {"9"}) == ["2", "5", "8"]
+    assert endings(folder) == [None, "bad_text", None, None, None, None, None, "bad_text", None]
+
+
+def test_what_was_answered_beside_a_row_that_is_asked_again_is_kept_if_that_is_stopped(folder, log):
+    """Row 4 is the first of a part, and of the part that the retry writes."""
+    write_shard(folder / "a.tar", [(str(n), {"txt": b"later" if n == 4 else b"text"}) for n in range(9)])
+    for batch_size, options in ((4, {}), (1, {"retry_failed": "all"})):
+        stopping = AskedStage(log=str(log), ends_at="8", how="interrupt", batch_size=batch_size)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, stopping, **options)
+        (log / "ended").unlink()
+        forget(log)
+    run(folder, AskedStage(log=str(log)), retry_failed="all")
+    assert sorted(asked(log).keys() - {"9"}) == ["8"]
+
+
+@pytest.mark.parametrize("left_by", ["none", "transient"])
+def test_parts_that_were_left_beside_their_sidecar_do_not_keep_rows_from_being_asked_again(
+    folder, log, monkeypatch, left_by
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Answers, "drop_parts", lambda self: None)  # killed when the sidecar was there
+        run(folder, AskedStage(log=str(log)), retry_failed=left_by)
+    forget(log)
+    (log / "now").touch()
+    run(folder, AskedStage(log=str(log)), retry_failed="all")
+    assert sorted(asked(log)) == ["1", "2", "5", "7"]
+    assert endings(folder)[2] is None
 
 
 def test_a_stage_that_depends_on_one_that_is_retried_is_asked_what_it_could_not_say(folder, log):
