@@ -58,9 +58,9 @@ class Structure:
             return None
 
     def _value(self, name: str, value: Any) -> Any:
-        """As the column takes it. Raises ValueError for a number that no column can hold."""
+        """As the column takes it. Raises ValueError for a number that no column can hold, or half a character."""
         if value is not None and _type(self.schema["properties"][name]) is None:
-            return json.dumps(value, ensure_ascii=False)
+            value = json.dumps(value, ensure_ascii=False)
         pa.scalar(value, self.columns[name])
         return value
 

@@ -55,6 +55,8 @@ def test_an_answer_that_fits_is_split():
         '{"objects": [], "count": -1}',
         '{"objects": [], "count": 99999999999999999999999}',
         '{"objects": [], "count": 1, "colour": "green"}',
+        r'{"objects": ["half a character: \ud83d"], "count": 1}',
+        r'{"objects": [], "count": 1, "any": ["half a character: \ud83d"]}',
         "[]",
         "null",
         "[" * 100_000,
