@@ -105,8 +105,11 @@ done
 import collections, json, pathlib, sys
 
 folder, seconds, workers, code, as_json = sys.argv[1:]
-lines = [path.read_text().splitlines()[-1:] for path in pathlib.Path(folder).iterdir()]
-found = [json.loads(line[0]) for line in lines if line and line[0].startswith("{")]
+paths = sorted(pathlib.Path(folder).iterdir(), key=lambda path: int(path.name))
+lines = [path.read_text().splitlines()[-1:] for path in paths]
+said = [json.loads(line[0]) for line in lines if line and line[0].startswith("{")]
+found = [part for part in said if "rows" in part]
+why = [part["error"] for part in said if "error" in part]
 total = {name: sum(part[name] for part in found) for name in ("rows", "successes", "bytes", "shards", "skipped")}
 print("{rows} rows, {successes} pictures, {shards} shards ({skipped} done before)".format(**total), end=" ")
 print(f"in {seconds} s by {workers} processes")
@@ -114,6 +117,6 @@ if as_json:
     errors = sum((collections.Counter(part["failed_by_error"]) for part in found), collections.Counter())
     lost = {shard: why for part in found for shard, why in part["failed_shards"].items()}
     total |= {"failed_by_error": dict(errors.most_common()), "failed_shards": lost, "seconds": float(seconds)}
-    print(json.dumps({"exit_code": int(code), **total}))
+    print(json.dumps({"exit_code": int(code), **total, **({"error": why[0]} if why else {})}))
 SUMMARY
 exit "$code"

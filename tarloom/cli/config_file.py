@@ -1,12 +1,11 @@
 """--config FILE: options from a YAML, JSON or TOML file. What is also given on the command line holds instead."""
 
-import dataclasses
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from tarloom.cli.parse import PREFIXED, value_of
+from tarloom.cli.parse import option_of, options_of, value_of
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import split_location
 
@@ -18,10 +17,11 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
 
     Raises UsageError for a file that cannot be read, and for what is no option.
     """
-    known, path = dict(_options(command)), value_of(OPTION, words)
+    known = {name: field.default for name, field, _ in options_of(command)}
+    path = value_of(OPTION, words)
     if path is None or "config" not in known:
         return list(words)
-    given = {word.partition("=")[0].lstrip("-").replace("_", "-").removeprefix("no-") for word in words}
+    given = {option_of(word).removeprefix("no-") for word in words if word.startswith("--")}
     found: list[str] = []
     for name, value in _read(path).items():
         if name.replace("-", "_") not in known:
@@ -36,17 +36,6 @@ def in_file(option: str, words: Sequence[str]) -> str | None:
     path = value_of(OPTION, words)
     value = None if path is None else _read(path).get(option)
     return None if value is None else str(value)
-
-
-def _options(kind: type, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """All options, at any depth of nesting, with their defaults."""
-    hints = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(hints[field.name]):
-            inner = f"{field.metadata[PREFIXED]}." if PREFIXED in field.metadata else prefix
-            yield from _options(hints[field.name], inner)
-        else:
-            yield prefix + field.name, field.default
 
 
 def _read(path: str) -> Mapping[str, Any]:
@@ -85,4 +74,4 @@ def _words(path: str, name: str, value: Any, *, default: object) -> list[str]:
         return []
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]

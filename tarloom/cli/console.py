@@ -1,9 +1,11 @@
 """What a person sees when a job ends: a summary on stdout, and JSON for machines. What is seen before: progress.py."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 NOTHING: tuple[object, ...] = (None, "", {}, [], ())
@@ -31,8 +33,31 @@ def show(finished: Finished, *, as_json: bool) -> None:
         return
     lines = [f"\x1b[1m{finished.title}\x1b[0m" if sys.stdout.isatty() else finished.title, *_told(finished.facts)]
     if as_json:
-        lines.append(json.dumps({"exit_code": finished.exit_code, **finished.facts}))
+        lines.append(json_text({"exit_code": finished.exit_code, **finished.facts}))
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def json_text(value: object, *, ensure_ascii: bool = True) -> str:
+    """JSON as every parser reads it: decimals as numbers, null for what is no finite number, text for what JSON has no
+    form for."""
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False, default=_as_json)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=ensure_ascii, default=_as_json)
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def all_but(failed: Mapping[str, str]) -> str:

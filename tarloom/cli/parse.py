@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -30,7 +32,7 @@ def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: M
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(options, prog=prog, args=argv, registry=registry)
+            return tyro.cli(options, prog=prog, args=_together(options, argv), registry=registry)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -41,10 +43,49 @@ def value_of(option: str, words: Sequence[str]) -> str | None:
     """What these words give the option, before it is known which others there are; the last time counts."""
     found = None
     for number, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name.replace("_", "-") == option:
+        _, equals, value = word.partition("=")
+        if f"--{option_of(word)}" == option:
             found = value if equals else next(iter(words[number + 1 :]), None)
     return found
+
+
+def option_of(word: str) -> str:
+    """The name of the option that a word of the command line begins with, as we write it."""
+    return word.partition("=")[0].removeprefix("--").replace("_", "-")
+
+
+def options_of(kind: type, prefix: str = "") -> Iterator[tuple[str, "dataclasses.Field[Any]", Any]]:
+    """All options, at any depth of nesting: names with what stands in front of them, fields, and types."""
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            inner = f"{field.metadata[PREFIXED]}." if PREFIXED in field.metadata else prefix
+            yield from options_of(hints[field.name], inner)
+        else:
+            yield prefix + field.name, field, hints[field.name]
+
+
+def _together(options: type, words: Sequence[str]) -> list[str]:
+    """The words, with all values of a list behind its name, once, where it is given several times."""
+    lists = {name.replace("_", "-") for name, _, hint in options_of(options) if _is_list(hint)}
+    begins = [number for number, word in enumerate(words) if word.startswith("--")]
+    groups = [words[begin:end] for begin, end in pairwise([*begins, len(words)])]
+    times = Counter(option_of(group[0]) for group in groups)
+    found, values = list(words[: begins[0]] if begins else words), defaultdict[str, list[str]](list)
+    for first, *others in groups:
+        name = option_of(first)
+        if name not in lists or times[name] == 1:
+            found += [first, *others]
+        else:  # what stands behind "=" is all that it is given
+            _, equals, value = first.partition("=")
+            values[name] += [value] if equals else others
+            found += others if equals else []
+    return [*found, *(word for name, given in values.items() for word in (f"--{name}", *given))]
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether any number of values are given: tuple[str, ...], or that or None."""
+    return Ellipsis in get_args(hint) or any(Ellipsis in get_args(kind) for kind in get_args(hint))
 
 
 def _describe(info: StructTypeInfo, *, root: type, defaults: Mapping[str, Any]) -> StructConstructorSpec | None:

@@ -1,6 +1,5 @@
 """`tarloom query`: an answer in SQL, printed as it comes: a table for people, or a line of JSON for each row."""
 
-import json as text
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from tarloom.cli.console import Finished
+from tarloom.cli.console import Finished, json_text
 from tarloom.read.view import JoinPolicy
 
 if TYPE_CHECKING:
@@ -43,13 +42,20 @@ class Query:
 
 def shown(names: Sequence[str], batches: "Iterable[pa.RecordBatch]", *, as_json: bool) -> Iterator[str]:
     """An answer, line by line: as a table, or as a JSON object for each row."""
-    rows = (row for batch in batches for row in zip(*(c.to_pylist() for c in batch.columns), strict=True))
+    rows = (row for batch in batches for row in zip(*_columns(batch), strict=True))
     return (_objects if as_json else _table)(names, rows)
 
 
+def _columns(batch: "pa.RecordBatch") -> Iterator[list[Any]]:
+    import pyarrow as pa
+
+    from tarloom.create.texts import times_as_text
+
+    return (column.to_pylist() for column in times_as_text(pa.Table.from_batches([batch])).columns)
+
+
 def _objects(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> Iterator[str]:
-    for row in rows:
-        yield text.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
+    return (json_text(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows)
 
 
 def _table(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> Iterator[str]:

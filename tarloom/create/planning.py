@@ -53,14 +53,14 @@ def columns_of(source: Source, additional: pa.Schema, config: CreateConfig) -> p
 
 def check_writable(storage: Storage) -> None:
     """Try to write, and leave no trace: the run may still turn out to be impossible."""
-    folder = storage.local_path("")
+    folder, url = storage.local_path(""), storage.url
     if folder:  # where folders are missing they stay so: one made and removed here may be another run's by then
         storage = LocalStorage(str(next(there for there in (folder, *folder.parents) if os.path.lexists(there))))
     try:
         with contextlib.suppress(_NotKept), storage.create("trial"):
             raise _NotKept
     except StorageError as error:
-        raise UsageError(f"output cannot be written: {error}") from error
+        raise UsageError(f"output {url} cannot be written: {error}") from error
 
 
 class _NotKept(Exception):

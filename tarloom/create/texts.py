@@ -13,7 +13,7 @@ Kind = pa.DataType
 def times_as_text(table: pa.Table) -> pa.Table:
     """Python's own dates and times end at the year 9999 and at microseconds; JSON has none."""
     for place, column in enumerate(table.itercolumns()):
-        kind = _retyped(column.type, pa.types.is_temporal, pa.string())
+        kind = _retyped(column.type, _is_time, pa.string())
         if kind != column.type:
             table = table.set_column(place, table.column_names[place], column.cast(kind))
     return table
@@ -36,6 +36,11 @@ def mended(column: Column) -> Column:
     except pa.ArrowInvalid:
         return _decoded(column.cast(kind), column.type)
     return column
+
+
+def _is_time(kind: Kind) -> bool:
+    """Arrow writes no intervals; Python has them."""
+    return pa.types.is_temporal(kind) and not pa.types.is_interval(kind)
 
 
 def is_text(kind: Kind) -> bool:

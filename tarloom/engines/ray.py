@@ -13,7 +13,7 @@ from tarloom.errors import EngineError, UsageError, missing_extra
 
 try:
     import ray
-    from ray.exceptions import RayActorError, RayError
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
@@ -127,7 +127,7 @@ class _ActorSeat:
     def receive(self) -> Reply:
         try:
             reply: Reply = ray.get(self.owed)
-        except RayActorError as error:
+        except (RayActorError, OutOfMemoryError) as error:  # the latter where Ray itself ended it
             return Reply(error=f"the worker's actor died: {first_line(error)}", lost=True)
         return reply
 

@@ -46,6 +46,16 @@ def test_the_command_line_holds_before_the_file(file, words):
     assert parsed([*words, "--config", path]).batch.max_samples == 3
 
 
+def test_values_on_the_command_line_are_no_options(file):
+    path = file("json", json.dumps(OPTIONS))
+    found = parsed(["--config", path, "--name", "model-directory", "--allow-private", "max_samples"])
+    assert (found.batch.model_directory, found.batch.max_samples) == ("m", 7)
+
+
+def test_values_in_the_file_may_begin_with_a_dash(file):
+    assert parsed(["--config", file("json", json.dumps(OPTIONS | {"name": "-ugly"}))]).batch.name == "-ugly"
+
+
 def test_lists_and_truth_values_are_options_too(file):
     found = parsed(["--config", file("json", json.dumps(OPTIONS | {"allow_private": ["10.0.0.0/8", "127.0.0.1"]}))])
     assert found.web.allow_private == ("10.0.0.0/8", "127.0.0.1")

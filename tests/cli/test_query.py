@@ -41,6 +41,16 @@ def test_a_query_prints_a_json_object_for_each_row(shards):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_what_json_has_no_form_for_is_told_all_the_same(shards):
+    columns = "sum(width) AS s, avg('nan'::DOUBLE) AS n, DATE '20000-01-01' AS d, INTERVAL 1 DAY AS i, 1.5 AS h"
+    sql = f"SELECT {columns} FROM samples"
+    ended = tarloom("query", "--json", shards, sql)
+    (found,) = map(json.loads, ended.stdout.splitlines())
+    assert found.pop("i")
+    assert found == {"s": 20 * 256, "n": None, "d": "20000-01-01", "h": 1.5}
+    assert "20000-01-01" in tarloom("query", shards, sql).stdout
+
+
 def test_whoever_has_seen_enough_may_leave(shards):
     words = [sys.executable, "-m", "tarloom.cli", "query", shards, "SELECT range FROM range(10000000)"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -11,6 +11,7 @@ import pytest
 
 from tarloom.format.verify.dataset import verify
 from tests.create.helpers import contents, create, write_list
+from tests.processes import descendants
 from tests.source_tree import ROOT
 
 OPTIONS = {"number_sample_per_shard": 8, "thread_count": 2, "image_size": 64, "timeout": 5.0}
@@ -147,6 +148,18 @@ def test_the_shells_way_passes_on_what_went_wrong(source, tmp_path):
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "absent.txt: nothing there" in complaint
+
+
+def test_the_shells_way_tells_of_a_worker_that_stopped_by_an_error(longer, tmp_path):
+    process = run_parallel(longer, tmp_path / "out", "2", "--json", *SLOWLY)
+    wait_for_shards(tmp_path / "out", 1, process)
+    os.kill(descendants("create_webdataset.py", process.pid)[0], signal.SIGTERM)
+    printed, complaint = process.communicate(timeout=120)
+    found = json.loads(printed.splitlines()[-1])
+    assert "Traceback" not in complaint
+    assert process.returncode == found["exit_code"] == 130
+    assert "run the same command again" in found["error"]
+    assert 0 < found["rows"] < 240
 
 
 @pytest.mark.parametrize("option", ["--shards=1:3", "--plan-only"])

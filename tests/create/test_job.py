@@ -180,7 +180,7 @@ def test_an_empty_list_is_refused(tmp_path):
 
 def test_an_output_that_cannot_be_written_is_refused(tmp_path, pictures):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"output cannot be written: .*a file lies where a folder should be"):
+    with pytest.raises(UsageError, match=r"/out cannot be written: .*a file lies where a folder should be"):
         create(pictures, tmp_path / "file" / "out")
 
 

@@ -130,6 +130,22 @@ class TestRay(MortalSuite):
         with pytest.raises(UsageError, match=r"no node .* 64 GPUs"):
             open_engine(EngineConfig(engine="ray", gpus_per_worker=64))
 
+    def test_a_worker_that_ray_ends_for_lack_of_memory_has_died_like_any_other(self, engine, tmp_path, monkeypatch):
+        import ray
+        from ray.exceptions import OutOfMemoryError
+
+        get, asked = ray.get, itertools.count()
+
+        def get_but_once(reference):
+            if next(asked) == 2 * self.workers:
+                raise OutOfMemoryError("the node ran low on memory")
+            return get(reference)
+
+        monkeypatch.setattr(ray, "get", get_but_once)
+        outcomes = list(engine.map(Squares(str(tmp_path)), range(20)))
+        assert sorted((o.item, o.result, o.error) for o in outcomes) == [(i, i * i, None) for i in range(20)]
+        assert len(list(tmp_path.iterdir())) == self.workers + 1
+
     def test_a_session_of_the_caller_is_left_alone(self, engine):
         import ray
 

@@ -41,9 +41,10 @@ class ChosenShards(TarShards):
         self.choice = choice
 
     def metadata(self, additional: pa.Schema) -> pa.Schema:
-        """The columns of the new metadata: the old ones, in their order."""
+        """The columns of the new metadata: the old ones, in their order, and of their types where they may have any."""
+        fields = [field.with_type(NEEDED.get(field.name, field.type)) for field in additional]
         lacking = [pa.field(name, kind) for name, kind in NEEDED.items() if name not in additional.names]
-        return pa.schema([*additional, *lacking])
+        return pa.schema([*fields, *lacking])
 
     def _additional(self) -> pa.Schema:
         return self._metadata_schema

@@ -89,11 +89,11 @@ def agreement(dataset: Dataset, condition: str, *, by: str = "") -> Agreement:
     """
     proven = dataset.where(condition).condition
     assert proven is not None
-    segment = f"CAST(({by}) AS VARCHAR)" if by else "NULL"
+    segment = f"coalesce(nullif(CAST(({by}) AS VARCHAR), ''), '{NOTHING}')" if by else "NULL"
     answer = f"SELECT {segment} AS segment, ({proven.sql}) AS agrees FROM samples"
     counted = "count(*) FILTER (agrees) AS agree, count(*) FILTER (NOT agrees) AS differ, count(*) AS samples"
     rows = _answered(dataset, f"SELECT segment, {counted} FROM ({answer}) GROUP BY segment ORDER BY segment", by)
-    segments = {row["segment"] or NOTHING: _share(row) for row in rows} if by else {}
+    segments = {row["segment"]: _share(row) for row in rows} if by else {}
     total = _share({name: sum(row[name] for row in rows) for name in ("agree", "differ", "samples")})
     return Agreement(condition=condition, total=total, by=by, segments=segments)
 

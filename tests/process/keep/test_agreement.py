@@ -12,6 +12,7 @@ from tarloom.process.keep.agreement import AgreementConfig, Share, agreement
 from tests.process.keep.datasets import KINDS, Said, some_rows, write_dataset
 
 AGREES = "caption.text = txt"
+NOTHINGS = "CASE CAST(9 * clip_score.score AS INT) WHEN 1 THEN NULL WHEN 2 THEN '' WHEN 3 THEN '(none)' ELSE 'x' END"
 said = st.builds(
     Said,
     key=st.just(""),
@@ -54,7 +55,7 @@ def test_without_segments_there_is_the_whole(made):
     assert (found.total, found.segments) == (counted(some_rows(60)), {})
 
 
-@pytest.mark.parametrize("by", ["clip_score.score >= 0.5", "CAST(10 * clip_score.score AS INTEGER)", "animal"])
+@pytest.mark.parametrize("by", ["clip_score.score >= 0.5", "CAST(10 * clip_score.score AS INT)", "animal", NOTHINGS])
 def test_segments_are_columns_or_expressions_and_add_up(made, by):
     found = agreement(tarloom.open(made), AGREES, by=by)
     assert len(found.segments) > 1

@@ -299,6 +299,26 @@ def test_shards_without_metadata_are_given_some(tmp_path):
     assert_sound(tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.chunked_array([pa.nulls(3)]),
+        pa.chunked_array([pa.array([None, "boom", None], pa.large_string())]),
+        pa.chunked_array([pa.array([None, "boom", None]).dictionary_encode()]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_texts_of_the_metadata_may_be_of_any_type_that_others_write(tmp_path, column):
+    rows = [Said(key=key, caption="x", text="x", failed=key == "b") for key in ("a", "b", "c")]
+    path = write_dataset(tmp_path / "in", [rows]) / "00000.parquet"
+    table = pq.read_table(path).drop(["error_message"])
+    status = table["status"].combine_chunks().dictionary_encode()
+    pq.write_table(table.drop(["status"]).append_column("status", status).append_column("error_message", column), path)
+    keep(tmp_path / "in", tmp_path / "out", "caption.text = 'x'")
+    assert [sample["__key__"] for sample in samples(tmp_path / "out")] == ["a", "c"]
+    assert_sound(tmp_path / "out")
+
+
 def test_a_stale_sidecar_is_refused(tmp_path):
     rows = some_rows(9)
     write_dataset(tmp_path / "in", [rows])

@@ -1,0 +1,28 @@
+"""What stands on a command line, whatever the command."""
+
+import pytest
+
+from tarloom.cli.generate import Generate
+from tarloom.cli.parse import parse
+
+NEEDED = ["--prompts", "p.csv", "--output", "o"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--details", "a.csv:x", "b.csv:y"],
+        ["--details", "a.csv:x", "--details", "b.csv:y"],
+        ["--details=a.csv:x", "--details", "b.csv:y"],
+        ["--details", "a.csv:x", "--template", "{x}", "--details=b.csv:y"],
+    ],
+)
+def test_a_list_may_be_given_at_once_or_one_value_after_the_other(words):
+    for line in ([*NEEDED, *words], [*words, *NEEDED]):
+        found = parse(Generate, line, prog="generate", defaults={})
+        assert found.generate.table.details == ("a.csv:x", "b.csv:y")
+
+
+def test_of_other_options_the_last_counts():
+    found = parse(Generate, [*NEEDED, "--output", "other"], prog="generate", defaults={})
+    assert found.generate.output == "other"
