@@ -12,6 +12,7 @@ from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
 from tarloom.process.rewrite.stage import RewriteStage
 from tarloom.process.rewrite.worker import RewriteWorker
+from tests.create.test_texts import unchecked
 from tests.process.caption.test_worker import COUNT, Parrot
 from tests.process.openai_server import MODEL, OpenAIServer
 from tests.process.shards import CAPTIONER, ROOT, write_shard
@@ -109,6 +110,15 @@ def test_several_prompts_and_json_work_as_for_captions():
     rows = answer(parrot, ["2", None], prompt=('a={{"count": {prompt}}}', "b={place}"), json_schema=(f"a={COUNT}",))
     assert [(row["a_count"], row["b"], row["error"]) for row in rows] == [(2, "here", None), (None, "here", UNFIT)]
     assert all(question.rgb is None for question in parrot.asked)
+
+
+@pytest.mark.parametrize(
+    "odd", [unchecked([b"a text", b"caf\xe9"]), pa.array([0, 1 << 62], pa.timestamp("us"))], ids=["text", "time"]
+)
+def test_a_value_that_python_cannot_hold_costs_no_row_its_answer(odd):
+    rows = answer(Parrot(), odd, prompt="{prompt}")
+    assert [row["status"] for row in rows] == ["success", "success"]
+    assert rows[0]["text"] in ("a text", "1970-01-01 00:00:00")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from tarloom.errors import UsageError
+from tarloom.process.texts import text_of
 
 Given = str | tuple[str, ...]
 """One prompt, or several as NAME=TEXT."""
@@ -50,7 +51,7 @@ class Prompt:
 
     def filled(self, values: Mapping[str, Any]) -> str:
         """The text for one row. A column that is null there leaves nothing."""
-        return "".join(text if column is None else text + text_of(values.get(column)) for text, column in self._parts)
+        return "".join(text if column is None else text + _value(values.get(column)) for text, column in self._parts)
 
     def _wrong(self, why: str) -> UsageError:
         return UsageError(f"prompt {self.template!r}: {why}; write {{{{ and }}}} for braces of the text itself")
@@ -73,13 +74,10 @@ def read_prompts(given: Given) -> tuple[Prompt, ...]:
     return prompts
 
 
+def _value(value: Any) -> str:
+    return "" if value is None else text_of(value)
+
+
 def _prompt(text: str) -> Prompt:
     named = NAMED.fullmatch(text)
     return Prompt(template=text) if named is None else Prompt(name=named[1], template=named[2])
-
-
-def text_of(value: Any) -> str:
-    """Of a column's value, or of a member as it was stored."""
-    if value is None:
-        return ""
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

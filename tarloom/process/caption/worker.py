@@ -15,6 +15,7 @@ from tarloom.process.caption.columns import row_of, schema_of
 from tarloom.process.caption.language import LanguageStage
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.stage import Ending, result_table
+from tarloom.process.texts import text_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,11 @@ class LanguageWorker(ABC):
     def close(self) -> None:
         self._backend.close()
 
-    def known(self, batch: Batch, row: int) -> dict[str, Any]:
-        """What the prompts want to see of a row."""
-        return {name: batch.column(name)[row].as_py() for name in self._inputs}
+    def known(self, batch: Batch, row: int) -> dict[str, str]:
+        """What the prompts want to see of a row, as text; null is none."""
+        return {name: text_at(batch.column(name), row) or "" for name in self._inputs}
 
-    def questions(self, known: Mapping[str, Any], **shown: Any) -> list[Question]:
+    def questions(self, known: Mapping[str, str], **shown: Any) -> list[Question]:
         """One a prompt. shown: what they show besides it."""
         return [
             Question(

@@ -9,6 +9,7 @@ from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 from tarloom.process.batch import Batch, stored_pictures
 from tarloom.process.embed.stage import NO_TEXT, EmbedStage, EmbedTextStage, ModelStage
 from tarloom.process.stage import Ending, result_table
+from tarloom.process.texts import texts_of
 
 NOT_FINITE = "vector_not_finite"
 """The model computed infinities, as some do in half precision."""
@@ -77,12 +78,7 @@ class TextWorker(_Embedder):
         self._vectors.of_texts([""])  # the tokenizer is part of what may not be there
 
     def __call__(self, batch: Batch) -> pa.Table:
-        texts = batch.column(self._column).to_pylist()
-        present = {row: _text(value) for row, value in enumerate(texts) if value is not None}
+        texts = texts_of(batch.column(self._column))
+        present = {row: text for row, text in enumerate(texts) if text is not None}
         endings: list[Ending] = [(SKIPPED, NO_TEXT) if text is None else (SUCCESS, None) for text in texts]
         return self._answer(batch, list(present), self._vectors.of_texts(list(present.values())), endings)
-
-
-def _text(value: object) -> str:
-    """Of a column's value, or of a member as it was stored."""
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

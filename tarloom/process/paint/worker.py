@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from tarloom.process.batch import Batch
 from tarloom.process.paint.pass_rows import Painted, Wanted
 from tarloom.process.paint.stage import OUT_OF_MEMORY, PaintStage, picture_seed
 from tarloom.process.stage import Ending, result_table
+from tarloom.process.texts import texts_of
 
 if TYPE_CHECKING:
     from tarloom.format.pictures import Pixels  # loads the codecs
@@ -66,7 +67,7 @@ class PaintWorker:
         self._threads = ThreadPoolExecutor(cpu_share(), thread_name_prefix="tarloom-encode")
 
     def __call__(self, batch: Batch) -> pa.Table:
-        prompts = batch.column(self._stage.prompt_column).to_pylist()
+        prompts = texts_of(batch.column(self._stage.prompt_column))
         rows = [self._row(str(key), prompt) for key, prompt in zip(batch.keys.to_pylist(), prompts, strict=True)]
         wanted = [row for row in rows if row.ending[0] == SUCCESS]
         painted = self._painter([Wanted(prompt=row.prompt or "", seed=row.seed) for row in wanted])
@@ -78,9 +79,9 @@ class PaintWorker:
         self._painter.close()
         self._threads.shutdown()
 
-    def _row(self, key: str, value: Any) -> Row:
+    def _row(self, key: str, prompt: str | None) -> Row:
         """How far it is without a picture: whether there is a prompt that the model can read."""
-        row = Row(seed=picture_seed(self._stage.seed, key), prompt=_text(value))
+        row = Row(seed=picture_seed(self._stage.seed, key), prompt=prompt)
         if row.prompt is None or not row.prompt.strip():
             row.ends(SKIPPED, NO_PROMPT, f"the row has nothing in {self._stage.prompt_column}")
             return row
@@ -114,13 +115,6 @@ class PaintWorker:
             row.ends(FAILED, error.name, error.reason)
             return
         row.width, row.height = width, height
-
-
-def _text(value: Any) -> str | None:
-    """Of a column's value, or of a member as it was stored."""
-    if value is None:
-        return None
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _table(batch: Batch, rows: Sequence[Row]) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from tarloom.format.sidecar import SKIPPED
 from tarloom.process.batch import Batch
-from tarloom.process.caption.prompts import text_of
 from tarloom.process.caption.worker import Asked, LanguageWorker
 from tarloom.process.embed.stage import NO_TEXT
 
@@ -15,6 +14,6 @@ class RewriteWorker(LanguageWorker):
 
     def _about(self, batch: Batch, row: int) -> Asked:
         known = self.known(batch, row)
-        if not any(text_of(value).strip() for value in known.values()):
+        if not any(text.strip() for text in known.values()):
             return Asked(ending=(SKIPPED, NO_TEXT))
         return Asked(questions=self.questions(known))

@@ -4,9 +4,9 @@ Vectors are rounded as the embed stages write them: a score is the same whether 
 comes from a sidecar.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from tarloom.process.batch import AT_LEAST, Batch
 from tarloom.process.embed.stage import NO_TEXT, ModelStage
 from tarloom.process.stage import Ending, StageWorker, result_table
 from tarloom.process.stages.vectors import NO_EMBEDDING, row_products, vectors_of
+from tarloom.process.texts import texts_of
 
 _TINY = 1e-12
 
@@ -66,11 +67,14 @@ class _Scorer:
         self._vectors = Vectors(stage)
 
     def __call__(self, batch: Batch) -> pa.Table:
-        endings = [_ending(*both) for both in zip(self._pictures(batch), self._texts(batch), strict=True)]
+        texts = texts_of(batch.column(self._stage.texts))
+        read = _endings([text is not None for text in texts], NO_TEXT)
+        endings = [_ending(*both) for both in zip(self._pictures(batch), read, strict=True)]
         there = np.array([status == SUCCESS for status, _ in endings], bool)
         scores = np.zeros(len(there), np.float32)
-        rows = batch.select(np.flatnonzero(there).tolist())
-        scores[there] = _cosines(self._picture_vectors(rows), self._text_vectors(rows))
+        rows = np.flatnonzero(there).tolist()
+        seen = self._picture_vectors(batch.select(rows))
+        scores[there] = _cosines(seen, self._vectors.of_texts([texts[row] or "" for row in rows]))
         values = {"score": pa.array(scores, mask=~there)}
         return result_table(self.columns, keys=batch.keys, values=values, endings=endings)
 
@@ -81,10 +85,8 @@ class _Scorer:
         """What becomes of each row, as far as its picture goes."""
         if self._stage.pictures is None:
             return [picture.ending for picture in batch.pictures()]
-        return _endings(batch.column(self._stage.pictures), NO_EMBEDDING)
-
-    def _texts(self, batch: Batch) -> list[Ending]:
-        return _endings(batch.column(self._stage.texts), NO_TEXT)
+        there, _ = vectors_of(batch.column(self._stage.pictures), self._stage.pictures)
+        return _endings(there.tolist(), NO_EMBEDDING)
 
     def _picture_vectors(self, batch: Batch) -> np.ndarray:
         if self._stage.pictures is None:
@@ -97,14 +99,9 @@ class _Scorer:
             )
         return vectors
 
-    def _text_vectors(self, batch: Batch) -> np.ndarray:
-        return self._vectors.of_texts(
-            [str(text) for text in batch.column(self._stage.texts).cast(pa.string()).to_pylist()]
-        )
 
-
-def _endings(column: "pa.Array[Any]", missing: str) -> list[Ending]:
-    return [(SUCCESS, None) if there else (SKIPPED, missing) for there in column.is_valid().to_pylist()]
+def _endings(there: Sequence[bool], missing: str) -> list[Ending]:
+    return [(SUCCESS, None) if each else (SKIPPED, missing) for each in there]
 
 
 def _ending(picture: Ending, text: Ending) -> Ending:

@@ -13,6 +13,7 @@ from tarloom.process.batch import Batch, Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage, EmbedTextStage, text_vectors
 from tarloom.process.job import ProcessJob
+from tests.create.test_texts import unchecked
 from tests.process.shards import CLIP, encoded, scene_sample, write_shard
 
 
@@ -39,6 +40,13 @@ def test_rows_with_a_text_have_its_vector_and_others_say_that_there_is_none(deco
     assert [row["error"] for row in rows] == [None, "no_text", None, None, "no_text"]
     found = np.array([row["embedding"] for row in rows if row["status"] == "success"], np.float32)
     assert np.abs(found - text_vectors(str(CLIP), [text for text in texts if text is not None])).max() < 1e-3
+
+
+def test_texts_that_are_not_utf8_have_a_vector_too(decoder):
+    stage = EmbedTextStage(model=str(CLIP), text_column="caption")
+    rows = answered(stage, {"caption": unchecked([b"a red star", b"caf\xe9"])}, decoder)
+    found = np.array([row["embedding"] for row in rows], np.float32)
+    assert np.abs(found - text_vectors(str(CLIP), ["a red star", "caf\ufffd"])).max() < 1e-3
 
 
 def test_numbers_are_read_as_texts(decoder):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.paint.stage import PaintStage, picture_seed
+from tests.create.test_texts import unchecked
 from tests.generate.making import PAINTER, painter
 from tests.process.stage_contract import StageContract
 
@@ -134,6 +135,12 @@ def test_rows_without_a_prompt_or_with_one_that_is_too_long_say_so_and_harm_no_o
     assert [row["error"] for row in rows] == [None, "no_prompt", "no_prompt", "prompt_too_long", None]
     assert rows[3]["message"] == "52 tokens, of which the model reads 24"
     assert [row["picture"] is None for row in rows] == [False, True, True, True, False]
+
+
+def test_a_prompt_that_is_not_utf8_harms_no_other(worker, decoder):
+    prompts = unchecked([PROMPTS[0].encode(), b"caf\xe9"])
+    rows = Batch(pa.RecordBatch.from_pydict({"__key__": ["0", "1"], "prompt": prompts}), decoder)
+    assert worker(rows).column("prompt").to_pylist() == [PROMPTS[0], "caf\ufffd"]
 
 
 def test_prompts_are_cut_only_where_that_is_asked_for_and_what_is_told_is_what_was_painted(decoder):

@@ -8,6 +8,7 @@ from tarloom.errors import UsageError
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.embed.stage import EmbedStage
 from tarloom.process.stages.clip_score import ClipScoreStage
+from tests.create.test_texts import unchecked
 from tests.process.shards import CLIP, scene_sample
 from tests.process.stage_contract import rows_of
 
@@ -53,6 +54,15 @@ def test_rows_without_a_text_or_a_picture_say_so(batch):
         ("success", None),
     ]
     assert [row["score"] is None for row in rows[3:6]] == [True, True, False]
+
+
+@pytest.mark.parametrize("odd", ["bytes", "text", "list"])
+def test_texts_are_read_as_those_that_are_embedded(batch, odd):
+    texts = [b"a red star" for _ in range(SCENES - 1)] + [b"caf\xe9"]
+    columns = {"bytes": pa.array(texts), "text": unchecked(texts), "list": pa.array([["a", "b"]] * SCENES)}
+    plain = {"list": "['a', 'b']"}.get(odd, "caf\ufffd")
+    both = batch.joined({"odd": columns[odd], "plain": pa.array([plain] * SCENES)})
+    assert scores(both, texts="odd")[-1] == scores(both, texts="plain")[-1]
 
 
 def test_vectors_of_a_sidecar_give_the_same_scores(batch):
