@@ -45,6 +45,8 @@ class OpenAIServer:
         self.asked: Counter[int] = Counter()
         """How often about each picture."""
         self.bodies: list[dict] = []
+        self.authorizations: set[str | None] = set()
+        """What requests said of who asks."""
         self.at_once = 0
         """The most requests that were under way together."""
         self.outage: str | None = None
@@ -92,6 +94,7 @@ class OpenAIServer:
         number = number_of(body)
         self.asked[number] += 1
         self.bodies.append(body)
+        self.authorizations.add(request.headers.get("Authorization"))
         self._now += 1
         self.at_once = max(self.at_once, self._now)
         try:

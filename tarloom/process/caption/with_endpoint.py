@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import aiohttp
+from yarl import URL
 
 from tarloom.create.web.fetch import pause_before_retry, seconds_asked_for
+from tarloom.create.web.proxies import proxies_of_environment
 from tarloom.create.web.transport import name_error
 from tarloom.errors import EngineError, FetchError, UsageError
 from tarloom.format.cpus import cpu_share
@@ -69,6 +71,8 @@ class _Server:
         assert stage.endpoint is not None
         self.url = f"{base_url(stage.endpoint)}/chat/completions"
         self._stage = stage
+        self._proxy = proxies_of_environment().of(URL(self.url))
+        """Not by aiohttp's own trust_env, which would send passwords out of ~/.netrc, too."""
         self._headers = headers(stage.api_key_env)
         self._seats = asyncio.Semaphore(stage.max_num_seqs)
         self._model: str | None = None
@@ -88,7 +92,6 @@ class _Server:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
-            trust_env=True,
         )
         try:
             self._probe = await self._encoded(self._stage.probe)
@@ -192,7 +195,7 @@ class _Server:
         """Raises FetchError, EngineError."""
         await asyncio.sleep(max(0.0, self._not_before - _now()))
         try:
-            asking = self._session.post(self.url, data=body, allow_redirects=False)
+            asking = self._session.post(self.url, data=body, allow_redirects=False, proxy=self._proxy)
             async with asyncio.timeout(self._stage.timeout / 2), asking as response:
                 return self._read(response, await _body(response))
         except TimeoutError:

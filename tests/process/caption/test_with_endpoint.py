@@ -177,6 +177,27 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch):
     assert "secret" not in str(stage) + str(stage.fingerprint())
 
 
+@pytest.mark.parametrize(("options", "sent"), [({}, None), ({"api_key_env": "MY_KEY"}, "Bearer secret")])
+def test_passwords_of_netrc_are_not_sent(monkeypatch, tmp_path, options, sent):
+    (tmp_path / "netrc").write_text("default login bob password hunter2\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("MY_KEY", "secret")
+    with OpenAIServer() as server:
+        assert [each.text for each in ask(stage_for(server, **options))] == texts()
+    assert server.authorizations == {sent}
+
+
+def test_the_proxy_of_the_environment_is_asked_unless_the_server_needs_none(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with OpenAIServer() as server, OpenAIServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        assert [each.text for each in ask(stage_for(server, endpoint="http://nobody.invalid/v1"))] == texts()
+        assert (server.asked.total(), proxy.asked.total()) == (0, len(ALL) + 1)
+        ask(stage_for(server))
+    assert (server.asked.total(), proxy.asked.total()) == (len(ALL) + 1, len(ALL) + 1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
