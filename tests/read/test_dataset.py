@@ -5,10 +5,12 @@ import pickle
 import shutil
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import tarloom
 from tarloom.errors import CorruptShard, UsageError
+from tarloom.read.plan import catalog
 from tests.format.raw import some_samples, write_parquet, write_tar
 from tests.read.sample_sets import FAILED, ROWS, odd_samples, packed_samples
 
@@ -120,6 +122,22 @@ def test_a_column_that_is_empty_in_the_first_shard_has_the_type_of_the_next(tmp_
     assert dataset.schema.field("exif").type == pa.string()
     assert [sample["exif"] for sample in dataset] == [None, None, None, "{}", None, None]
     assert dataset.count("exif = '{}'") == 1
+
+
+def test_an_error_is_text_though_the_first_shards_have_none_and_say_of_no_type(packed, tmp_path, monkeypatch):
+    folder = shutil.copytree(packed, tmp_path / "copy")
+    for shard, error in (("00000", None), ("00001", "oom")):
+        table = pq.read_table(folder / f"{shard}.caption.parquet")
+        errors = pa.array([error] * len(table))
+        pq.write_table(
+            table.set_column(table.schema.get_field_index("error"), "error", errors),
+            folder / f"{shard}.caption.parquet",
+        )
+    monkeypatch.setattr(catalog, "TABLES_ASKED", 1)
+    dataset = tarloom.open(folder)
+    rows = len(dataset) // 2
+    assert dataset.table("caption.error")["caption.error"].to_pylist() == [None] * rows + ["oom"] * rows
+    assert (dataset.count("caption.error IS NULL"), dataset.count("caption.error = 'oom'")) == (rows, rows)
 
 
 def test_a_parquet_that_is_not_metadata_adds_no_columns(tmp_path):

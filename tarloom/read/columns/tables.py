@@ -16,7 +16,8 @@ from tarloom.format.layout import metadata_name, sidecar_name
 from tarloom.format.lazy import lazy
 from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import ParquetTable, find_table
-from tarloom.format.sidecar import ERROR, STATUS, check_fresh, info_in
+from tarloom.format.sidecar import check_fresh, info_in
+from tarloom.read.plan.catalog import texts_of
 from tarloom.read.plan.pieces import Array, ChunkedArray, Piece
 from tarloom.read.view import Column
 
@@ -34,7 +35,7 @@ class JoinedTable:
         self._name = metadata_name(piece.shard) if stage is None else sidecar_name(piece.shard, stage)
         self.where = piece.storage.describe(self._name)
         self._key = "key" if stage is None else KEY
-        self._texts = ("key", "status") if stage is None else (KEY, STATUS, ERROR)
+        self._texts = texts_of(stage)
         self._fields = fields
         self._read: dict[str, ChunkedArray] = {}
 

@@ -25,7 +25,7 @@ from tarloom.format.layout import (
     tar_name,
 )
 from tarloom.format.parquet import read_schema
-from tarloom.format.sidecar import find_sidecars
+from tarloom.format.sidecar import ERROR, STATUS, find_sidecars
 from tarloom.format.storage import Entry, Storage, open_dataset_storage, open_storage
 from tarloom.read.plan.facts import Facts, ShardFacts, load_facts
 from tarloom.read.samples.ahead import ahead, threads_for
@@ -125,11 +125,11 @@ class Catalog:
     def _find_columns(self) -> Iterator[Column]:
         schema = self._first_schema(metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)
         if {"key", "status"} <= set(schema.names):
-            yield from (Column(name=f.name, stage=None, field=f.name, type=f.type) for f in schema)
+            yield from _columns_of(None, schema)
         for stage in sorted({stage for shard in self.shards for stage in shard.sidecars}):
             schema = self._first_schema(sidecar_name(s.shard, stage) for s in self.shards if stage in s.sidecars)
-            fields = [f for f in schema if f.name != KEY] if KEY in schema.names else []
-            yield from (Column(name=f"{stage}.{f.name}", stage=stage, field=f.name, type=f.type) for f in fields)
+            if KEY in schema.names:
+                yield from _columns_of(stage, schema.remove(schema.get_field_index(KEY)))
 
     def _first_schema(self, names: Iterable[str]) -> pa.Schema:
         """Of the first of these tables that can be read; without columns where there is none.
@@ -151,6 +151,19 @@ class Catalog:
             except CorruptShard as error:
                 if len(self.unreadable) < REASONS_KEPT:
                     self.unreadable.append(error)
+
+
+def texts_of(stage: str | None) -> tuple[str, ...]:
+    """The columns of every sidecar, or of metadata (None), that are text however they are stored: of no type, where a
+    shard had no error."""
+    return ("key", "status") if stage is None else (KEY, STATUS, ERROR)
+
+
+def _columns_of(stage: str | None, schema: pa.Schema) -> Iterator[Column]:
+    texts, prefix = texts_of(stage), "" if stage is None else f"{stage}."
+    for field in schema:
+        kind = pa.string() if field.name in texts else field.type
+        yield Column(name=f"{prefix}{field.name}", stage=stage, field=field.name, type=kind)
 
 
 _most_kept = [INDEXES_KEPT]

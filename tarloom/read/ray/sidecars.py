@@ -104,7 +104,7 @@ class SidecarSink(Datasink):  # type: ignore[misc]
             rows, urls = self._rows(table), table[URL].cast(pa.string())
             for url in map(str, pc.unique(urls).to_pylist()):
                 by_url.setdefault(url, []).append(rows.filter(pc.equal(urls, pa.scalar(url))))
-        return [self._settle(url, pa.concat_tables(tables), ctx.task_idx) for url, tables in by_url.items()]
+        return [self._settle(url, _joined(tables), ctx.task_idx) for url, tables in by_url.items()]
 
     def on_write_complete(self, write_result: WriteResult[list[Written]]) -> None:
         """Raises ShardError where shards have no sidecar now, because rows of them did not come."""
@@ -141,11 +141,10 @@ class SidecarSink(Datasink):  # type: ignore[misc]
         absent = [name for name in (KEY, URL, *self._columns) if name not in table.column_names]
         if absent:
             raise UsageError(f"rows have no column {', '.join(absent)}; they have {', '.join(table.column_names)}")
-        status = pa.array([SUCCESS] * table.num_rows, pa.string())
-        error = pa.nulls(table.num_rows, pa.string())
         given = {KEY: table[KEY].cast(pa.string())} | {name: table[name] for name in self._columns}
-        given[STATUS] = table[STATUS] if STATUS in table.column_names else status
-        given[ERROR] = table[ERROR] if ERROR in table.column_names else error
+        for name, default in ((STATUS, SUCCESS), (ERROR, None)):
+            values = table[name] if name in table.column_names else pa.array([default] * table.num_rows)
+            given[name] = values.cast(pa.string())  # a block's nulls alone are of no type
         return pa.table(given)
 
     def _settle(self, url: str, rows: pa.Table, task: int) -> Written:
@@ -159,7 +158,8 @@ class SidecarSink(Datasink):  # type: ignore[misc]
             parts = sorted(entry.name for entry in self._storage.list(folder))
             if sum(map(_rows_in, parts)) < target.rows:
                 return Written(shard=target.shard, committed=False, schema=rows.schema)
-            rows = pa.concat_tables([read_table(self._storage, part).cast(rows.schema) for part in parts])
+            found = [read_table(self._storage, part) for part in parts]
+            rows = _joined([rows.schema.empty_table(), *found])  # types of ours: parquet renames what is in vectors
         self._commit(target, rows)
         return Written(shard=target.shard, committed=True, schema=rows.schema)
 
@@ -193,6 +193,11 @@ def _targets(dataset: Dataset) -> dict[str, Target]:
         storage.describe(files.tar.name): Target(shard=files.shard, tar=files.tar, identity=identity, rows=rows)
         for files, identity, rows in zip(dataset.shards, facts.identities(), facts.rows.tolist(), strict=True)
     }
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Their rows. A column that is empty in one of them has no type there, and that of the others here."""
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def _rows_in(part: str) -> int:

@@ -1,6 +1,7 @@
 """Ray Data writes sidecars: complete, in the tar's order, and only where every key of a shard has one row."""
 
 import shutil
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -100,6 +101,41 @@ def test_rows_may_say_how_they_ended(folder):
     table = read_sidecar(tarloom.open(folder).catalog.storage, "00000", "size")
     assert set(table["status"].to_pylist()) == {"failed"}
     assert set(table["error"].to_pylist()) == {"too_long"}
+
+
+def test_an_error_is_text_where_no_row_has_one(folder):
+    def ended(batch: pa.Table) -> pa.Table:
+        rows = len(batch)
+        return batch.append_column("status", pa.array(["success"] * rows)).append_column("error", pa.nulls(rows))
+
+    measured(folder).map_batches(ended, batch_format="pyarrow").write_datasink(sink(folder))
+    made = tarloom.open(folder)
+    assert set(read_sidecar(made.catalog.storage, "00000", "size")["error"].to_pylist()) == {None}
+    assert made.table()["size.error"].type == pa.string()
+    assert made.count("size.error IS NULL") == len(packed_samples(2))
+
+
+def blocks_of_one_shard(path) -> list[pa.Table]:
+    """Its rows in two blocks, in which different columns are empty."""
+    dataset = tarloom.open(path)
+    keys, url = [key for key, _ in packed_samples(1)], dataset.catalog.storage.describe("00000.tar")
+    rows = pa.table({"__key__": keys, "__url__": [url] * len(keys), "bytes": range(len(keys))})
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([0.5] * 40, pa.float32()), 2)
+    first = rows.slice(0, 20).append_column("vector", vectors).append_column("error", pa.nulls(20))
+    others = rows.slice(20).append_column("vector", pa.nulls(len(keys) - 20))
+    return [first, others.append_column("error", pa.array(["too_long"] * len(others)))]
+
+
+@pytest.mark.parametrize("tasks", [[[0, 1]], [[1, 0]], [[0], [1]], [[1], [0]]], ids=str)
+def test_a_column_that_is_empty_in_a_block_has_the_type_that_it_has_in_others(folder, tasks):
+    blocks, made = blocks_of_one_shard(folder), sink(folder)
+    for number, task in enumerate(tasks):
+        written = made.write([blocks[block] for block in task], SimpleNamespace(task_idx=number))
+    assert [each.committed for each in written] == [True]
+    found = list(tarloom.open(folder / "00000.tar").select("size.bytes", "size.vector", "size.error"))
+    assert [sample["size.bytes"] for sample in found] == list(range(38))
+    assert [sample["size.vector"] for sample in found] == [[0.5, 0.5]] * 20 + [None] * 18
+    assert [sample["size.error"] for sample in found] == [None] * 20 + ["too_long"] * 18
 
 
 def test_rows_of_another_dataset_are_refused(folder, packed):
