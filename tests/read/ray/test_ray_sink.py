@@ -78,6 +78,19 @@ def test_text_of_the_names_that_texts_have_becomes_members_and_so_do_columns_tha
     assert tarloom.open(tmp_path / "named").catalog.members() == ("note",)
 
 
+def test_a_member_may_be_missing_from_all_samples_of_a_block(tmp_path):
+    first = pa.table({"__key__": ["0"], "jpg": [b"1"], "mask": [b"2"], "txt": ["one"]})
+    second = pa.table({"__key__": ["1"], "jpg": [b"3"], "mask": pa.nulls(1), "txt": pa.nulls(1)})
+    rows = ray.data.from_arrow([first, second])
+    rows.write_datasink(TarSink(tmp_path / "named", members=["jpg", "mask"]))
+    found = [(sample["jpg"], sample.get("mask")) for sample in tarloom.open(tmp_path / "named")]
+    assert sorted(found) == [(b"1", b"2"), (b"3", None)]
+    rows.drop_columns(["mask"]).write_datasink(TarSink(tmp_path / "known"))
+    made = tarloom.open(tmp_path / "known")
+    assert sorted((sample["jpg"], sample.get("txt")) for sample in made) == [(b"1", b"one"), (b"3", None)]
+    assert made.columns == ("jpg", "txt", "key", "status")
+
+
 class DiesOnce:
     """Its process ends in the middle of the first try."""
 
