@@ -96,11 +96,22 @@ class FilteringReader(PieceReader):
 
     def pushFilters(self, filters: list[Filter]) -> Iterable[Filter]:
         """What is left for Spark to filter."""
-        columns, members = self._dataset.catalog.columns(), self._dataset.catalog.members()
-        names = {name for name in columns if name not in members and reads_natively(columns[name].type)}
-        for pushed in filters:
-            condition = as_condition(pushed, names | {KEY})
-            if condition is None:
-                yield pushed
-            else:
-                self._dataset = self._dataset.where(condition)
+        columns = self._alike()
+        return [pushed for pushed in filters if not self._take(pushed, columns)]
+
+    def _alike(self) -> set[str]:
+        """Columns that Spark gets in the types that they have; others it compares otherwise, as text or rounded."""
+        stored = [(KEY, pa.string()), *((c.name, c.type) for c in self._dataset.joined if reads_natively(c.type))]
+        wanted = {field.name: field.dataType for field in self._schema}
+        return {field.name for field in spark_schema(pa.schema(stored)) if wanted.get(field.name) == field.dataType}
+
+    def _take(self, wanted: Filter, columns: set[str]) -> bool:
+        """Whether it is part of the dataset's condition from here on."""
+        condition = as_condition(wanted, columns)
+        if condition is None:
+            return False
+        try:
+            self._dataset = self._dataset.where(condition)
+        except UsageError:  # such as columns that only the case of their letters tells apart
+            return False
+        return True

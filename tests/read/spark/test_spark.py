@@ -172,6 +172,18 @@ def test_names_may_hold_what_patterns_and_urls_are_made_of(spark, tmp_path):
     assert dataset.select("txt").to_spark(spark, rows=kept.select("__shard__", "__key__")).count() == 3
 
 
+def test_a_folder_that_is_named_by_its_neighbour_is_the_one_that_all_read(spark, tmp_path):
+    packed_dataset(tmp_path / "deep" / "set", shards=2, rows=4, failed=(1,))
+    packed_dataset(tmp_path / "set", shards=1, rows=9, failed=())  # there is more in it
+    (tmp_path / "deep" / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "folder")
+    dataset = tarloom.open(f"{tmp_path}/link/../set")
+    kept = dataset.to_spark_table(spark).where("`caption.text` = 'hello'")
+    assert sorted(map(tuple, kept.groupBy("__shard__").count().collect())) == [("00000", 3), ("00001", 3)]
+    rows = dataset.select("txt").to_spark(spark, rows=kept.select("__shard__", "__key__")).collect()
+    assert sorted(row["__key__"] for row in rows) == [sample["__key__"] for sample in dataset]
+
+
 def test_odd_names_and_missing_members_come_through_the_data_source(spark, tmp_path):
     write_tar(tmp_path / "odd.tar", odd_samples())
     frame = spark.read.format("tarloom").load(str(tmp_path))
@@ -223,6 +235,16 @@ def test_pushed_filters_keep_what_spark_would_keep(pushing, pictured, condition)
         for pushed in ("true", "false")
     ]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [("width > '3'", 16), ("width = 'unknown'", 0), ("`score.value` = float('0.1')", 1), ("__key__ = 12", 1)],
+)
+def test_columns_that_spark_wants_in_another_type_are_compared_in_that(pushing, pictured, condition, rows):
+    schema = "__key__ int, width string, `score.value` float"
+    reader = pushing.read.format("tarloom").schema(schema).options(join="null", pushdown="true")
+    assert len(reader.load(str(pictured)).where(condition).collect()) == rows
 
 
 @pytest.mark.parametrize("pushed", ["true", "false"])
