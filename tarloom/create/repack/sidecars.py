@@ -36,7 +36,7 @@ def write_carried(
         table = _joined(name, pieces)
         if table is None:
             continue
-        table = table.filter(mask).set_column(0, KEY, pa.array(kept, pa.string()))
+        table = table.filter(mask).set_column(0, table.schema.field(KEY), pa.array(kept, pa.string()))
         info = SidecarInfo(
             stage=name,
             fingerprint=stage.fingerprint,

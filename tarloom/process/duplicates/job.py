@@ -111,7 +111,9 @@ def _read(storage: Storage, name: str, shard: str, identity: str) -> _Shard:
     table = read_sidecar(storage, shard, stage)
     if column not in table.schema.names or table.schema.field(column).type != pa.uint64():
         raise UsageError(f"{where}: {column!r} is no column of 64-bit hashes; give --hash hash.phash or hash.dhash")
-    return _Shard(name=shard, identity=identity, table=table.select([KEY, column]).rename_columns([KEY, HASH]))
+    # not with the file's own fields: keys of some may be null, as they say, and tables of both kinds are not joined
+    hashes = pa.table([table.column(KEY), table.column(column)], [KEY, HASH])
+    return _Shard(name=shard, identity=identity, table=hashes)
 
 
 def _answers(keys: Any, there: np.ndarray, hashes: np.ndarray, first: np.ndarray) -> pa.Table:

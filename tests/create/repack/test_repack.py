@@ -81,6 +81,13 @@ def add_sidecar(folder: Path, shard: str, stage: str = "caption", fingerprint: M
     write_sidecar(storage, shard, pa.table(columns), info)
 
 
+def never_null(sidecar: Path) -> None:
+    """Make it say that no key is null, as those of stages say."""
+    made = pq.read_table(sidecar)
+    field = made.schema.field("__key__").with_nullable(False)
+    pq.write_table(made.set_column(0, field, made.column("__key__")), sidecar)
+
+
 def sidecar_rows(folder: Path, stage: str = "caption") -> dict[str, tuple]:
     tables = [pq.read_table(path) for path in sorted(folder.rglob(f"*.{stage}.parquet"))]
     found = [row for each in tables for row in each.to_pylist()]
@@ -414,6 +421,19 @@ def test_sidecars_follow_their_samples(tmp_path):
         sample["__key__"]: sample["caption.text"] for sample in tarloom.open(tmp_path / "out").select("caption.text")
     }
     assert found == {key: f"about {key}" for key in samples_of(tmp_path / "in")}
+    assert_sound(tmp_path / "out")
+
+
+def test_sidecars_that_were_carried_over_can_be_joined_with_those_of_stages(tmp_path):
+    for number in range(2):
+        write_tar(tmp_path / "in" / f"{number}.tar", some_samples(2, first=2 * number))
+        add_sidecar(tmp_path / "in", str(number))
+        never_null(tmp_path / "in" / f"{number}.caption.parquet")
+    repack(tmp_path / "in", tmp_path / "both", 2)
+    add_sidecar(tmp_path / "both", "00001")
+    never_null(tmp_path / "both" / "00001.caption.parquet")
+    repack(tmp_path / "both", tmp_path / "out", 4)
+    assert sidecar_rows(tmp_path / "out") == sidecar_rows(tmp_path / "in")
     assert_sound(tmp_path / "out")
 
 

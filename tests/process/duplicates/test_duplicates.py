@@ -50,6 +50,15 @@ def test_copies_name_the_first_picture_that_is_alike_in_any_shard(folder, capsys
     assert (said["rows"], said["hashes"], said["copies"], said["originals"], said["most_copies"]) == (7, 6, 3, 2, 2)
 
 
+def test_hashes_that_were_carried_over_lie_beside_others(folder):
+    """Their keys may be null, as the file says."""
+    path = folder / "b.hash.parquet"
+    table = pq.read_table(path)
+    assert not table.schema.field("__key__").nullable
+    pq.write_table(table.set_column(0, "__key__", table.column("__key__")), path)
+    assert mark_duplicates(DuplicatesConfig(path=str(folder))).copies == 3
+
+
 def test_readers_leave_copies_out_and_the_dataset_stays_sound(folder):
     mark_duplicates(DuplicatesConfig(path=str(folder)))
     once = tarloom.open(folder).where("duplicates.copy_of IS NULL AND duplicates.status = 'success'")
