@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS
-from tarloom.format.sidecar import SKIPPED, SUCCESS
+from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 from tarloom.process.batch import AT_LEAST, Batch
 from tarloom.process.embed.stage import NO_TEXT, ModelStage
+from tarloom.process.embed.worker import NOT_FINITE
 from tarloom.process.stage import Ending, StageWorker, result_table
 from tarloom.process.stages.vectors import NO_EMBEDDING, row_products, vectors_of
 from tarloom.process.texts import texts_of
@@ -75,6 +76,8 @@ class _Scorer:
         rows = np.flatnonzero(there).tolist()
         seen = self._picture_vectors(batch.select(rows))
         scores[there] = _cosines(seen, self._vectors.of_texts([texts[row] or "" for row in rows]))
+        for row in np.flatnonzero(~np.isfinite(scores)):
+            there[row], endings[row] = False, (FAILED, NOT_FINITE)
         values = {"score": pa.array(scores, mask=~there)}
         return result_table(self.columns, keys=batch.keys, values=values, endings=endings)
 

@@ -56,6 +56,17 @@ def test_rows_without_a_text_or_a_picture_say_so(batch):
     assert [row["score"] is None for row in rows[3:6]] == [True, True, False]
 
 
+@pytest.mark.parametrize("what", ["of_pictures", "of_texts"])
+def test_a_vector_of_no_numbers_is_a_named_failure_of_its_row_alone(batch, monkeypatch, what):
+    worker = ClipScoreStage(model=str(CLIP), texts="caption").open()
+    see = getattr(worker._vectors, what)
+    monkeypatch.setattr(worker._vectors, what, lambda seen: np.where(np.arange(len(seen)) == 1, np.nan, see(seen).T).T)
+    rows = worker(batch).to_pylist()
+    worker.close()
+    assert [row["error"] for row in rows[:3]] == [None, "vector_not_finite", None]
+    assert [row["score"] is None for row in rows[:3]] == [False, True, False]
+
+
 @pytest.mark.parametrize("odd", ["bytes", "text", "list"])
 def test_texts_are_read_as_those_that_are_embedded(batch, odd):
     texts = [b"a red star" for _ in range(SCENES - 1)] + [b"caf\xe9"]
