@@ -123,11 +123,22 @@ def _safetensors(file: Path) -> dict[str, np.ndarray]:
         from safetensors.numpy import load
     except ImportError as error:
         raise missing_extra("torch", error) from error
+    data = file.read_bytes()
     try:
-        found: dict[str, np.ndarray] = load(file.read_bytes())
+        found: dict[str, np.ndarray] = load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+    except KeyError:  # numpy has no bfloat16
+        return _by_torch(data)
     return found
+
+
+def _by_torch(data: bytes) -> dict[str, np.ndarray]:
+    try:
+        from safetensors.torch import load
+    except ImportError as error:
+        raise missing_extra("torch", error) from error
+    return {name: array.float().numpy() for name, array in load(data).items()}
 
 
 def _natural(name: str) -> list[Any]:

@@ -44,6 +44,15 @@ def test_scores_are_those_of_the_layers_one_after_the_other(tmp_path, kind, arra
     assert (rows[3]["score"], rows[3]["status"], rows[3]["error"]) == (None, "skipped", "no_embedding")
 
 
+def test_weights_may_be_bfloat16(tmp_path):
+    import torch
+    from safetensors.torch import save_file as save
+
+    save({"weight": torch.arange(DIM, dtype=torch.bfloat16)}, tmp_path / "head.safetensors")
+    weights, bias = load_head(str(tmp_path / "head.safetensors"))
+    assert (weights.tolist(), bias) == (list(range(DIM)), 0.0)
+
+
 def test_a_layer_may_be_without_a_bias_and_of_one_dimension(tmp_path):
     weights, bias = load_head(written(tmp_path, {"weight": np.arange(DIM)}))
     assert (weights.tolist(), bias) == (list(range(DIM)), 0.0)
