@@ -43,9 +43,8 @@ class Curate:
             return keep_samples(kept, self.run_on)
         if self.curate.grouped or self.curate.select or self.curate.partition_by:
             raise UsageError("to_shards: for an answer of samples; leave out groups, select and partition_by")
-        job = self._asked(replace(self.curate, output=None, select=(KEY,)))
-        assert job.table is not None
-        return keep_samples(kept, self.run_on, keys=job.table.column(KEY))
+        job = self._asked(replace(self.curate, output=None, select=(KEY,)), places=True)
+        return keep_samples(kept, self.run_on, samples=job.samples())
 
     def _table(self) -> Finished:
         """The answer on the screen, or what was written of it."""
@@ -54,10 +53,10 @@ class Curate:
             return Finished(title="", lines=shown(job.table.schema.names, job.table.to_batches(), as_json=self.json))
         return Finished(title=f"Answered in {self.curate.output}", facts=asdict(job.summary()))
 
-    def _asked(self, question: CurateConfig) -> "CurateJob":
+    def _asked(self, question: CurateConfig, *, places: bool = False) -> "CurateJob":
         from tarloom.process.curate.job import CurateJob  # loads duckdb
 
-        job = CurateJob(question, self.run_on)
+        job = CurateJob(question, self.run_on, places=places)
         job.prepare()
         for _ in watch(job, title="curating", total=job.total, done=lambda report: report.rows):
             pass

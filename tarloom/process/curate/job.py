@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from tarloom.engines.base import Report
@@ -23,10 +24,11 @@ from tarloom.format.storage import Storage, open_storage
 from tarloom.process.curate.config import CurateConfig, read_join
 from tarloom.process.curate.outside import find_outside
 from tarloom.process.curate.parcels import Parcel
-from tarloom.process.curate.statement import compiled
+from tarloom.process.curate.statement import PORTION, ROW, compiled
 from tarloom.process.curate.work import Work, portions_of
 from tarloom.read.columns.sql import names_of
 from tarloom.read.dataset import open_dataset
+from tarloom.read.plan.picking import numbers_of
 from tarloom.read.samples.ahead import ahead, threads_for
 
 QUESTION, ANSWER = f"{PRIVATE}/question.json", f"{PRIVATE}/answer.json"
@@ -49,11 +51,12 @@ class CurateSummary:
 class CurateJob:
     """Call `prepare`, then iterate: a report for each part of the answer; then ask for the summary.
 
-    Without an output the answer is in `table` then.
+    Without an output the answer is in `table` then. places: the answer, one of samples, says where these lie instead;
+    ask for `samples`.
     """
 
-    def __init__(self, config: CurateConfig, run_on: EngineConfig | None = None) -> None:
-        self._config, self._run_on = config, run_on or EngineConfig()
+    def __init__(self, config: CurateConfig, run_on: EngineConfig | None = None, *, places: bool = False) -> None:
+        self._config, self._run_on, self._places = config, run_on or EngineConfig(), places
         self._started = time.monotonic()
         self._files: dict[str, int] = {}
         self.total = 0
@@ -66,7 +69,7 @@ class CurateJob:
         config.check()
         dataset = open_dataset(config.path).joining(config.missing)
         outsides = {given: find_outside(read_join(given), number) for number, given in enumerate(config.join)}
-        statement = compiled(config, names_of(dataset.catalog, config.path), outsides)
+        statement = compiled(config, names_of(dataset.catalog, config.path), outsides, places=self._places)
         for given, outside in outsides.items():
             if not config.expand:
                 outside.check_unique(read_join(given).theirs)
@@ -100,6 +103,20 @@ class CurateJob:
             yield Report(shard=f"{parcel.partition:05d}", rows=parcel.rows)
         if self._storage is not None:
             self._settle(self._storage)
+
+    def samples(self) -> dict[str, np.ndarray]:
+        """The answer's samples: of each shard that has some, their numbers. By keys they could be others' as well."""
+        assert self.table is not None
+        found: dict[str, list[np.ndarray]] = {}
+        portions, rows = (self.table.column(name).to_numpy() for name in (PORTION, ROW))
+        for number in np.unique(portions).tolist():
+            wanted, start = rows[portions == number], 0
+            for piece in self._portions[number][1]:
+                read = numbers_of(piece)
+                inside = wanted[(start <= wanted) & (wanted < start + len(read))] - start
+                found.setdefault(piece.shard, []).append(read[inside])
+                start += len(read)
+        return {shard: np.unique(np.concatenate(numbers)) for shard, numbers in found.items()}
 
     def summary(self) -> CurateSummary:
         """Of what was done."""

@@ -42,8 +42,9 @@ class Statement:
     """None where what is said of each portion is a part of the answer."""
 
 
-def compiled(config: CurateConfig, names: Names, outsides: Mapping[str, Outside]) -> Statement:
-    """The statement. outsides: the tables that are joined, by what the option says.
+def compiled(config: CurateConfig, names: Names, outsides: Mapping[str, Outside], *, places: bool = False) -> Statement:
+    """The statement. outsides: the tables that are joined, by what the option says. places: instead of its columns, the
+    answer, one of rows, has where each lies: its portion, and its number there.
 
     Raises UsageError for names that are not there, and for what is no SQL of the kind that is wanted.
     """
@@ -53,7 +54,7 @@ def compiled(config: CurateConfig, names: Names, outsides: Mapping[str, Outside]
     pushed, kept = scope.conditions(config.where, "where") if config.where is not None else ([], [])
     if kept:
         rows = f"SELECT * FROM ({rows}) AS {TABLE} WHERE {' AND '.join(kept)}"
-    first, last = _grouped(config, scope, rows) if config.grouped else _listed(config, scope, rows, joined)
+    first, last = _grouped(config, scope, rows) if config.grouped else _listed(config, scope, rows, joined, places)
     check_cases([KEY, *scope.used], what=names.what)
     return Statement(
         what=names.what,
@@ -102,7 +103,9 @@ def _with_columns(config: CurateConfig, scope: Scope, rows: str) -> str:
     return rows
 
 
-def _listed(config: CurateConfig, scope: Scope, rows: str, joined: list[Outside]) -> tuple[str, str | None]:
+def _listed(
+    config: CurateConfig, scope: Scope, rows: str, joined: list[Outside], where: bool
+) -> tuple[str, str | None]:
     """Both halves of a question for rows."""
     columns = list(dict.fromkeys(scope.column(name, "select") for name in config.select or scope.names))
     wanted, places = ", ".join(map(quoted, columns)), ", ".join([ROW, *(outside.place for outside in joined)])
@@ -116,7 +119,8 @@ def _listed(config: CurateConfig, scope: Scope, rows: str, joined: list[Outside]
     said = ", ".join([wanted, places, *values])
     return (
         f"SELECT {said} FROM ({rows}) AS {TABLE} ORDER BY {', '.join([*order, places])}{_limit(config)}",
-        f"SELECT {wanted} FROM {PARTS} ORDER BY {', '.join([*order, PORTION, places])}{_limit(config)}",
+        f"SELECT {f'{PORTION}, {ROW}' if where else wanted} FROM {PARTS} "
+        f"ORDER BY {', '.join([*order, PORTION, places])}{_limit(config)}",
     )
 
 

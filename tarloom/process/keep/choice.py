@@ -4,40 +4,35 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
 from tarloom.process.keep.config import KeepConfig
 from tarloom.read.dataset import Dataset, open_dataset
-from tarloom.read.plan.catalog import cached_index
 from tarloom.read.plan.picking import numbers_of
-from tarloom.read.plan.pieces import WHOLE_SHARD, Array, Piece
+from tarloom.read.plan.pieces import WHOLE_SHARD, Piece
 from tarloom.read.samples.ahead import ahead, threads_for
 
 
 class Chosen:
-    """The samples for which the condition is true, and those alone whose keys are given, if any are.
+    """The samples for which the condition is true, and those alone that are given, if any are: by shard, their numbers.
 
     Raises UsageError for a condition that cannot work, or where nothing is asked for.
     """
 
-    def __init__(self, config: KeepConfig, keys: "pa.Array[Any] | pa.ChunkedArray[Any] | None" = None) -> None:
-        if not config.keep_if and keys is None:
+    def __init__(self, config: KeepConfig, given: Mapping[str, np.ndarray] | None = None) -> None:
+        if not config.keep_if and given is None:
             raise UsageError("keep_if is empty; say which samples to keep, such as: caption.text = txt")
         dataset = open_dataset(config.path).joining(config.missing)
         self.dataset: Dataset = (dataset.where(config.keep_if) if config.keep_if else dataset).select()
-        self._keys: Array | None = None if keys is None else _sorted(keys)
-        self._config = config
+        self._config, self._given = config, given
 
     @property
     def options(self) -> Mapping[str, str]:
         """What tells this choice from another one, for the plan."""
         options = {"keep_if": json.dumps(self._config.keep_if), "missing": json.dumps(self._config.missing)}
-        return options if self._keys is None else options | {"keep_keys": json.dumps(_digest(self._keys))}
+        return options if self._given is None else options | {"keep_samples": json.dumps(_digest(self._given))}
 
     @property
     def count(self) -> int:
@@ -69,17 +64,14 @@ class Chosen:
     def _passing(self, piece: Piece) -> np.ndarray:
         mask = np.zeros(piece.rows, bool)
         mask[numbers_of(piece)] = True
-        if self._keys is not None:
-            keys = cached_index(piece.storage, piece.shard, piece.tar, piece.identity).keys
-            mask &= pc.is_in(keys, value_set=self._keys).to_numpy(zero_copy_only=False)
+        if self._given is not None:
+            given = np.zeros(piece.rows, bool)
+            given[self._given.get(piece.shard, [])] = True
+            mask &= given
         return mask
 
 
-def _sorted(keys: "pa.Array[Any] | pa.ChunkedArray[Any]") -> Array:
-    """The keys, each once: their order does not matter."""
-    found: Any = pc.unique(keys.cast(pa.string())).drop_null()
-    return cast(Array, found.take(pc.sort_indices(found)))
-
-
-def _digest(keys: Array) -> str:
-    return f"sha256:{hashlib.sha256(json.dumps(keys.to_pylist()).encode()).hexdigest()}"
+def _digest(given: Mapping[str, np.ndarray]) -> str:
+    """Of the samples, whatever their order and however often each is there."""
+    numbers = {shard: np.unique(given[shard]).tolist() for shard in sorted(given)}
+    return f"sha256:{hashlib.sha256(json.dumps(numbers).encode()).hexdigest()}"

@@ -7,9 +7,8 @@ every creation is. Keys and bytes stay as they are; the condition is written int
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from tarloom.create.job import CreateJob
 from tarloom.engines.base import Engine, Report
@@ -41,13 +40,11 @@ class KeepSummary:
 class KeepJob:
     """Call `prepare`, then iterate: one report a shard of the copy, in any order; then ask for the summary.
 
-    keys: take these samples alone, whatever their order here.
+    samples: take these alone, by shard, their numbers in the tar.
     """
 
-    def __init__(
-        self, config: KeepConfig, engine: Engine, keys: "pa.Array[Any] | pa.ChunkedArray[Any] | None" = None
-    ) -> None:
-        self._config, self._engine, self._keys = config, engine, keys
+    def __init__(self, config: KeepConfig, engine: Engine, samples: Mapping[str, np.ndarray] | None = None) -> None:
+        self._config, self._engine, self._samples = config, engine, samples
         self._started = time.monotonic()
         self.total = 0
         """Samples to keep."""
@@ -55,9 +52,9 @@ class KeepJob:
     def prepare(self) -> None:
         """Find the samples, and plan their shards. Raises UsageError, ShardError or StorageError before any work."""
         self._config.check()
-        self._chosen = Chosen(self._config, self._keys)
+        self._chosen = Chosen(self._config, self._samples)
         if not self._chosen.count:
-            what = f"keep_if {self._config.keep_if!r} is true of" if self._config.keep_if else "the keys are those of"
+            what = f"keep_if {self._config.keep_if!r} is true of" if self._config.keep_if else "the answer has"
             raise UsageError(f"{self._config.path}: {what} none of {self._chosen.samples} samples; nothing to keep")
         self._creation = CreateJob(self._config.creation(), self._engine, self._chosen)
         self._creation.prepare()

@@ -158,6 +158,22 @@ def test_every_engine_says_the_same_to_the_last_bit(folder, ray_session, spark_s
         assert asked(folder, engine=engine, **question(name, folder)).equals(here), engine
 
 
+@pytest.mark.parametrize("engine", ["local", "ray", "spark"])
+def test_the_answers_samples_are_found_in_their_shards(folder, request, monkeypatch, engine):
+    if engine != "local":
+        request.getfixturevalue(f"{engine}_session")
+    monkeypatch.setattr(work, "PORTION_ROWS", 20)
+    options = {"where": "width > 100 AND kinds.weight > 1", "join": (f"{folder.parent / 'kinds.csv'}:class",)}
+    question = options | {"order_by": ("clip.score",), "limit": 30, "select": ("__key__",)}
+    config = CurateConfig(path=str(folder), **question)
+    job = CurateJob(config, EngineConfig(engine=engine, num_workers=2), places=True)
+    job.prepare()
+    list(job)
+    found = [f"{3 * row + int(shard):06d}" for shard, rows in job.samples().items() for row in rows]
+    assert sorted(found) == sorted(asked(folder, **question).column("__key__").to_pylist())
+    assert len(found) == 30
+
+
 def test_files_are_the_same_from_every_engine(folder, ray_session, spark_session, tmp_path):
     for engine in ("local", "ray", "spark"):
         asked(folder, engine=engine, output=str(tmp_path / engine / "groups"), partitions=3, **KEYED)
