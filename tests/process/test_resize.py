@@ -16,6 +16,7 @@ from PIL import Image
 
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import UsageError
+from tarloom.format.storage import LocalStorage
 from tarloom.process.resize.job import ResizeJob, ResizeSummary, chunks, planned
 from tarloom.process.resize.plan import ResizeConfig, parse_box, sizes
 from tests.create.helpers import encoded, photo
@@ -190,6 +191,22 @@ def test_two_pictures_that_would_become_one_are_refused(folder):
     (folder / "a.png").write_bytes(encoded(photo(20, 20), "PNG"))
     with pytest.raises(UsageError, match=r"a\.jpg and a\.png would both become a\.webp"):
         resize_all(folder, format="webp")
+
+
+def test_an_original_that_a_killed_run_in_place_has_left_is_named(folder, monkeypatch):
+    (folder / "z.bmp").write_bytes(encoded(photo(20, 20), "BMP"))
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "delete", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            resize_all(folder, resize="50")
+    with pytest.raises(UsageError, match=r"one of them, such as z\.bmp where a run in place was killed"):
+        resize_all(folder, resize="50")
+    (folder / "z.bmp").unlink()
+    assert resize_all(folder, resize="50").processed == len(NAMES) + 1
+
+
+def interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_sizes_are_read_as_they_are_written():

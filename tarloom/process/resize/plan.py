@@ -145,7 +145,11 @@ def _check_targets(moves: Sequence[Move]) -> None:
     for move in moves:
         other = taken.setdefault(move.target, move.source)
         if other != move.source:
-            raise UsageError(f"{other} and {move.source} would both become {move.target}; rename or remove one of them")
+            both = f"{other} and {move.source} would both become {move.target}; rename or remove one of them"
+            if move.target not in (other, move.source):
+                raise UsageError(both)
+            original = other if other != move.target else move.source
+            raise UsageError(f"{both}, such as {original} where a run in place was killed before it had removed that")
 
 
 def _extension(name: str) -> str:
