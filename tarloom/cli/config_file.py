@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tarloom.cli.parse import option_of, options_of, value_of
+from tarloom.cli.parse import options_in, options_of, value_of
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import split_location
 
@@ -21,7 +21,7 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
     path = value_of(OPTION, words)
     if path is None or "config" not in known:
         return list(words)
-    given = {option_of(word).removeprefix("no-") for word in words if word.startswith("--")}
+    given = options_in(words)
     found: list[str] = []
     for name, value in _read(path).items():
         if name.replace("-", "_") not in known:

@@ -47,9 +47,12 @@ def json_text(value: object, *, ensure_ascii: bool = True) -> str:
 
 
 def _as_json(value: object) -> object:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return str(value)
+    if not isinstance(value, Decimal):
+        return str(value)
+    if not value.is_finite():
+        return None
+    number = int(value) if value == value.to_integral_value() else float(value)
+    return number if Decimal(str(number)) == value else str(value)  # no digit is lost
 
 
 def _finite(value: object) -> object:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from tarloom.cli.console import LOST, Finished, all_but
-from tarloom.cli.parse import value_of
+from tarloom.cli.parse import options_in, value_of, without
 from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
 from tarloom.engines.base import Report
@@ -73,6 +73,6 @@ def _facts(summary: "ImagesSummary") -> dict[str, object]:
 
 
 def of_resumed_run(words: Sequence[str]) -> list[str]:
-    """`--resume FOLDER` stands for the words with which that run was asked for; words besides come behind these."""
+    """`--resume FOLDER` stands for the words with which that run was asked for, but for options that are given anew."""
     folder = value_of("--resume", words)
-    return [*named_run(folder).entry()["words"], *words] if folder else list(words)
+    return [*without(options_in(words), named_run(folder).entry()["words"]), *words] if folder else list(words)

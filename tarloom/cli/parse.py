@@ -5,7 +5,7 @@ import dataclasses
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cache, partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -44,7 +44,7 @@ def value_of(option: str, words: Sequence[str]) -> str | None:
     found = None
     for number, word in enumerate(words):
         _, equals, value = word.partition("=")
-        if f"--{option_of(word)}" == option:
+        if word.startswith("--") and f"--{option_of(word)}" == option:
             found = value if equals else next(iter(words[number + 1 :]), None)
     return found
 
@@ -52,6 +52,16 @@ def value_of(option: str, words: Sequence[str]) -> str | None:
 def option_of(word: str) -> str:
     """The name of the option that a word of the command line begins with, as we write it."""
     return word.partition("=")[0].removeprefix("--").replace("_", "-")
+
+
+def options_in(words: Sequence[str]) -> set[str]:
+    """The options that these words give; --no-x gives x, too."""
+    return {option_of(word).removeprefix("no-") for word in words if word.startswith("--")}
+
+
+def without(options: Set[str], words: Sequence[str]) -> list[str]:
+    """The words but for these options and their values."""
+    return [word for group in _by_option(words) if not options & options_in(group[:1]) for word in group]
 
 
 def options_of(kind: type, prefix: str = "") -> Iterator[tuple[str, "dataclasses.Field[Any]", Any]]:
@@ -68,10 +78,9 @@ def options_of(kind: type, prefix: str = "") -> Iterator[tuple[str, "dataclasses
 def _together(options: type, words: Sequence[str]) -> list[str]:
     """The words, with all values of a list behind its name, once, where it is given several times."""
     lists = {name.replace("_", "-") for name, _, hint in options_of(options) if _is_list(hint)}
-    begins = [number for number, word in enumerate(words) if word.startswith("--")]
-    groups = [words[begin:end] for begin, end in pairwise([*begins, len(words)])]
+    groups = _by_option(words)
     times = Counter(option_of(group[0]) for group in groups)
-    found, values = list(words[: begins[0]] if begins else words), defaultdict[str, list[str]](list)
+    found, values = list[str](), defaultdict[str, list[str]](list)
     for first, *others in groups:
         name = option_of(first)
         if name not in lists or times[name] == 1:
@@ -81,6 +90,12 @@ def _together(options: type, words: Sequence[str]) -> list[str]:
             values[name] += [value] if equals else others
             found += others if equals else []
     return [*found, *(word for name, given in values.items() for word in (f"--{name}", *given))]
+
+
+def _by_option(words: Sequence[str]) -> list[Sequence[str]]:
+    """The words, cut in front of every option; what stands before the first is alone."""
+    begins = [0, *(number for number, word in enumerate(words) if word.startswith("--"))]
+    return [words[begin:end] for begin, end in pairwise([*begins, len(words)]) if begin < end]
 
 
 def _is_list(hint: Any) -> bool:

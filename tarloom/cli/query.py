@@ -46,12 +46,15 @@ def shown(names: Sequence[str], batches: "Iterable[pa.RecordBatch]", *, as_json:
     return (_objects if as_json else _table)(names, rows)
 
 
-def _columns(batch: "pa.RecordBatch") -> Iterator[list[Any]]:
+def _columns(batch: "pa.RecordBatch") -> list[list[Any]]:
     import pyarrow as pa
 
     from tarloom.create.texts import times_as_text
 
-    return (column.to_pylist() for column in times_as_text(pa.Table.from_batches([batch])).columns)
+    try:
+        return [column.to_pylist() for column in batch.columns]
+    except (OverflowError, ValueError):  # times that Python cannot hold
+        return [column.to_pylist() for column in times_as_text(pa.Table.from_batches([batch])).columns]
 
 
 def _objects(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> Iterator[str]:

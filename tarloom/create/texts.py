@@ -49,15 +49,22 @@ def is_text(kind: Kind) -> bool:
 
 
 def _decoded(column: Column, kind: Kind) -> Column:
-    return pa.chunked_array([pa.array(map(_as_utf_8, column.to_pylist()), kind)])
+    return pa.chunked_array([pa.array((_as_utf_8(value, kind) for value in column.to_pylist()), kind)])
 
 
-def _as_utf_8(value: Any) -> Any:
-    if isinstance(value, bytes):
+def _as_utf_8(value: Any, kind: Any) -> Any:
+    """The value with bytes decoded where the type has text."""
+    if value is None or pa.types.is_primitive(kind):
+        return value
+    if is_text(kind):
         return value.decode("utf-8", "replace")
-    if isinstance(value, dict):
-        return {name: _as_utf_8(each) for name, each in value.items()}
-    return type(value)(map(_as_utf_8, value)) if isinstance(value, (list, tuple)) else value
+    if pa.types.is_dictionary(kind):
+        return _as_utf_8(value, kind.value_type)
+    if pa.types.is_struct(kind):
+        return {field.name: _as_utf_8(value[field.name], field.type) for field in kind}
+    if pa.types.is_map(kind):
+        return [(_as_utf_8(key, kind.key_type), _as_utf_8(item, kind.item_type)) for key, item in value]
+    return [_as_utf_8(each, kind.value_type) for each in value] if isinstance(value, list) else value
 
 
 def _retyped(kind: Any, wanted: Callable[[Kind], bool], instead: Kind) -> Any:

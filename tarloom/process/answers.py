@@ -101,12 +101,19 @@ class Answers:
             self._table_of[numbers] = len(self._tables) - 1
 
     def _find(self) -> None:
-        """What earlier runs have answered: parts last, which are newer than a sidecar whose failures are retried."""
+        """What earlier runs have answered: parts last, which are newer than a sidecar whose failures are retried.
+
+        Parts of runs that asked otherwise are in no order: a failure never stands for an answer.
+        """
+        answered = np.zeros(len(self._table_of), bool)
         for numbers, table in (*self._in_sidecar(), *self._in_parts()):
             self._schema = self._schema or table.schema
             same = (table.schema.names, table.schema.types) == (self._schema.names, self._schema.types)
             if same and (numbers < len(self._table_of)).all():
-                self._hold(numbers, table.cast(self._schema))
+                good = pc.equal(table.column(STATUS), pa.scalar(SUCCESS)).to_numpy()
+                kept = np.flatnonzero(good | ~answered[numbers])
+                answered[numbers] |= good
+                self._hold(numbers[kept], _rows(table.cast(self._schema), kept))
 
     def _in_sidecar(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
         task, wanted = self._task, self._wanted

@@ -52,6 +52,11 @@ def test_values_on_the_command_line_are_no_options(file):
     assert (found.batch.model_directory, found.batch.max_samples) == ("m", 7)
 
 
+@pytest.mark.parametrize("words", [["config"], ["config=x", "y"], ["--output-dir", "config", "x.yaml"]])
+def test_a_value_called_like_the_option_names_no_file(words):
+    assert expanded(Batch, words) == words
+
+
 def test_values_in_the_file_may_begin_with_a_dash(file):
     assert parsed(["--config", file("json", json.dumps(OPTIONS | {"name": "-ugly"}))]).batch.name == "-ugly"
 

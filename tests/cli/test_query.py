@@ -42,12 +42,13 @@ def test_a_query_prints_a_json_object_for_each_row(shards):
 
 
 def test_what_json_has_no_form_for_is_told_all_the_same(shards):
-    columns = "sum(width) AS s, avg('nan'::DOUBLE) AS n, DATE '20000-01-01' AS d, INTERVAL 1 DAY AS i, 1.5 AS h"
+    columns = "sum(width) AS s, avg('nan'::DOUBLE) AS n, DATE '20000-01-01' AS d, INTERVAL 1 DAY AS i, 1.5 AS h, "
+    columns += "12345678901234567.89 AS digits"
     sql = f"SELECT {columns} FROM samples"
     ended = tarloom("query", "--json", shards, sql)
     (found,) = map(json.loads, ended.stdout.splitlines())
     assert found.pop("i")
-    assert found == {"s": 20 * 256, "n": None, "d": "20000-01-01", "h": 1.5}
+    assert found == {"s": 20 * 256, "n": None, "d": "20000-01-01", "h": 1.5, "digits": "12345678901234567.89"}
     assert "20000-01-01" in tarloom("query", shards, sql).stdout
 
 

@@ -23,7 +23,10 @@ def test_texts_that_are_not_utf8_are_mended_however_deep_they_lie():
     columns = {
         "text": (flat, MENDED),
         "list": (pa.ListArray.from_arrays(pa.array([0, 3]), flat), [MENDED]),
-        "struct": (pa.StructArray.from_arrays([flat], ["a"]), [{"a": text} for text in MENDED]),
+        "struct": (
+            pa.StructArray.from_arrays([flat, pa.array([b"\xff"] * 3), pa.array([1] * 3)], ["a", "bytes", "n"]),
+            [{"a": text, "bytes": b"\xff", "n": 1} for text in MENDED],
+        ),
         "map": (pa.MapArray.from_arrays(pa.array([0, 2]), flat[:2], flat[1:]), [list(pairwise(MENDED))]),
         "dictionary": (pa.DictionaryArray.from_arrays(pa.array([0, 1]), flat[:2]), MENDED[:2]),
     }

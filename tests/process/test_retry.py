@@ -114,6 +114,17 @@ def test_what_was_answered_beside_a_row_that_is_asked_again_is_kept_if_that_is_s
     assert sorted(asked(log).keys() - {"9"}) == ["8"]
 
 
+def test_a_failure_of_one_retry_never_stands_for_what_another_was_answered(folder, log):
+    for retry in ("transient", "all"):
+        stopping = AskedStage(log=str(log), ends_at="8", how="interrupt")
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, stopping, retry_failed=retry)
+        (log / "ended").unlink()
+        (log / "now").touch()
+    run(folder, AskedStage(log=str(log)))
+    assert endings(folder) == [None, "bad_text", None, None, None, None, None, "bad_text", None]
+
+
 @pytest.mark.parametrize("left_by", ["none", "transient"])
 def test_parts_that_were_left_beside_their_sidecar_do_not_keep_rows_from_being_asked_again(
     folder, log, monkeypatch, left_by

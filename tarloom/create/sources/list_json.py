@@ -95,6 +95,6 @@ def _object(found: Any) -> Object:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return json.loads(text.decode("utf-8", "replace"))
+        return json.loads(text.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return None

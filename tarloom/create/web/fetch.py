@@ -22,7 +22,7 @@ from tarloom.create.web.consent import Consent, honest_user_agent
 from tarloom.create.web.guard import parse_networks
 from tarloom.create.web.hosts import GivenUp, HostLimits, Hosts
 from tarloom.create.web.in_flight import InFlight
-from tarloom.create.web.proxies import proxies_of_environment
+from tarloom.create.web.proxies import checked_proxies
 from tarloom.create.web.transient import TRANSIENT_STATUSES
 from tarloom.create.web.transport import Answer, Check, Headers, Lookups, Transport, TransportOptions, Unreachable
 from tarloom.create.web.urls import origin_of, parse_url, redirected
@@ -68,7 +68,7 @@ class WebFetcher:
             TransportOptions(
                 user_agent=honest_user_agent(options.user_agent, self._consent_options.user_agent_token),
                 allowed=parse_networks(options.allow_private),
-                proxies=proxies_of_environment(),
+                proxies=checked_proxies(),
                 connections=options.thread_count,
                 max_bytes=options.max_bytes,
                 lookups=lookups,

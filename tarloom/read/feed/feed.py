@@ -19,7 +19,7 @@ from tarloom.read.feed.order.mixing import Sequence as SampleSequence
 from tarloom.read.feed.order.quality import shuffle_quality
 from tarloom.read.feed.order.share import Share
 from tarloom.read.feed.reading import Reading
-from tarloom.read.feed.state import Fingerprint, State, fingerprint
+from tarloom.read.feed.state import Fingerprint, State, fingerprint, whole
 from tarloom.read.ledger import Ledger
 
 Taken = TypeVar("Taken")
@@ -102,7 +102,8 @@ class Feed:
 
     def go(self, epoch: int, samples: int) -> None:
         """The next iteration begins behind so many samples of an epoch."""
-        self._epoch, self._begin, self._position = int(epoch), int(samples), int(samples)  # numpy's are not JSON
+        epoch, samples = whole("epoch", epoch), whole("samples", samples)
+        self._epoch, self._begin, self._position = epoch, samples, samples
 
     def state_dict(self) -> dict[str, Any]:
         """Where the feed stands: behind the batch that was taken last. The same for every rank."""

@@ -16,6 +16,7 @@ from tarloom.read.feed.fetching.sources import Cache
 from tarloom.read.feed.mixture import Mixture
 from tarloom.read.feed.order.share import Share
 from tarloom.read.feed.sampling import BucketWeights, Sampled, Sampling
+from tarloom.read.feed.state import whole
 from tarloom.read.view import DecodeAs
 
 
@@ -59,7 +60,7 @@ class FeedOptions:
         for name in ("seed", "window", "block", "bucket_size"):  # states name them: as Python's numbers, not numpy's
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, int(value))
+                object.__setattr__(self, name, whole(name, value))
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
@@ -72,7 +73,8 @@ class FeedOptions:
 def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:
     """Raises UsageError for values that cannot be, and for a dataset without samples."""
     options.check()
-    batch_size, rank, world_size = (int(number) for number in (batch_size, rank, world_size))  # states name these, too
+    batch_size, rank = whole("batch_size", batch_size), whole("rank", rank)
+    world_size = whole("world_size", world_size)
     _check_place(batch_size, rank, world_size)
     parts = data.datasets if isinstance(data, Mixture) else (data,)
     chosen = parts if options.columns is None else tuple(part.select(*options.columns) for part in parts)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any, Final
 
 from tarloom.errors import UsageError
@@ -26,6 +27,14 @@ def fingerprint(data: Iterable[str], sequence: Sequence, *, seed: int) -> Finger
         "block": None if shuffle is None else shuffle.block,
         "mix": _digest(repr(sequence.mix)),  # of numbers alone
     }
+
+
+def whole(name: str, number: Any) -> int:
+    """A number for a state, which is JSON: Python's own, also of numpy's. Raises UsageError for what is none."""
+    try:
+        return index(number)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, not {number!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

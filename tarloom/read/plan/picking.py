@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import ShardError, StorageError, UsageError
+from tarloom.errors import JoinError, ShardError, StorageError, UsageError
 from tarloom.format.storage import Storage
 from tarloom.read.columns.join import numbers_to_read
 from tarloom.read.plan.catalog import Catalog, Facts, cached_index
@@ -107,10 +107,12 @@ def numbers_of(piece: Piece) -> np.ndarray:
     """The numbers of the rows that its view lets through.
 
     Where a table cannot be asked, what becomes of that is the view's choice: the end, no rows, or all, which will come
-    as failed ones.
+    as failed ones. Where it lacks a row, it is the end: how many samples that costs depends on who reads them how.
     """
     try:
         return numbers_to_read(piece, cached_index(piece.storage, piece.shard, piece.tar, piece.identity))
+    except JoinError:
+        raise
     except (ShardError, StorageError) as error:
         if piece.view.on_error == "raise":
             raise

@@ -104,7 +104,7 @@ class SidecarSink(Datasink):  # type: ignore[misc]
             rows, urls = self._rows(table), table[URL].cast(pa.string())
             for url in map(str, pc.unique(urls).to_pylist()):
                 by_url.setdefault(url, []).append(rows.filter(pc.equal(urls, pa.scalar(url))))
-        return [self._settle(url, _joined(tables), ctx.task_idx) for url, tables in by_url.items()]
+        return [self._settle(url, _joined(url, tables), ctx.task_idx) for url, tables in by_url.items()]
 
     def on_write_complete(self, write_result: WriteResult[list[Written]]) -> None:
         """Raises ShardError where shards have no sidecar now, because rows of them did not come."""
@@ -159,7 +159,9 @@ class SidecarSink(Datasink):  # type: ignore[misc]
             if sum(map(_rows_in, parts)) < target.rows:
                 return Written(shard=target.shard, committed=False, schema=rows.schema)
             found = [read_table(self._storage, part) for part in parts]
-            rows = _joined([rows.schema.empty_table(), *found])  # types of ours: parquet renames what is in vectors
+            rows = _joined(
+                url, [rows.schema.empty_table(), *found]
+            )  # types of ours: parquet renames what is in vectors
         self._commit(target, rows)
         return Written(shard=target.shard, committed=True, schema=rows.schema)
 
@@ -195,9 +197,18 @@ def _targets(dataset: Dataset) -> dict[str, Target]:
     }
 
 
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """Their rows. A column that is empty in one of them has no type there, and that of the others here."""
-    return pa.concat_tables(tables, promote_options="permissive")
+def _joined(url: str, tables: Sequence[pa.Table]) -> pa.Table:
+    """Their rows. A column that is empty in one of them has no type there, and that of the others here.
+
+    Raises ShardError where a column is of types in them that have nothing in common.
+    """
+    try:
+        try:
+            return pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException:  # a type for both is not found; the first may do for all
+            return pa.concat_tables(table.cast(tables[0].schema) for table in tables)
+    except pa.ArrowException as error:
+        raise ShardError(f"{url}: rows differ in the types of their columns: {error}; cast them to one") from error
 
 
 def _rows_in(part: str) -> int:

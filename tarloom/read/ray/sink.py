@@ -79,7 +79,7 @@ class TarSink(Datasink):  # type: ignore[misc]
 
     def _members_of(self, schema: pa.Schema) -> tuple[str, ...]:
         """Raises UsageError where there are none, or what is to be one holds no bytes."""
-        where, possible = self._storage.url, [f.name for f in schema if _is_binary(f.type) or _is_text(f.type)]
+        where, possible = self._storage.url, [f.name for f in schema if _may_be_member(f.type)]
         members = self._members
         if members is None:
             members = tuple(name for name in possible if _is_member(schema.field(name)))
@@ -122,6 +122,10 @@ def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
+def _may_be_member(kind: pa.DataType) -> bool:
+    """A column that is empty in a block has no type there."""
+    return _is_binary(kind) or _is_text(kind) or pa.types.is_null(kind)
+
+
 def _is_text(kind: pa.DataType) -> bool:
-    """Or may be: a column that is empty in a block has no type there."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -1,5 +1,6 @@
 """Rows of lists: no list is refused for one of its rows, and what a row says of its picture comes with it."""
 
+import codecs
 import csv
 import io
 import itertools
@@ -120,7 +121,9 @@ def test_text_that_is_not_utf8_is_mended(tmp_path, kind):
         texts = [pa.StringArray.from_buffers(2, *column.chunk(0).buffers()[1:]) for column in written.columns]
         pq.write_table(pa.table(texts, ["url", "text"]), tmp_path / "list.parquet")
     else:
-        lines = [b'{"url": "' + row["url"] + b'", "text": "' + row["text"] + b'"}\n' for row in values]
+        lines = [
+            codecs.BOM_UTF8 + b'{"url": "' + row["url"] + b'", "text": "' + row["text"] + b'"}\n' for row in values
+        ]
         (tmp_path / "list.jsonl").write_bytes(b"".join(lines))
     found = read(tmp_path / f"list.{kind}", caption_col="text", save_additional_columns=("text",))
     assert found["url"].to_pylist() == ["http://a/caf\ufffd", "b"]

@@ -256,7 +256,7 @@ def test_tls_is_checked_end_to_end_directly_and_through_the_proxy(proxy, tmp_pat
 @pytest.mark.parametrize("text", ["socks5://h:1", "http://", "http://[", "ftp://h"])
 def test_an_address_of_no_http_proxy_is_refused_before_anything_starts(text):
     with pytest.raises(UsageError, match="http_proxy is not the address of an HTTP proxy"):
-        Proxies({"http": text})
+        Proxies({"http": text}).check()
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,14 @@ def test_an_address_of_no_http_proxy_is_refused_before_anything_starts(text):
 def test_which_hosts_need_no_proxy(no_proxy, url, direct):
     proxies = Proxies({"http": "proxy.test:3128", "no": no_proxy})
     assert proxies.of(URL(url)) == (None if direct else URL("http://proxy.test:3128"))
+
+
+def test_who_asks_for_one_url_needs_no_other_proxy_to_be_sound():
+    proxies = Proxies({"http": "http://a.test", "all": "socks5://b.test", "no": "localhost"})
+    assert proxies.of(URL("https://localhost/")) is None
+    assert str(proxies.of(URL("http://h/"))) == "http://a.test"
+    with pytest.raises(UsageError, match="https_proxy is not the address"):
+        proxies.of(URL("https://h/"))
 
 
 def test_each_scheme_has_its_proxy_and_all_is_for_those_without():

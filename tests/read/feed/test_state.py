@@ -40,6 +40,12 @@ def test_a_state_is_the_same_json_of_a_feed_that_was_made_with_numpys_numbers(pa
     assert state(np.int64) == state(int)
 
 
+@pytest.mark.parametrize("options", [{"seed": 1.5}, {"window": 2.7}, {"bucket_size": "x"}, {"batch_size": 2.5}])
+def test_what_is_no_whole_number_is_refused(packed, options):
+    with pytest.raises(UsageError, match=f"{next(iter(options))} must be a whole number, not"):
+        tarloom.open(packed).to_numpy(**{"batch_size": 4, "buckets": {"all": "width > 0"}} | options)
+
+
 def test_a_state_is_the_same_in_every_process(packed):
     code = (
         "import json, sys, tarloom\n"

@@ -1,5 +1,6 @@
 """Ray Data writes sidecars: complete, in the tar's order, and only where every key of a shard has one row."""
 
+import contextlib
 import shutil
 from types import SimpleNamespace
 
@@ -136,6 +137,26 @@ def test_a_column_that_is_empty_in_a_block_has_the_type_that_it_has_in_others(fo
     assert [sample["size.bytes"] for sample in found] == list(range(38))
     assert [sample["size.vector"] for sample in found] == [[0.5, 0.5]] * 20 + [None] * 18
     assert [sample["size.error"] for sample in found] == [None] * 20 + ["too_long"] * 18
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "fits"),
+    [
+        (pa.array([1] * 20), pa.array([True] * 18), True),
+        (pa.array(["a"] * 20), pa.array(["b"] * 18).dictionary_encode(), True),
+        (pa.array([1] * 20), pa.array(["b"] * 18), False),
+    ],
+)
+def test_types_that_differ_become_those_of_the_first_block_or_are_named(folder, first, others, fits):
+    blocks = [block.select(["__key__", "__url__", "bytes"]) for block in blocks_of_one_shard(folder)]
+    given = [block.set_column(2, "bytes", values) for block, values in zip(blocks, (first, others), strict=True)]
+    raised = (
+        contextlib.nullcontext() if fits else pytest.raises(ShardError, match=r"00000\.tar: rows differ in .*types")
+    )
+    with raised:
+        made = SidecarSink(tarloom.open(folder), "size", columns=["bytes"], fingerprint=MADE_WITH)
+        made.write(given, SimpleNamespace(task_idx=0))
+        assert tarloom.open(folder / "00000.tar").table()["size.bytes"].type == first.type
 
 
 def test_rows_of_another_dataset_are_refused(folder, packed):

@@ -91,6 +91,14 @@ def test_a_member_may_be_missing_from_all_samples_of_a_block(tmp_path):
     assert made.columns == ("jpg", "txt", "key", "status")
 
 
+def test_a_column_of_a_members_name_that_holds_none_stays_metadata_where_it_is_empty(tmp_path):
+    first = pa.table({"__key__": ["0"], "jpg": [b"1"], "json": [{"x": 1}]})
+    second = pa.table({"__key__": ["1"], "jpg": [b"3"], "json": pa.nulls(1)})
+    ray.data.from_arrow([first, second]).write_datasink(TarSink(tmp_path / "made"))
+    made = tarloom.open(tmp_path / "made").select("json")
+    assert sorted((sample["__key__"], sample["json"]) for sample in made) == [("0", {"x": 1}), ("1", None)]
+
+
 class DiesOnce:
     """Its process ends in the middle of the first try."""
 

@@ -54,10 +54,13 @@ def read_ahead(
     close: called when nobody wants more; it makes `read` end soon. missing: what `read` waits for, in words.
     """
     pool, coming = Threads(1, thread_name_prefix="tarloom-spans"), deque[Future[list[Read]]]()
-    reads = map(read, spans)
+    wanted = iter(spans)
 
-    def begin() -> None:  # in the pool a span, too, is asked for when those before it have been read
-        coming.append(pool.submit(lambda: list(islice(reads, 1))))
+    def read_next() -> list[Read]:  # in the pool: a span, too, is asked for when those before it have been read
+        return [read(span) for span in islice(wanted, 1)]
+
+    def begin() -> None:
+        coming.append(pool.submit(read_next))
 
     def next_one() -> list[Read]:
         begin()
