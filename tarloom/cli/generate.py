@@ -45,9 +45,10 @@ class Generate(StagesCommand):
             for _ in watch(job, title="generating", total=job.total, done=lambda report: report.rows):
                 pass
         summary = job.summary()
+        folder = {} if summary.failed_shards else self._as_folder()
         return Finished(
             title=f"Generated {self.generate.output}{all_but(summary.failed_shards)}",
-            facts=asdict(summary) | told_cost(job.reports, self.run_on, self.cost) | self._as_folder(),
+            facts=asdict(summary) | told_cost(job.reports, self.run_on, self.cost) | folder,
             exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
         )
 

@@ -6,11 +6,13 @@ are left as they are, so that our own options may stand beside. docs/img2dataset
 """
 
 import ast
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tarloom.errors import UsageError
+from tarloom.format.layout import TAR_SUFFIXES
 
 SIGN = "url_list"
 """The option that only img2dataset has, and always."""
@@ -27,7 +29,19 @@ def translated(argv: Sequence[str]) -> Sequence[str]:
     if not any(_name(word) == SIGN for word in argv):
         return argv
     words = list(_each(argv))
-    return words if any(_name(word) == "key_from" for word in words) else [*words, *KEYS]
+    given = {_name(word) for word in words}
+    *_, source = (word.partition("=")[2] for word in words if _name(word) == "source")
+    if "input_format" not in given and _says_nothing(source):
+        words.append("--input-format=txt")  # as it reads whatever it is not told of
+    return words if "key_from" in given else [*words, *KEYS]
+
+
+def _says_nothing(path: str) -> bool:
+    """Whether this is a file whose name does not say what it is."""
+    from tarloom.create.sources.open import LIST_FORMATS
+
+    name = path.lower().removesuffix(".gz").removesuffix(".zst")
+    return os.path.isfile(path) and not path.endswith(TAR_SUFFIXES) and name.rpartition(".")[2] not in LIST_FORMATS
 
 
 def _each(argv: Sequence[str]) -> Iterator[str]:

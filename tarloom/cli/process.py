@@ -102,9 +102,10 @@ def run_stages(
         for _ in watch(job, title=title, total=job.total, done=lambda report: report.rows):
             pass
     summary = job.summary()
+    agreeing = {} if summary.failed_shards else agreement.told(config.path)  # cannot be told without their sidecars
     return Finished(
         title=f"{title.capitalize()} of {config.path}{all_but(summary.failed_shards)}",
-        facts=asdict(summary) | told_cost(job.reports, run_on, cost) | agreement.told(config.path),
+        facts=asdict(summary) | told_cost(job.reports, run_on, cost) | agreeing,
         exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
     )
 

@@ -61,16 +61,17 @@ def _check_hashes(config: CreateConfig) -> None:
 
 
 IMG2DATASET_LACKS = (
-    "user_agent host_connections host_rate max_redirects max_bytes max_wait robots_txt tdm_reservation allow_storage"
+    "user_agent host_connections host_rate max_redirects max_bytes max_wait robots_txt tdm_reservation allow_storage "
+    "max_pixels"
 )
-"""Options of fetching that img2dataset does not have."""
+"""Options of fetching, and of guarding against pictures, that img2dataset does not have."""
 
 
 def _check_downloader(config: CreateConfig) -> None:
     """Nothing may be asked of img2dataset that it cannot do, it goes anywhere, and its package must be there."""
     if config.downloader != "img2dataset":
         return
-    for group in (config.web, config.consent):
+    for group in (config.web, config.consent, config.images):
         for name in vars(group).keys() & set(IMG2DATASET_LACKS.split()):
             if getattr(group, name) != getattr(type(group)(), name):
                 raise UsageError(f"{name}: img2dataset cannot do that; leave it out, or the downloader")

@@ -141,8 +141,8 @@ class ResumeOptions:
     """How a run goes on from an earlier one. Nothing here shapes the output."""
 
     incremental_mode: Literal["incremental", "overwrite", "extend"] = "incremental"
-    """incremental: do what is not done yet; overwrite: delete the output's shards first; extend: add shards for this
-    source behind those that are there."""
+    """incremental: do what is not done yet; overwrite: delete the output's shards, and their sidecars, first (not to
+    go on with such a run); extend: add shards for this source behind those that are there."""
     retry_failed: Literal["transient", "all"] | None = None
     """Fetch failed rows of finished shards again, those whose failure may pass or all, and make these shards anew."""
     max_shard_retry: int = 2

@@ -69,6 +69,8 @@ class _Writer:
         wanted = {shard: _digest(versions(self._dataset, shard, ())) for shard in self._shards}
         done = self._kept(wanted)
         new = [shard for shard in self._shards if shard not in done]
+        if new:
+            self._delete([TABLE])  # where it is, the folder is whole
         written = sum(self._write_pictures(shard, wanted[shard]) for shard in new)
         pictures = sum(len(self._mark(shard)[1]) for shard in self._shards)
         return FolderSummary(folder=self._target.url, pictures=pictures, rows=self._write_table(), written=written)
@@ -89,7 +91,8 @@ class _Writer:
             if wanted.get(shard) == made_from:
                 kept.add(shard)
                 continue
-            self._delete([TABLE, *files])
+            self._delete([TABLE])
+            self._delete(files)
             self._target.delete(name)
         return kept
 

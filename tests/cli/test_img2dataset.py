@@ -29,6 +29,14 @@ def test_the_command_of_its_readme_is_understood():
     assert options.lists.save_additional_columns == ("NSFW", "similarity")
 
 
+@pytest.mark.parametrize(("name", "kind"), [("urls", "txt"), ("urls.lst.gz", "txt"), ("urls.CSV", "auto")])
+def test_a_file_whose_name_says_nothing_is_a_txt(tmp_path, name, kind):
+    (tmp_path / name).touch()
+    assert create("--url_list", str(tmp_path / name)).create.lists.input_format == kind
+    assert create("--url_list", str(tmp_path / name), "--input_format=csv").create.lists.input_format == "csv"
+    assert create("--url_list", str(tmp_path)).create.lists.input_format == "auto"
+
+
 def test_keys_are_its_own_unless_others_are_asked_for():
     assert create().create.lists.key_from == "shard"
     assert create("--key_from", "row").create.lists.key_from == "row"

@@ -15,7 +15,7 @@ from tarloom.errors import UsageError
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.embed.stage import EmbedStage
 from tarloom.process.stages.hash import HashStage
-from tests.process.shards import ROOT, scene_shards, sidecars
+from tests.process.shards import ROOT, scene_shards, sidecars, write_shard
 
 
 def typed(*words, **defaults):
@@ -111,6 +111,16 @@ def test_the_summary_says_how_many_samples_agree(shards):
     assert (told["agreement"]["samples"], told["agreement"]["unknown"]) == (16, 16 - len(hashes))
     assert sum(part["samples"] for part in told["agreement_by"].values()) == 16
     assert "agree if" in run.stdout
+
+
+def test_where_a_shard_failed_the_summary_says_so_and_nothing_of_agreement(tmp_path):
+    write_shard(tmp_path / "a.tar", [("0", {"txt": b"fine"})])
+    write_shard(tmp_path / "b.tar", [("1", {"txt": b"boom"})])
+    words = ["--stages", "tests.process.shards:LengthStage", "--agree-if", "length.length > 3", "--json"]
+    run = command(str(tmp_path), *words, cwd=ROOT)
+    assert run.returncode == 3, run.stderr
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert (list(told["failed_shards"]), "agreement" in told) == (["b"], False)
 
 
 def test_what_agreement_cannot_be_is_named_and_the_sidecars_stay(shards):

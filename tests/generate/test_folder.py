@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
 
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.storage import open_storage
-from tarloom.generate.folder import FolderSummary, write_folder
+from tarloom.generate.folder import FolderSummary, _Writer, write_folder
 from tests.create.helpers import contents
 from tests.process.keep.datasets import Said, some_rows, write_dataset
 from tests.source_tree import ROOT
@@ -83,6 +84,18 @@ def test_a_shard_that_was_made_anew_takes_the_place_of_the_old_one(made, tmp_pat
         path.unlink()
     assert write_folder(str(made), str(tmp_path / "out")).written == 0
     assert pictures(tmp_path / "out") == expected(rows)
+
+
+def test_while_a_shards_pictures_are_added_there_is_no_table(made, tmp_path):
+    (made / "_tarloom").mkdir(exist_ok=True)
+    (made / "_tarloom" / "plan.json").write_text("{}")
+    (made / "00000_stats.json").write_text("{}")
+    write_folder(str(made), str(tmp_path / "out"))
+    (made / "00001_stats.json").write_text("{}")
+    with pytest.raises(KeyboardInterrupt), patch.object(_Writer, "_write_table", side_effect=KeyboardInterrupt):
+        write_folder(str(made), str(tmp_path / "out"))
+    assert not (tmp_path / "out/metadata.parquet").exists()
+    assert write_folder(str(made), str(tmp_path / "out")).rows == 30
 
 
 def test_only_finished_shards_are_taken(made, tmp_path):

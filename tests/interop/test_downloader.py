@@ -135,7 +135,7 @@ def test_without_the_package_the_line_that_installs_it_is_named(url_list):
 
 @pytest.mark.parametrize("option", IMG2DATASET_LACKS.split())
 def test_what_it_cannot_do_is_refused(option, url_list):
-    values = {"user_agent": "mine", "robots_txt": True, "tdm_reservation": True}
+    values = {"user_agent": "mine", "robots_txt": True, "tdm_reservation": True, "max_pixels": 10**6}
     with pytest.raises(UsageError, match=f"{option}: img2dataset cannot do that"):
         check(url_list, allow_private=("all",), **{option: values.get(option, 5)})
 

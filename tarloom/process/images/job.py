@@ -121,6 +121,7 @@ class ImagesJob:
             planned = self._planned(creation)
             watch.planned(planned.rows)
             writer = opened.enter_context(self._writer(planned))
+            self.run.begin()
             for report in job.follow(creation.shards(done_before=not self._goes_on)):
                 watch.processed(report)
                 if self._is_table:

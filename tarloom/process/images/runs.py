@@ -47,6 +47,10 @@ class Run:
         """It turned out to be impossible."""
         self.storage.delete(f"{FOLDER}/{self.name}.json")
 
+    def begin(self) -> None:
+        """It is not done, or not any more: another may be asked of it when it was."""
+        self.storage.delete(f"{FOLDER}/{self.name}.done")
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Nothing is left to do."""
         self.storage.write(f"{FOLDER}/{self.name}.done", json.dumps(summary, indent=1).encode())

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -159,6 +160,9 @@ def test_what_failed_is_fetched_again_and_processed_anew(server, tmp_path):
     first = run_job(tmp_path / "urls.csv", tmp_path / "out", retries=0, **options)
     assert (first.created.rows, first.created.successes) == (2, 1)
     retry = {"resume": first.folder, "retry": ResumeOptions(retry_failed="transient")}
+    with pytest.raises(KeyboardInterrupt), patch.object(ProcessJob, "follow", side_effect=KeyboardInterrupt):
+        run_job(tmp_path / "urls.csv", tmp_path / "out", **retry, **options)
+    assert not list((tmp_path / "out/_runs").glob("*.done")), "it is to be gone on with"
     again = run_job(tmp_path / "urls.csv", tmp_path / "out", **retry, **options)
     assert (again.created.successes, again.processed.successes, again.tables) == (2, 2, 1)
     rows = pq.read_table(f"{first.folder}/part-00000.parquet").to_pylist()
