@@ -14,6 +14,7 @@ What the server remembers (which path was asked for when) lives as long as it ru
 
 import argparse
 import asyncio
+import contextlib
 import mimetypes
 import struct
 import threading
@@ -218,19 +219,23 @@ async def _stalls(request: web.Request) -> web.StreamResponse:
 
 async def _drips(request: web.Request) -> web.StreamResponse:
     response = await _begin(request)
-    while True:
-        await response.write(b"\xff")
-        await asyncio.sleep(0.2)
+    with contextlib.suppress(ConnectionError):  # the client has left
+        while True:
+            await response.write(b"\xff")
+            await asyncio.sleep(0.2)
+    return response
 
 
 async def _floods(request: web.Request) -> web.StreamResponse:
     response, connection = await _begin(request), request.transport
     try:
-        while True:
-            await response.write(bytes(1 << 18))
+        with contextlib.suppress(ConnectionError):  # the client has left
+            while True:
+                await response.write(bytes(1 << 18))
     finally:
         if connection:
             connection.abort()  # else it would stay open until the client has read what is under way
+    return response
 
 
 async def _private(request: web.Request) -> web.StreamResponse:

@@ -5,10 +5,10 @@ the SQL names are read, from parquet alone, each time that it scans the table; i
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MEMORY = "2GB"
 """What duckdb may take, for sorting and grouping."""
+AGAIN_SECONDS = 0.05
+"""How often duckdb is told to stop until it does."""
 
 
 class Query:
@@ -64,14 +66,17 @@ class Query:
         """The answer, little by little; once. Raises as reading columns does, EngineError where it does not fit into
         memory, UsageError where a value is not what the SQL takes it for."""
         with closing(self._database), ThreadPoolExecutor(1, thread_name_prefix="tarloom-query") as pool:
+            asked: Future[Any] = pool.submit(self._answer.to_arrow_reader, rows)
             try:  # and this thread can be interrupted meanwhile
-                reader = pool.submit(self._answer.to_arrow_reader, rows).result()
-                while (batch := pool.submit(next, reader, None).result()) is not None:
+                reader = asked.result()
+                while (batch := (asked := pool.submit(next, reader, None)).result()) is not None:
                     yield batch
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 raise self._samples.error or self._our_error(error) from error
             finally:
-                self._database.interrupt()
+                while not asked.done():  # before it has begun it heeds no interruption
+                    self._database.interrupt()
+                    wait([asked], AGAIN_SECONDS)
 
     def _our_error(self, error: Exception) -> TarloomError:
         reason = first_line(error)

@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import threading
+from concurrent.futures import Future
+from unittest.mock import patch
 
 import pytest
 
@@ -109,3 +111,9 @@ def test_a_long_answer_can_be_interrupted(packed):
     with pytest.raises(KeyboardInterrupt):
         list(answer.batches())
     timer.join()
+
+
+def test_an_answer_that_is_interrupted_before_it_has_begun_ends_too(packed):
+    answer = Query(tarloom.open(packed), "SELECT count(*) FROM range(10000000) a, range(10000000) b")
+    with pytest.raises(KeyboardInterrupt), patch.object(Future, "result", side_effect=KeyboardInterrupt):
+        list(answer.batches())
