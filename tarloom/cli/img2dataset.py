@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tarloom.cli.parse import option_of
 from tarloom.errors import UsageError
 from tarloom.format.layout import TAR_SUFFIXES
 
@@ -63,8 +64,8 @@ def _each(argv: Sequence[str]) -> Iterator[str]:
 
 
 def _name(word: str) -> str:
-    """The option that a word names, "" for other words."""
-    return word.partition("=")[0][2:].replace("-", "_") if word.startswith("--") else ""
+    """The option that a word names, as img2dataset writes it; "" for other words."""
+    return option_of(word).replace("-", "_")
 
 
 def _literal(text: str) -> Any:

@@ -44,19 +44,19 @@ def value_of(option: str, words: Sequence[str]) -> str | None:
     found = None
     for number, word in enumerate(words):
         _, equals, value = word.partition("=")
-        if word.startswith("--") and f"--{option_of(word)}" == option:
+        if f"--{option_of(word)}" == option:
             found = value if equals else next(iter(words[number + 1 :]), None)
     return found
 
 
 def option_of(word: str) -> str:
-    """The name of the option that a word of the command line begins with, as we write it."""
-    return word.partition("=")[0].removeprefix("--").replace("_", "-")
+    """The name of the option that a word of the command line begins with, as we write it; "" for other words."""
+    return word.partition("=")[0][2:].replace("_", "-") if word.startswith("--") else ""
 
 
 def options_in(words: Sequence[str]) -> set[str]:
     """The options that these words give; --no-x gives x, too."""
-    return {option_of(word).removeprefix("no-") for word in words if word.startswith("--")}
+    return {option_of(word).removeprefix("no-") for word in words} - {""}
 
 
 def without(options: Set[str], words: Sequence[str]) -> list[str]:

@@ -159,9 +159,8 @@ class SidecarSink(Datasink):  # type: ignore[misc]
             if sum(map(_rows_in, parts)) < target.rows:
                 return Written(shard=target.shard, committed=False, schema=rows.schema)
             found = [read_table(self._storage, part) for part in parts]
-            rows = _joined(
-                url, [rows.schema.empty_table(), *found]
-            )  # types of ours: parquet renames what is in vectors
+            # What is of our types comes first: parquet renames what is in vectors.
+            rows = _joined(url, [rows.schema.empty_table(), *found])
         self._commit(target, rows)
         return Written(shard=target.shard, committed=True, schema=rows.schema)
 
