@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MEMORY = "2GB"
 """What duckdb may take, for sorting and grouping."""
 AGAIN_SECONDS = 0.05
-"""How often duckdb is told to stop until it does."""
+"""How often this thread looks whether it was interrupted, and duckdb is told to stop until it does."""
 
 
 class Query:
@@ -68,8 +68,8 @@ class Query:
         with closing(self._database), ThreadPoolExecutor(1, thread_name_prefix="tarloom-query") as pool:
             asked: Future[Any] = pool.submit(self._answer.to_arrow_reader, rows)
             try:  # and this thread can be interrupted meanwhile
-                reader = asked.result()
-                while (batch := (asked := pool.submit(next, reader, None)).result()) is not None:
+                reader = _result(asked)
+                while (batch := _result(asked := pool.submit(next, reader, None))) is not None:
                     yield batch
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 raise self._samples.error or self._our_error(error) from error
@@ -106,6 +106,13 @@ class _Samples:
         except TarloomError as error:
             self.error = error
             raise
+
+
+def _result(asked: Future[Any]) -> Any:
+    """A thread that waits without end sleeps through an interruption that another thread was told of."""
+    while not wait([asked], AGAIN_SECONDS).done:
+        pass
+    return asked.result()
 
 
 def _tables(tree: Node) -> set[str]:
