@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -187,3 +188,4 @@ def _check_polars() -> None:
         importlib.import_module("polars")
     except ImportError as error:
         raise missing_extra("ray", error) from error
+    signal.siginterrupt(signal.SIGINT, True)  # polars, once imported, has Ctrl-C end no wait for a lock

@@ -1,5 +1,6 @@
 """What is wrong with tables and options is one line, before any work."""
 
+import subprocess
 import sys
 
 import pytest
@@ -151,6 +152,25 @@ def test_large_details_need_what_ray_joins_with(folder, monkeypatch):
     with pytest.raises(UsageError, match=r"polars is not installed; run: pip install 'tarloom\[ray\]'"):
         PromptTables(config, small_bytes=0).check()
     PromptTables(config).check()
+
+
+def test_a_run_that_needs_polars_can_still_be_interrupted(folder):
+    program = """if True:
+        import os, signal, sys, threading
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from tarloom.generate.tables.config import TableConfig
+        from tarloom.generate.tables.prompts import PromptTables
+
+        PromptTables(TableConfig(prompts="prompts.csv", details=("animals.csv:animal",)), small_bytes=0).check()
+        assert "polars" in sys.modules
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert run.stdout == "interrupted\n"
 
 
 def test_bad_rows_keep_their_place(folder):
