@@ -59,7 +59,7 @@ def report_of(shard: str, stats: Stats, *, bytes: int = 0, skipped: bool = False
     )
 
 
-class Ledger:
+class MetadataRows:
     """Takes results in input order, one for each of `rows`. What the source says of its rows goes into the metadata as
     it is, whatever its type."""
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tarloom.create.config import CreateConfig, OutputFormat
-from tarloom.create.shards.results import Ledger, RowResult, members_of, report_of
+from tarloom.create.shards.results import MetadataRows, RowResult, members_of, report_of
 from tarloom.engines.base import Report
 from tarloom.format.index import IndexBuilder, write_index
 from tarloom.format.layout import metadata_name, tar_name
@@ -74,7 +74,7 @@ class NewShard(ABC):
         self._storage = storage
         self._contents = contents
         self._shard = contents.shard
-        self._ledger = Ledger(contents.rows, contents.schema, contents.results)
+        self._metadata = MetadataRows(contents.rows, contents.schema, contents.results)
         self._unfinished = ExitStack()
         """Files and threads that are open."""
         self._bytes = 0
@@ -90,14 +90,14 @@ class NewShard(ABC):
 
     def add(self, result: RowResult) -> None:
         """Write what a row has become. Raises StorageError."""
-        values = self._ledger.add(result)
+        values = self._metadata.add(result)
         if result.picture is not None:
             self._bytes += self._write(result, values)
 
     def commit(self) -> Report:
         """Commit the shard's files and, last, its stats: with these it is done. Raises StorageError."""
         self._finish()
-        stats = self._ledger.stats(identity=self._identity, tar_size=self._tar_size)
+        stats = self._metadata.stats(identity=self._identity, tar_size=self._tar_size)
         write_stats(self._storage, self._shard, stats)
         return report_of(self._shard, stats, bytes=self._bytes)
 
@@ -134,7 +134,7 @@ class TarShard(NewShard):
         self._tar.close()
         self._unfinished.close()
         self._identity, self._tar_size = f"sha256:{self._tar.sha256}", self._tar.size
-        write_table(self._storage, metadata_name(self._shard), self._ledger.take())
+        write_table(self._storage, metadata_name(self._shard), self._metadata.take())
         write_index(self._storage, self._index.finish(self._shard, self._tar_size, self._identity))
 
 
@@ -172,7 +172,7 @@ class FolderShard(NewShard):
         # What an earlier run left here, of rows that this time have failed.
         for name in sorted({entry.name for entry in self._storage.list(self._shard)} - self._names):
             self._storage.delete(name)
-        write_table(self._storage, metadata_name(self._shard), self._ledger.take())
+        write_table(self._storage, metadata_name(self._shard), self._metadata.take())
 
 
 class ParquetShard(NewShard):
@@ -190,7 +190,7 @@ class ParquetShard(NewShard):
         super().add(result)
         self._held_rows += 1
         if self._held_rows >= ROW_GROUP_ROWS or self._held_bytes >= ROW_GROUP_BYTES:
-            self._write_group(self._ledger.take())
+            self._write_group(self._metadata.take())
             self._held_rows = self._held_bytes = 0
 
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:
@@ -200,7 +200,7 @@ class ParquetShard(NewShard):
 
     def _finish(self) -> None:
         if self._held_rows:
-            self._write_group(self._ledger.take())
+            self._write_group(self._metadata.take())
         self._unfinished.close()
 
 
