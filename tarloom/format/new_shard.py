@@ -22,7 +22,7 @@ OWN_COLUMNS = ("key", "status")
 """Of the metadata, behind those that are given."""
 
 
-class NewShard:
+class SampleShardWriter:
     """Takes samples in order; the same samples give the same bytes, whoever writes them again."""
 
     def __init__(self, shard: str, where: str, tar: TarWriter) -> None:
@@ -70,9 +70,9 @@ class NewShard:
 
 
 @contextmanager
-def new_shard(storage: Storage, shard: str) -> Iterator[NewShard]:
+def new_shard(storage: Storage, shard: str) -> Iterator[SampleShardWriter]:
     """A shard to be written. It is there when the block ends without an exception, whole; else its tar is not."""
     with storage.create(tar_name(shard)) as file:
-        made = NewShard(shard, storage.describe(tar_name(shard)), TarWriter(file))
+        made = SampleShardWriter(shard, storage.describe(tar_name(shard)), TarWriter(file))
         yield made
         made.finish(storage)

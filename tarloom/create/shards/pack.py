@@ -19,7 +19,7 @@ from tarloom.create.shards.earlier import EarlierShard, open_earlier
 from tarloom.create.shards.own_loop import OwnLoop
 from tarloom.create.shards.reorder import Window, in_order
 from tarloom.create.shards.results import RowResult
-from tarloom.create.shards.shard_files import NewShard, open_shard
+from tarloom.create.shards.shard_files import ShardWriter, open_shard
 from tarloom.create.sources.beside import FolderFetcher
 from tarloom.create.sources.keys import ContentKeys, hashed_key, shard_keys
 from tarloom.create.sources.stored import StoredFetcher
@@ -130,7 +130,7 @@ class ShardPacker:
         finally:
             is_begun.set()
 
-    async def _fill(self, files: NewShard, task: ShardTask, is_begun: asyncio.Event) -> None:
+    async def _fill(self, files: ShardWriter, task: ShardTask, is_begun: asyncio.Event) -> None:
         at_once = self._config.web.thread_count
         unfinished = UNFINISHED_PER_DOWNLOAD * at_once
         window = Window(items=WAITING_ROWS, unfinished=unfinished, bytes=WAITING_BYTES, items_at_least=at_once)
@@ -142,7 +142,7 @@ class ShardPacker:
             async for result in made:
                 files.add(settled(result))
 
-    def _commit(self, files: NewShard, task: ShardTask) -> Report:
+    def _commit(self, files: ShardWriter, task: ShardTask) -> Report:
         if task.earlier != "nothing":  # not done any more: readers must not see files of two versions
             self._storage.delete(stats_name(task.shard))
         return files.commit()

@@ -60,14 +60,16 @@ class ShardContents:
     """The pictures' format."""
 
 
-def open_shard(storage: Storage, config: CreateConfig, *, shard: str, rows: pa.Table, schema: pa.Schema) -> "NewShard":
+def open_shard(
+    storage: Storage, config: CreateConfig, *, shard: str, rows: pa.Table, schema: pa.Schema
+) -> "ShardWriter":
     """A shard to be written: use it in a `with` block, `add` one result for each of `rows`, then `commit`."""
     results, extension = result_columns(config), config.images.encode_format
     contents = ShardContents(shard=shard, rows=rows, schema=schema, results=results, extension=extension)
     return _KINDS[config.sharding.output_format](storage, contents)
 
 
-class NewShard(ABC):
+class ShardWriter(ABC):
     """A shard that is being written. Takes results in input order."""
 
     def __init__(self, storage: Storage, contents: ShardContents) -> None:
@@ -110,7 +112,7 @@ class NewShard(ABC):
         """Commit all files but the stats."""
 
 
-class TarShard(NewShard):
+class TarShard(ShardWriter):
     """webdataset: samples in a tar, and an index of it."""
 
     def __init__(self, storage: Storage, contents: ShardContents) -> None:
@@ -138,7 +140,7 @@ class TarShard(NewShard):
         write_index(self._storage, self._index.finish(self._shard, self._tar_size, self._identity))
 
 
-class FolderShard(NewShard):
+class FolderShard(ShardWriter):
     """files: a sample's members are files in a folder called as the shard."""
 
     def __init__(self, storage: Storage, contents: ShardContents) -> None:
@@ -175,7 +177,7 @@ class FolderShard(NewShard):
         write_table(self._storage, metadata_name(self._shard), self._metadata.take())
 
 
-class ParquetShard(NewShard):
+class ParquetShard(ShardWriter):
     """parquet: the pictures are a column of the metadata, called by their format; null where the row failed."""
 
     def __enter__(self) -> Self:
@@ -204,7 +206,7 @@ class ParquetShard(NewShard):
         self._unfinished.close()
 
 
-class DummyShard(NewShard):
+class DummyShard(ShardWriter):
     """dummy: nothing but the counts, to measure or to look for dead links."""
 
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:
@@ -214,7 +216,7 @@ class DummyShard(NewShard):
         """There is nothing to commit."""
 
 
-_KINDS: dict[OutputFormat, type[NewShard]] = {
+_KINDS: dict[OutputFormat, type[ShardWriter]] = {
     "webdataset": TarShard,
     "files": FolderShard,
     "parquet": ParquetShard,

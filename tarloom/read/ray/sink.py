@@ -17,7 +17,7 @@ import pyarrow as pa
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.format.layout import is_shard_file, numbered_shard
-from tarloom.format.new_shard import OWN_COLUMNS, NewShard, new_shard
+from tarloom.format.new_shard import OWN_COLUMNS, SampleShardWriter, new_shard
 from tarloom.format.storage import open_storage
 from tarloom.read.ray.tensors import plain_table
 
@@ -71,7 +71,7 @@ class TarSink(Datasink):  # type: ignore[misc]
     def on_write_failed(self, error: Exception) -> None:
         self._storage.sweep()
 
-    def _add(self, made: NewShard, rows: pa.Table) -> None:
+    def _add(self, made: SampleShardWriter, rows: pa.Table) -> None:
         members = self._members_of(rows.schema)
         others = [n for n in rows.schema.names if not n.startswith("__") and n not in (*members, *OWN_COLUMNS)]
         values = {name: rows[name].cast(pa.large_binary()).to_pylist() for name in members}
