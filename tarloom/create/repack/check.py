@@ -26,7 +26,7 @@ SUSPECTS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class CarriedStage:
     """What the sidecars of one stage have in common, so that their rows can be mixed."""
 
     fingerprint: Mapping[str, str]
@@ -84,7 +84,7 @@ def check_key_column(key_from: str, columns: pa.Schema) -> None:
         raise UsageError(f"key_from {key_from}: the column holds {kind}, not text")
 
 
-def check_same_stage(name: str, one: Stage, other: Stage, storage: Storage) -> None:
+def check_same_stage(name: str, one: CarriedStage, other: CarriedStage, storage: Storage) -> None:
     """Raises UsageError where two sidecars of one name cannot become one."""
     if dict(one.fingerprint) == dict(other.fingerprint) and one.schema == other.schema:
         return

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pyarrow as pa
 
 from tarloom.create.config import CreateConfig, ImageOptions
-from tarloom.create.repack.check import Stage
+from tarloom.create.repack.check import CarriedStage
 from tarloom.create.repack.results import FIRST_SEEN, SIZES, Results
-from tarloom.create.repack.rows import Group, NewRows, Piece, pieces_in
+from tarloom.create.repack.rows import Group, GroupSlice, NewRows, slices_in
 from tarloom.create.repack.samples import Carried, Carrier, Members, read_samples, updated_json
 from tarloom.create.repack.sidecars import write_carried
 from tarloom.create.rows import Picture
@@ -40,7 +40,7 @@ class RepackerDescription:
     schema: pa.Schema
     """Of the metadata."""
     source: Storage
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, CarriedStage]
     """Whose sidecars are carried along."""
     samples_alone: bool = False
     """Of the metadata's rows only those of the samples that are taken."""
@@ -68,7 +68,7 @@ class Repacker:
 
     def __call__(self, task: ShardTask) -> Report:
         """Make one shard and commit its files. Raises ShardError, StorageError; UsageError where the source changed."""
-        rows = NewRows(pieces=tuple(self._pieces(task.rows)), samples_alone=self._description.samples_alone)
+        rows = NewRows(slices=tuple(self._slices(task.rows)), samples_alone=self._description.samples_alone)
         results = self._keyed(task, rows)
         index = IndexBuilder(task.shard)
         with self._storage.create(tar_name(task.shard)) as file:
@@ -98,7 +98,7 @@ class Repacker:
             self._storage,
             shard,
             self._description.stages,
-            pieces=rows.pieces,
+            slices=rows.slices,
             keys=results.written_keys(),
             identity=identity,
             changed=results.changed,
@@ -107,14 +107,14 @@ class Repacker:
         write_stats(self._storage, shard, stats)
         return report_of(shard, stats, bytes=results.bytes)
 
-    def _pieces(self, rows: pa.Table) -> Iterator[Piece]:
+    def _slices(self, rows: pa.Table) -> Iterator[GroupSlice]:
         """The task's samples, with the shards that they lie in opened side by side."""
-        wanted = list(pieces_in(rows))
+        wanted = list(slices_in(rows))
         with ThreadPoolExecutor(min(OPENERS, len(wanted)), thread_name_prefix="open") as pool:
             groups = list(pool.map(self._group, (shards for shards, _ in wanted)))
         self._last_group = wanted[-1][0], groups[-1]
         for group, (_, samples) in zip(groups, wanted, strict=True):
-            yield Piece(group=group, samples=samples)
+            yield GroupSlice(group=group, samples=samples)
 
     def _group(self, shards: list[tuple[str, str]]) -> Group:
         if self._last_group is not None and self._last_group[0] == shards:
@@ -137,7 +137,7 @@ class Repacker:
         """What becomes of each sample, in order. Pictures are worked on in threads."""
         digests = rows.known(self._digest)
         with ThreadPoolExecutor(codec_threads(), thread_name_prefix="codec") as pool:
-            for samples in read_samples(rows.pieces):
+            for samples in read_samples(rows.slices):
                 known = list(islice(digests, len(samples)))
                 yield from (pool.map if self._carrier.works else map)(self._carrier.carry, samples, known)
 

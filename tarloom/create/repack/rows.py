@@ -105,7 +105,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class GroupSlice:
     """Samples of one group that follow each other in a new shard."""
 
     group: Group
@@ -117,14 +117,14 @@ class Piece:
 class NewRows:
     """All of a new shard's rows, before anything is made of them."""
 
-    pieces: tuple[Piece, ...]
+    slices: tuple[GroupSlice, ...]
     samples_alone: bool = False
-    """Rows that are no samples stay behind. Else the samples of a piece follow each other in the source too."""
+    """Rows that are no samples stay behind. Else the samples of a slice follow each other in the source too."""
 
     @cached_property
     def _parts(self) -> list[tuple[pa.Table, Places]]:
         rows_of = Group.rows_of_samples if self.samples_alone else Group.rows
-        return [rows_of(piece.group, piece.samples) for piece in self.pieces]
+        return [rows_of(group_slice.group, group_slice.samples) for group_slice in self.slices]
 
     @cached_property
     def table(self) -> pa.Table:
@@ -149,7 +149,7 @@ class NewRows:
         return map(bool, self.table.column(column).take(self.places).is_valid().to_pylist())
 
 
-def pieces_in(rows: pa.Table) -> Iterator[tuple[list[tuple[str, str]], Places]]:
+def slices_in(rows: pa.Table) -> Iterator[tuple[list[tuple[str, str]], Places]]:
     """From a task's table: the shards of each group in it, and the numbers of its samples."""
     texts, numbers = rows.column(SHARDS).to_pylist(), cast(list[int], rows.column(SAMPLE).to_pylist())
     numbered = zip(texts, numbers, strict=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tarloom.create.config import ImageOptions
-from tarloom.create.repack.rows import Group, Piece, Places
+from tarloom.create.repack.rows import Group, GroupSlice, Places
 from tarloom.create.rows import Picture
 from tarloom.create.sources.keys import hashed_key
 from tarloom.errors import ImageError
@@ -97,13 +97,13 @@ def picture_extension(members: Members) -> str | None:
     return next((extension for extension in IMAGE_MEMBERS if extension in members), None)
 
 
-def read_samples(pieces: Iterable[Piece]) -> Iterator[list[Members]]:
-    """The samples of all pieces in their order, in lists of bounded size; the next ones are read meanwhile."""
+def read_samples(slices: Iterable[GroupSlice]) -> Iterator[list[Members]]:
+    """The samples of all slices in their order, in lists of bounded size; the next ones are read meanwhile."""
     begun: deque[tuple[_Chunk, Future[list[Members]]]] = deque()
     held = 0
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
     try:
-        for chunk in (chunk for piece in pieces for chunk in _chunks(piece)):
+        for chunk in (chunk for group_slice in slices for chunk in _chunks(group_slice)):
             while begun and (held + chunk.size > AHEAD_BYTES or len(begun) > 2 * READERS):
                 done, future = begun.popleft()
                 yield future.result()
@@ -134,18 +134,20 @@ def updated_json(data: bytes | memoryview, key: str, known: Mapping[str, Any], u
         return text
 
 
-def _chunks(piece: Piece) -> Iterator[_Chunk]:
-    """The piece in parts of at most CHUNK_BYTES, or of one sample."""
-    index = piece.group.index
+def _chunks(group_slice: GroupSlice) -> Iterator[_Chunk]:
+    """The slice in parts of at most CHUNK_BYTES, or of one sample."""
+    index = group_slice.group.index
     sizes = np.zeros(index.rows, np.int64)
     for extension in index.extensions:
         sizes += np.nan_to_num(index.sizes(extension).to_numpy(zero_copy_only=False)).astype(np.int64)
-    ends = np.concatenate([[0], np.cumsum(sizes[piece.samples])])
+    ends = np.concatenate([[0], np.cumsum(sizes[group_slice.samples])])
     first = 0
-    while first < len(piece.samples):
+    while first < len(group_slice.samples):
         within = int(np.searchsorted(ends, ends[first] + CHUNK_BYTES, side="right")) - 1
         last = max(first + 1, min(within, first + CHUNK_SAMPLES))
-        yield _Chunk(group=piece.group, samples=piece.samples[first:last], size=int(ends[last] - ends[first]))
+        yield _Chunk(
+            group=group_slice.group, samples=group_slice.samples[first:last], size=int(ends[last] - ends[first])
+        )
         first = last
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.create.repack.check import Stage
-from tarloom.create.repack.rows import Piece
+from tarloom.create.repack.check import CarriedStage
+from tarloom.create.repack.rows import GroupSlice
 from tarloom.format.index import KEY
 from tarloom.format.sidecar import CHANGED, ERROR, SKIPPED, STATUS, UNCHANGED, SidecarInfo, write_sidecar
 from tarloom.format.storage import Storage
@@ -18,22 +18,22 @@ NOT_IN_SOURCE = "not_in_source"
 def write_carried(
     storage: Storage,
     shard: str,
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, CarriedStage],
     *,
-    pieces: Sequence[Piece],
+    slices: Sequence[GroupSlice],
     keys: Sequence[str | None],
     identity: str,
     changed: bool,
 ) -> None:
     """Commit the sidecars of a new shard, each unless none of its samples had a row.
 
-    keys: of all samples of the pieces, None for those that are not in the new shard. identity: of its tar.
+    keys: of all samples of the slices, None for those that are not in the new shard. identity: of its tar.
     changed: whether any picture has other bytes than it had.
     """
     kept = [key for key in keys if key is not None]
     mask = pa.array([key is not None for key in keys], pa.bool_())
     for name, stage in stages.items():
-        table = _joined(name, pieces)
+        table = _joined(name, slices)
         if table is None:
             continue
         table = table.filter(mask).set_column(0, table.schema.field(KEY), pa.array(kept, pa.string()))
@@ -47,15 +47,15 @@ def write_carried(
         write_sidecar(storage, shard, table, info)
 
 
-def _joined(stage: str, pieces: Sequence[Piece]) -> pa.Table | None:
-    """The rows of all samples of the pieces, None where no piece has any."""
-    found = [piece.group.sidecar(stage) for piece in pieces]
+def _joined(stage: str, slices: Sequence[GroupSlice]) -> pa.Table | None:
+    """The rows of all samples of the slices, None where no slice has any."""
+    found = [group_slice.group.sidecar(stage) for group_slice in slices]
     schema = next((table.schema for table in found if table is not None), None)
     if schema is None:
         return None
     parts = []
-    for piece, table in zip(pieces, found, strict=True):
-        parts.append(_absent(schema, len(piece.samples)) if table is None else table.take(piece.samples))
+    for group_slice, table in zip(slices, found, strict=True):
+        parts.append(_absent(schema, len(group_slice.samples)) if table is None else table.take(group_slice.samples))
     return pa.concat_tables(parts).combine_chunks()
 
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
 from tarloom.create.repack.check import (
-    Stage,
+    CarriedStage,
     check_key_column,
     check_not_overwritten,
     check_repacking,
@@ -83,7 +83,7 @@ class TarShards:
         if is_folder and PLAN in self._entries:
             tell_of_unfinished(self.storage, self._entries.keys())
         self._columns: list[pa.Schema] = []
-        self.stages: dict[str, Stage] = {}
+        self.stages: dict[str, CarriedStage] = {}
         """Those that any shard has a sidecar of. Known once the shards have been looked at."""
 
     @property
@@ -186,7 +186,7 @@ class TarShards:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[Shard, pa.Schema | None, dict[str, Stage]]:
+    def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[Shard, pa.Schema | None, dict[str, CarriedStage]]:
         """What a shard's index and footers say. Raises ShardError, StaleSidecar among them."""
         index = load_index(self.storage, shard_of(tar.name), tar)
         check_not_overwritten(index, self._config.images, self.storage.describe(tar.name))
@@ -206,7 +206,7 @@ class TarShards:
         )
         return shard, schema, {stage: self._look_beside(index, stage) for stage in stages}
 
-    def _look_beside(self, index: ShardIndex, stage: str) -> Stage:
+    def _look_beside(self, index: ShardIndex, stage: str) -> CarriedStage:
         name = sidecar_name(index.shard, stage)
         where = self.storage.describe(name)
         info = sidecar_info(self.storage, index.shard, stage)
@@ -214,9 +214,9 @@ class TarShards:
             raise ShardError(f"{where}: has gone; leave the source alone while it is read")
         check_fresh(info, index, where)
         schema = read_schema(self.storage, name)
-        return Stage(fingerprint=info.fingerprint, schema=schema, shard=index.shard, carried=info.carried)
+        return CarriedStage(fingerprint=info.fingerprint, schema=schema, shard=index.shard, carried=info.carried)
 
-    def _taken(self, shard: Shard, schema: pa.Schema | None, stages: Mapping[str, Stage]) -> Shard:
+    def _taken(self, shard: Shard, schema: pa.Schema | None, stages: Mapping[str, CarriedStage]) -> Shard:
         if schema is not None and schema not in self._columns:
             self._columns.append(schema)
         for name, stage in stages.items():
