@@ -32,7 +32,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetched:
+class FetchedBytes:
     """The picture's bytes and, from a folder, what lay beside it."""
 
     data: bytes
@@ -47,7 +47,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class EncodedPicture:
     """An encoded picture and the sizes in pixels of what came out and of what went in, both as one sees them."""
 
     data: bytes
@@ -67,7 +67,7 @@ class Fetcher(Protocol):
 
     async def __aexit__(self, *failure: object) -> None: ...
 
-    async def fetch(self, row: Row) -> Fetched:
+    async def fetch(self, row: Row) -> FetchedBytes:
         """Raises FetchError."""
         ...
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.create.rows import Fetched, Picture, Row
+from tarloom.create.rows import EncodedPicture, FetchedBytes, Row
 from tarloom.create.shards.results import RowResult
 from tarloom.create.shards.shard_files import ShardContents, TarShard
 from tarloom.create.sources.tables import ERROR
@@ -114,9 +114,9 @@ def _result(row: Row, answers: Mapping[str, Mapping[str, Any]], recipe: Recipe) 
     sizes = {"width": width, "height": height, "original_width": width, "original_height": height}
     return RowResult(
         row=row,
-        fetched=Fetched(
+        fetched=FetchedBytes(
             data=b"", columns={CAPTION: painted["prompt"], SEED: painted["seed"]}, fields={MADE_BY: recipe.made_by}
         ),
-        picture=Picture(data=data, exif=None, **sizes),
+        picture=EncodedPicture(data=data, exif=None, **sizes),
         digest=hashlib.sha256(data).hexdigest(),
     )

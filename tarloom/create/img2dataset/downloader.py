@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
 from tarloom.create.img2dataset.named_errors import named_error
-from tarloom.create.rows import Picture, Row, rows_of
+from tarloom.create.rows import EncodedPicture, Row, rows_of
 from tarloom.create.shards.results import RowResult
 from tarloom.create.shards.shard_files import open_shard
 from tarloom.create.sources.boxes import BOXES
@@ -115,7 +115,7 @@ class TheirShard:
             return RowResult(row=row, error=FetchError("lost", "img2dataset says nothing about the row"))
         offset, size = picture
         sizes = {name: found[name] for name in ("width", "height", "original_width", "original_height")}
-        made = Picture(data=bytes(self._tar[offset : offset + size]), exif=found.get("exif") or "{}", **sizes)
+        made = EncodedPicture(data=bytes(self._tar[offset : offset + size]), exif=found.get("exif") or "{}", **sizes)
         return RowResult(row=row, picture=made, digest=found.get(self._kind))
 
 

@@ -16,14 +16,14 @@ from tarloom.create.pictures.encode import encoded
 from tarloom.create.pictures.exif import exif_json
 from tarloom.create.pictures.for_jpeg import crisp, resized_for_jpeg
 from tarloom.create.pictures.scale import Shape, ShapeOf, on_canvas, resized, shape_of
-from tarloom.create.rows import Picture
+from tarloom.create.rows import EncodedPicture
 from tarloom.errors import ImageError
 from tarloom.format.pictures import Pixels, Size, check_pixels
 
 
 def process_picture(
     data: bytes, options: ImageOptions, boxes: Sequence[Box] | None = None, *, shaped: ShapeOf | None = None
-) -> Picture:
+) -> EncodedPicture:
     """Decode, orient, check, resize and encode one picture. Raises ImageError.
 
     boxes: parts of the picture as it is stored, to blur. shaped: which sizes it gets, if not those of the options'
@@ -31,7 +31,7 @@ def process_picture(
     """
     if options.disable_all_reencoding:
         exif = exif_json(stored_exif(data)) if options.extract_exif else None
-        return Picture(data=data, width=None, height=None, original_width=None, original_height=None, exif=exif)
+        return EncodedPicture(data=data, width=None, height=None, original_width=None, original_height=None, exif=exif)
     with opened_picture(data, max_pixels=options.max_pixels) as source:
         facts = source.facts
         _check_size(facts.original, options)
@@ -44,7 +44,7 @@ def process_picture(
             pixels = _scaled(source, shape, for_jpeg=options.encode_format == "jpg")
     if not kept:
         data = encoded(_finished(pixels, facts, shape, boxes), options.encode_format, options.encode_quality)
-    return Picture(
+    return EncodedPicture(
         data=data,
         width=shape.canvas[1],
         height=shape.canvas[0],

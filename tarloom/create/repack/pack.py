@@ -14,7 +14,7 @@ from tarloom.create.repack.results import FIRST_SEEN, SIZES, Results
 from tarloom.create.repack.rows import Group, GroupSlice, NewRows, slices_in
 from tarloom.create.repack.samples import Carried, Carrier, Members, read_samples, updated_json
 from tarloom.create.repack.sidecars import write_carried
-from tarloom.create.rows import Picture
+from tarloom.create.rows import EncodedPicture
 from tarloom.create.shards.results import report_of
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.columns import ERROR, KEY, error_of
@@ -141,7 +141,7 @@ class Repacker:
                 known = list(islice(digests, len(samples)))
                 yield from (pool.map if self._carrier.works else map)(self._carrier.carry, samples, known)
 
-    def _process(self) -> Callable[[bytes, ImageOptions], Picture] | None:
+    def _process(self) -> Callable[[bytes, ImageOptions], EncodedPicture] | None:
         if self._config.images.disable_all_reencoding:
             return None
         from tarloom.create.pictures.images import process_picture  # Loads OpenCV: only where pictures are worked on.

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from tarloom.create.repack.rows import NewRows
 from tarloom.create.repack.samples import Carried
-from tarloom.create.rows import Picture
+from tarloom.create.rows import EncodedPicture
 from tarloom.create.shards.results import failure_status
 from tarloom.errors import FetchError, RowError
 from tarloom.format.metadata import SUCCESS, Stats, stats_of
@@ -28,7 +28,7 @@ class Results:
 
     keys: list[str]
     errors: dict[int, RowError] = field(default_factory=dict)
-    pictures: dict[int, Picture] = field(default_factory=dict)
+    pictures: dict[int, EncodedPicture] = field(default_factory=dict)
     """Those that are new, without their bytes."""
     digests: dict[int, str] = field(default_factory=dict)
     """Of pictures as they came, where the metadata had none."""

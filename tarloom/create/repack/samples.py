@@ -12,7 +12,7 @@ import numpy as np
 
 from tarloom.create.config import ImageOptions
 from tarloom.create.repack.rows import Group, GroupSlice, Places
-from tarloom.create.rows import Picture
+from tarloom.create.rows import EncodedPicture
 from tarloom.create.sources.keys import hashed_key
 from tarloom.errors import ImageError
 from tarloom.format.layout import IMAGE_MEMBERS, tar_name
@@ -34,7 +34,7 @@ class Carried:
     """What becomes of a sample."""
 
     members: Members
-    picture: Picture | None = None
+    picture: EncodedPicture | None = None
     """In the place of the old one; None where it stays as it is."""
     changed: bool = False
     """Whether it has other bytes."""
@@ -60,7 +60,7 @@ class Carrier:
     """Changes samples as the options say."""
 
     images: ImageOptions
-    process: Callable[[bytes, ImageOptions], Picture] | None
+    process: Callable[[bytes, ImageOptions], EncodedPicture] | None
     """What is done to pictures, None for nothing."""
     digest: str | None
     """The kind of hash to know a picture by, None for none."""

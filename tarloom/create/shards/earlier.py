@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from tarloom.create.config import CreateConfig
-from tarloom.create.rows import Fetched, Picture, Row
+from tarloom.create.rows import EncodedPicture, FetchedBytes, Row
 from tarloom.create.shards.results import PICTURE_COLUMNS, RowResult
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.tasks import Earlier, ShardTask
@@ -83,8 +83,8 @@ class EarlierShard:
         except (KeyError, ValueError) as error:
             raise _unsound(self._index.shard, f"sample {number} lacks its picture or json") from error
         found.pop("txt", None)
-        kept = Fetched(data=b"", columns=_other_columns(fields, row, self._results), members=found, fields=fields)
-        picture = Picture(data=data, **{name: fields.get(name) for name in PICTURE_COLUMNS})
+        kept = FetchedBytes(data=b"", columns=_other_columns(fields, row, self._results), members=found, fields=fields)
+        picture = EncodedPicture(data=data, **{name: fields.get(name) for name in PICTURE_COLUMNS})
         if self._config.lists.key_from == "content":
             kept = replace(kept, key=fields["key"])
         return RowResult(row=row, fetched=kept, picture=picture, digest=fields.get(self._results.digest or ""))
@@ -149,7 +149,7 @@ def _of_finished(storage: Storage, config: CreateConfig, index: ShardIndex, task
         if name is None or is_tried_again(name, task.earlier):
             return None
         (values,) = table.slice(place, 1).to_pylist()
-        fetched = Fetched(data=b"", columns=_other_columns(values, row, results))
+        fetched = FetchedBytes(data=b"", columns=_other_columns(values, row, results))
         return RowResult(row=row, fetched=fetched, error=_error(values))
 
     return known

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
-from tarloom.create.rows import Fetcher, Picture, Row, rows_of
+from tarloom.create.rows import EncodedPicture, Fetcher, Row, rows_of
 from tarloom.create.shards.earlier import EarlierShard, open_earlier
 from tarloom.create.shards.own_loop import OwnLoop
 from tarloom.create.shards.reorder import Window, in_order
@@ -181,7 +181,7 @@ class ShardPacker:
             self._count_bodies(-1)
         return RowResult(row=row, fetched=kept, picture=picture, digest=digest)
 
-    async def _worked_on(self, row: Row, data: bytes) -> tuple[Picture, str | None]:
+    async def _worked_on(self, row: Row, data: bytes) -> tuple[EncodedPicture, str | None]:
         if self._config.images.disable_all_reencoding and len(data) <= LITTLE_WORK:
             return self._picture(row, data)  # done sooner than handed to a thread
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._picture, row, data)
@@ -194,7 +194,7 @@ class ShardPacker:
         else:
             self._room.clear()
 
-    def _picture(self, row: Row, data: bytes) -> tuple[Picture, str | None]:
+    def _picture(self, row: Row, data: bytes) -> tuple[EncodedPicture, str | None]:
         kind = self._config.sharding.compute_hash
         digest = None if kind == "none" else hashlib.new(kind, data, usedforsecurity=False).hexdigest()
         if self._config.lists.verify_hash is not None and digest != row.expected_hash:

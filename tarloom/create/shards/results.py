@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.create.rows import Fetched, Picture, Row
+from tarloom.create.rows import EncodedPicture, FetchedBytes, Row
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, GenerateError, RowError
 from tarloom.format.metadata import (
@@ -27,9 +27,9 @@ class RowResult:
     """What became of a row: a picture, or the error that it failed with."""
 
     row: Row
-    fetched: Fetched | None = None
+    fetched: FetchedBytes | None = None
     """Without its data: only what lay beside the picture."""
-    picture: Picture | None = None
+    picture: EncodedPicture | None = None
     digest: str | None = None
     """The hash of the bytes as they were fetched, of the kind that was asked for."""
     error: RowError | None = None
@@ -124,7 +124,7 @@ def members_of(result: RowResult, values: dict[str, Any], extension: str) -> dic
     """
     if result.picture is None:
         return {}
-    fetched = result.fetched or Fetched(data=b"")
+    fetched = result.fetched or FetchedBytes(data=b"")
     members = dict(fetched.members)
     members["json"] = json.dumps({**fetched.fields, **values}, ensure_ascii=False, default=_plain).encode(
         "utf-8", "replace"

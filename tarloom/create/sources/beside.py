@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-from tarloom.create.rows import Fetched, Row
+from tarloom.create.rows import FetchedBytes, Row
 from tarloom.errors import FetchError, StorageError
 from tarloom.format.storage import Storage
 
@@ -30,21 +30,21 @@ class FolderFetcher:
     async def __aexit__(self, *failure: object) -> None:
         """Nothing is held."""
 
-    async def fetch(self, row: Row) -> Fetched:
+    async def fetch(self, row: Row) -> FetchedBytes:
         """The picture and what lies beside it. Raises FetchError unreadable, too_large or bad_json."""
         async with self._slots:
             fetched = await asyncio.to_thread(self._read_row, row)
             await self._room()
         return fetched
 
-    def _read_row(self, row: Row) -> Fetched:
+    def _read_row(self, row: Row) -> FetchedBytes:
         assert row.url is not None, "a picture of a folder has a path"
         found = {extension: self._read(name) for extension, name in row.beside.items()}
         text = {extension: data.decode("utf-8-sig", "replace").strip() for extension, data in found.items()}
         fields = _fields(text["json"]) if "json" in text else {}
         caption = text.get("txt", _as_text(fields.get("caption")))
         columns = {"caption": caption, "cls": text.get("cls")}
-        return Fetched(
+        return FetchedBytes(
             data=self._read(row.url),
             columns={name: value for name, value in columns.items() if value is not None},
             members={"cls": text["cls"].encode()} if "cls" in text else {},

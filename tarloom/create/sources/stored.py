@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-from tarloom.create.rows import Fetched, Fetcher, Row
+from tarloom.create.rows import FetchedBytes, Fetcher, Row
 from tarloom.errors import FetchError, StorageError, UsageError
 from tarloom.format.storage import LocalStorage, Storage, open_storage
 
@@ -37,7 +37,7 @@ class StoredFetcher:
     async def __aexit__(self, *failure: object) -> None:
         await self._web.__aexit__(*failure)
 
-    async def fetch(self, row: Row) -> Fetched:
+    async def fetch(self, row: Row) -> FetchedBytes:
         """The file's bytes. Raises FetchError scheme_refused, unreadable, too_large or empty_body, or what the web's
         does."""
         url = (row.url or "").strip()
@@ -46,7 +46,7 @@ class StoredFetcher:
         async with self._slots:
             data = await asyncio.to_thread(self._read, url)
             await self._room()
-        return Fetched(data=data)
+        return FetchedBytes(data=data)
 
     def _read(self, url: str) -> bytes:
         storage, name = self._found(url)

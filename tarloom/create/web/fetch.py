@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from yarl import URL
 
 from tarloom.create.config import ConsentOptions, WebOptions
-from tarloom.create.rows import Fetched, Row
+from tarloom.create.rows import FetchedBytes, Row
 from tarloom.create.web.consent import Consent, honest_user_agent
 from tarloom.create.web.guard import parse_networks
 from tarloom.create.web.hosts import GivenUp, HostLimits, Hosts
@@ -92,7 +92,7 @@ class WebFetcher:
         self._consent.close()
         await self._transport.__aexit__(*failure)
 
-    async def fetch(self, row: Row) -> Fetched:
+    async def fetch(self, row: Row) -> FetchedBytes:
         """The body behind the row's URL. Raises FetchError when all tries failed."""
         url = parse_url(row.url)
         answer = await self._with_retries(lambda: self._follow(url, self._picture))
@@ -100,7 +100,7 @@ class WebFetcher:
             raise _status_error(answer.status)
         if not answer.body:
             raise FetchError("empty_body", "the server sent no bytes")
-        return Fetched(data=answer.body)
+        return FetchedBytes(data=answer.body)
 
     async def _ask(self, url: URL) -> Answer:
         """A small file that says what the owners of a host want."""
