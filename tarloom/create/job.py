@@ -20,7 +20,7 @@ from tarloom.create.sources.folder import PictureFolder
 from tarloom.create.sources.open import Source, cut, open_source
 from tarloom.create.sources.stored import open_places
 from tarloom.create.summary import CreateSummary, sum_up
-from tarloom.create.tasks import Earlier, PackerDescription, ShardTask
+from tarloom.create.tasks import Earlier, PackerDescription, PackTask
 from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
 from tarloom.errors import CorruptShard, EngineError, UsageError
@@ -113,7 +113,7 @@ class CreateJob:
         """The counts so far."""
         return sum_up(self._reports, self._failed, since=self._started)
 
-    def _tasks(self, todo: Mapping[int, Earlier]) -> Iterator[ShardTask]:
+    def _tasks(self, todo: Mapping[int, Earlier]) -> Iterator[PackTask]:
         """The shards to make, with their rows, read from the source as they are asked for."""
         if not todo:
             return
@@ -122,7 +122,7 @@ class CreateJob:
         tables = cut(self._source.tables(self._additional, first), first, ranges)
         for (number, earlier), (row, _), table in zip(todo.items(), ranges, tables, strict=True):
             shard, first_key = self._plan.name(number), self._plan.first_key + row
-            yield ShardTask(shard=shard, first_row=first_key, rows=table, earlier=earlier)
+            yield PackTask(shard=shard, first_row=first_key, rows=table, earlier=earlier)
 
     def _done_before(self, number: int, names: Set[str]) -> Report | None:
         """The report of an earlier run that did this shard, if one did. names: of all files that are there."""
@@ -149,7 +149,7 @@ class CreateJob:
             logger.warning("sidecars of %d shards are stale now (%s); run these stages again", len(stale), told)
 
 
-def _description(source: Source, config: CreateConfig, schema: pa.Schema) -> Opener[ShardTask, Report]:
+def _description(source: Source, config: CreateConfig, schema: pa.Schema) -> Opener[PackTask, Report]:
     """What makes shards of this source."""
     if isinstance(source, TarShards):
         return RepackerDescription(

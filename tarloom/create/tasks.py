@@ -23,7 +23,7 @@ shard, and its rows whose failures may pass, or all that failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardTask:
+class PackTask:
     """A shard to make: its rows travel with it."""
 
     shard: str
@@ -46,7 +46,7 @@ class PackerDescription:
     modules: ClassVar = ("tarloom.create.shards.pack", "tarloom.create.pictures.images")
     """What the worker is made of: engines may load it once for all their workers."""
 
-    def __call__(self) -> Callable[[ShardTask], Report]:
+    def __call__(self) -> Callable[[PackTask], Report]:
         if self.config.downloader == "img2dataset":
             from tarloom.create.img2dataset.downloader import Img2datasetPacker
 

@@ -30,7 +30,7 @@ from tarloom.create.shards.results import RowResult
 from tarloom.create.shards.shard_files import open_shard
 from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.keys import shard_keys
-from tarloom.create.tasks import PackerDescription, ShardTask
+from tarloom.create.tasks import PackerDescription, PackTask
 from tarloom.create.web.urls import parse_url
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, MissingExtra, UsageError, missing_extra
@@ -76,7 +76,7 @@ class Img2datasetPacker:
         self._schema = description.schema
         self._storage = open_storage(self._config.output)
 
-    def __call__(self, task: ShardTask) -> Report:
+    def __call__(self, task: PackTask) -> Report:
         """Make one shard and commit its files. Raises StorageError."""
         table = shard_keys(self._config, task.shard, task.first_row).given(task.rows)
         rows = [_checked(row) for row in rows_of(table)]

@@ -19,7 +19,7 @@ from tarloom.create.shards.results import report_of
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.columns import ERROR, KEY, error_of
 from tarloom.create.sources.keys import BUILT_IN, shard_keys
-from tarloom.create.tasks import ShardTask, codec_threads
+from tarloom.create.tasks import PackTask, codec_threads
 from tarloom.engines.base import Report
 from tarloom.format.index import IndexBuilder, write_index
 from tarloom.format.layout import metadata_name, tar_name
@@ -66,7 +66,7 @@ class Repacker:
         self._last_group: tuple[list[tuple[str, str]], Group] | None = None
         """Small shards made of a big one open it once."""
 
-    def __call__(self, task: ShardTask) -> Report:
+    def __call__(self, task: PackTask) -> Report:
         """Make one shard and commit its files. Raises ShardError, StorageError; UsageError where the source changed."""
         rows = NewRows(slices=tuple(self._slices(task.rows)), samples_alone=self._description.samples_alone)
         results = self._keyed(task, rows)
@@ -121,7 +121,7 @@ class Repacker:
             return self._last_group[1]
         return Group(self._description.source, shards, self._description.schema)
 
-    def _keyed(self, task: ShardTask, rows: NewRows) -> Results:
+    def _keyed(self, task: PackTask, rows: NewRows) -> Results:
         """The samples' keys, as far as they do not come from the bytes; those that have none have failed."""
         column = self._config.lists.key_from
         samples = rows.table.take(rows.places)

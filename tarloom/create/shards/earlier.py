@@ -20,7 +20,7 @@ from tarloom.create.config import CreateConfig
 from tarloom.create.rows import EncodedPicture, FetchedBytes, Row
 from tarloom.create.shards.results import PICTURE_COLUMNS, RowResult
 from tarloom.create.shards.shard_files import result_columns
-from tarloom.create.tasks import Earlier, ShardTask
+from tarloom.create.tasks import Earlier, PackTask
 from tarloom.create.texts import times_as_text
 from tarloom.create.web.transient import may_pass
 from tarloom.errors import CorruptShard, FetchError, ImageError, RowError
@@ -98,7 +98,7 @@ class EarlierShard:
 
 
 @contextlib.contextmanager
-def open_earlier(storage: Storage, config: CreateConfig, task: ShardTask) -> Iterator[EarlierShard | None]:
+def open_earlier(storage: Storage, config: CreateConfig, task: PackTask) -> Iterator[EarlierShard | None]:
     """What there is of a shard that is to be made; None where there is nothing that could be taken over.
 
     Raises ShardError where a finished shard is not as it should be: it is left alone.
@@ -111,7 +111,7 @@ def open_earlier(storage: Storage, config: CreateConfig, task: ShardTask) -> Ite
         yield earlier
 
 
-def _find(storage: Storage, config: CreateConfig, task: ShardTask) -> tuple[ShardIndex, Known | None] | None:
+def _find(storage: Storage, config: CreateConfig, task: PackTask) -> tuple[ShardIndex, Known | None] | None:
     tar = None if task.earlier == "nothing" else storage.head(tar_name(task.shard))
     if tar is None:
         return None
@@ -132,7 +132,7 @@ def _of_tar(index: ShardIndex) -> Known:
     return lambda place, row: None if row.error else numbers.get(row.key)
 
 
-def _of_finished(storage: Storage, config: CreateConfig, index: ShardIndex, task: ShardTask) -> Known:
+def _of_finished(storage: Storage, config: CreateConfig, index: ShardIndex, task: PackTask) -> Known:
     """Of a finished shard: its samples, and the failures that stand."""
     table = times_as_text(read_table(storage, metadata_name(index.shard)))
     statuses, names = table.column("status").to_pylist(), table.column("error").to_pylist()

@@ -23,7 +23,7 @@ from tarloom.create.shards.shard_files import ShardWriter, open_shard
 from tarloom.create.sources.beside import FolderFetcher
 from tarloom.create.sources.keys import ContentKeys, hashed_key, shard_keys
 from tarloom.create.sources.stored import StoredFetcher
-from tarloom.create.tasks import PackerDescription, ShardTask, codec_threads
+from tarloom.create.tasks import PackerDescription, PackTask, codec_threads
 from tarloom.create.web.fetch import WebFetcher
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, RowError
@@ -60,19 +60,19 @@ class ShardPacker:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="codec")
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._bodies_at_most = BODIES_PER_THREAD * threads
-        self._known: dict[str, ShardTask] = {}
+        self._known: dict[str, PackTask] = {}
         """Shards to begin."""
         self._making: dict[str, asyncio.Task[Report]] = {}
         """Shards that are begun."""
         self._loop = OwnLoop()
         self._fetcher = self._loop.run(self._open_fetcher())
 
-    def begin(self, task: ShardTask) -> None:
+    def begin(self, task: PackTask) -> None:
         """Begin with a shard that will be asked for soon, behind those that were begun before."""
         if task.shard not in self._making:
             self._known[task.shard] = task
 
-    def __call__(self, task: ShardTask) -> Report:
+    def __call__(self, task: PackTask) -> Report:
         """Make one shard and commit its files. Raises StorageError."""
         self.begin(task)
         return self._loop.run(self._made(task.shard))
@@ -118,7 +118,7 @@ class ShardPacker:
         await asyncio.gather(*self._making.values(), return_exceptions=True)
         await self._fetcher.__aexit__(None, None, None)
 
-    async def _make(self, task: ShardTask, before: asyncio.Event, is_begun: asyncio.Event) -> Report:
+    async def _make(self, task: PackTask, before: asyncio.Event, is_begun: asyncio.Event) -> Report:
         """before: set when all rows of the shard before this one are begun; is_begun: to be set when all of these
         are."""
         schema = self._description.schema
@@ -130,7 +130,7 @@ class ShardPacker:
         finally:
             is_begun.set()
 
-    async def _fill(self, files: ShardWriter, task: ShardTask, is_begun: asyncio.Event) -> None:
+    async def _fill(self, files: ShardWriter, task: PackTask, is_begun: asyncio.Event) -> None:
         at_once = self._config.web.thread_count
         unfinished = UNFINISHED_PER_DOWNLOAD * at_once
         window = Window(items=WAITING_ROWS, unfinished=unfinished, bytes=WAITING_BYTES, items_at_least=at_once)
@@ -142,7 +142,7 @@ class ShardPacker:
             async for result in made:
                 files.add(settled(result))
 
-    def _commit(self, files: ShardWriter, task: ShardTask) -> Report:
+    def _commit(self, files: ShardWriter, task: PackTask) -> Report:
         if task.earlier != "nothing":  # not done any more: readers must not see files of two versions
             self._storage.delete(stats_name(task.shard))
         return files.commit()
