@@ -21,7 +21,7 @@ from tarloom.format.parquet import read_table
 from tarloom.format.sidecar import SidecarInfo, check_stage_name
 from tarloom.format.storage import open_storage
 from tarloom.generate.config import GenerateConfig
-from tarloom.generate.pack import Recipe
+from tarloom.generate.pack import PackRecipe
 from tarloom.generate.plan import need_rows, planned
 from tarloom.generate.tables.prompts import PromptTables
 from tarloom.generate.task import GenerateTask
@@ -78,7 +78,7 @@ class GenerateJob:
         made_by = {name: dict(stage.fingerprint()) for name, stage in self.stages.items()}
         plan = planned(self._config, self._tables, self._storage, made_by)
         self.shards, self.total, self._source = [plan.name(n) for n in range(plan.shards)], plan.rows, plan.source
-        self._recipe = Recipe(painter=self._painter[0], extension=self._painter[1].encode_format, made_by=made_by)
+        self._recipe = PackRecipe(painter=self._painter[0], extension=self._painter[1].encode_format, made_by=made_by)
         self._done = self._done_before()
         todo = [shard for shard in self.shards if shard not in self._done]
         sweep_parts(self._storage, self.stages.keys(), {(shard, name) for shard in todo for name in self.stages})

@@ -37,7 +37,7 @@ ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class PackRecipe:
     """How the rows of a run become samples."""
 
     painter: str
@@ -53,7 +53,7 @@ def columns_of(rows: pa.Schema) -> pa.Schema:
     return metadata_schema(_own(rows).append(pa.field(SEED, pa.int64())), True, RESULTS)
 
 
-def pack(storage: Storage, shard: str, rows: pa.Table, said: Mapping[str, pa.Table], recipe: Recipe) -> Report:
+def pack(storage: Storage, shard: str, rows: pa.Table, said: Mapping[str, pa.Table], recipe: PackRecipe) -> Report:
     """Commit the shard. said: what each stage answered to the rows that had not failed before, in order.
 
     Raises StorageError.
@@ -102,7 +102,7 @@ def _failed(row: Row, error: str) -> RowResult:
     return RowResult(row=row, error=GenerateError(name, reason))
 
 
-def _result(row: Row, answers: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> RowResult:
+def _result(row: Row, answers: Mapping[str, Mapping[str, Any]], recipe: PackRecipe) -> RowResult:
     """The first stage that could not do its part says why the row failed."""
     for name, answer in answers.items():
         if answer[STATUS] != SUCCESS:

@@ -12,7 +12,7 @@ from tarloom.format.index import KEY
 from tarloom.format.layout import rows_name
 from tarloom.format.parquet import read_table
 from tarloom.format.storage import Storage
-from tarloom.generate.pack import Recipe, pack
+from tarloom.generate.pack import PackRecipe, pack
 from tarloom.process.answers import Answers, report_of, room
 from tarloom.process.task import RowsTask, StageReport
 
@@ -28,7 +28,7 @@ class GenerateTask(RowsTask):
     """Rows that have not failed yet."""
     columns: tuple[str, ...]
     """That the stages want to see."""
-    recipe: Recipe
+    recipe: PackRecipe
 
     @property
     def storage(self) -> Storage:

@@ -17,7 +17,7 @@ from tarloom.format.index import KEY
 from tarloom.format.metadata import metadata_schema
 from tarloom.generate.tables.config import Detail, TableConfig, read_derivation, read_detail
 from tarloom.generate.tables.matching import Join, Lookup, doubled, key_texts, named, values_of
-from tarloom.generate.tables.rows import PROMPT, Recipe
+from tarloom.generate.tables.rows import PROMPT, RowRecipe
 from tarloom.process.caption.prompts import Prompt
 from tarloom.read.plan.pieces import Array
 from tarloom.read.view import Column
@@ -38,7 +38,7 @@ class Found:
     prompts: Table
     details: tuple[Table | Lookup, ...]
     """Those that are small are here already."""
-    recipe: Recipe
+    recipe: RowRecipe
     nbytes: int
     """Of all of them, about."""
 
@@ -67,7 +67,7 @@ def fitted(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail, 
     return Found(prompts=prompts, details=tuple(ready), recipe=recipe, nbytes=nbytes)
 
 
-def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail, Table]]) -> Recipe:
+def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail, Table]]) -> RowRecipe:
     whole = config.template.strip() == f"{{{PROMPT}}}"
     taken = RESERVED if whole else RESERVED | {PROMPT}
     columns = _extended(pa.schema([]), prompts.schema, f"prompts {config.prompts}", taken)
@@ -88,7 +88,7 @@ def _recipe(config: TableConfig, prompts: Table, details: Sequence[tuple[Detail,
         columns = _extended(columns, pa.schema([(name, values[-1].type)]), what, taken | {PROMPT})
     prompt = Prompt(template=config.template)
     _check_known(prompt.columns, columns, "template")
-    return Recipe(
+    return RowRecipe(
         key_col=config.key_col, columns=prompts.schema, joins=tuple(joins), values=tuple(values), prompt=prompt
     )
 
@@ -132,7 +132,7 @@ def _check_texts(names: Iterable[str], columns: pa.Schema, what: str) -> None:
             )
 
 
-def _check_keys(config: TableConfig, prompts: Table, recipe: Recipe) -> None:
+def _check_keys(config: TableConfig, prompts: Table, recipe: RowRecipe) -> None:
     """Every row must have a key of its own."""
     if config.key_col is None:
         return

@@ -23,7 +23,7 @@ _NO_PROMPT = "no_prompt: nothing is left of the template"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class RowRecipe:
     """All that is done to rows. It travels to where they are."""
 
     key_col: str | None

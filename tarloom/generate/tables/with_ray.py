@@ -17,7 +17,7 @@ from tarloom.engines.ray_datasets import quiet_data, read_by_tasks, tables_of
 from tarloom.engines.ray_session import ray_session
 from tarloom.errors import missing_extra
 from tarloom.generate.tables.matching import Join, Lookup, key_texts
-from tarloom.generate.tables.rows import Recipe
+from tarloom.generate.tables.rows import RowRecipe
 
 try:
     import ray
@@ -37,7 +37,7 @@ Block = Callable[[pa.Table], pa.Table]
 
 
 def made_rows(
-    prompts: Table, recipe: Recipe, details: Sequence[Table | Lookup], *, nbytes: int, address: str | None
+    prompts: Table, recipe: RowRecipe, details: Sequence[Table | Lookup], *, nbytes: int, address: str | None
 ) -> Iterator[pa.Table]:
     """All rows as the recipe makes them, in order, `__row__` last.
 
