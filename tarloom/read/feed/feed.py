@@ -27,7 +27,7 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class StepStride:
     """Which steps are ours, where several processes of a rank read them in turn, as a torch DataLoader's do."""
 
     first: int = 0
@@ -65,7 +65,7 @@ class Feed:
 
     def __len__(self) -> int:
         """Steps of an epoch, the same for every rank."""
-        return len(self._steps(0, Turn()))
+        return len(self._steps(0, StepStride()))
 
     @property
     def ledger(self) -> Ledger:
@@ -127,9 +127,9 @@ class Feed:
         steps = self.steps()
         return self.counting(steps, self.batches(steps))
 
-    def steps(self, turn: Turn = Turn()) -> range:
-        """Positions in the epoch at which the steps of the next iteration begin, those whose turn it is."""
-        return self._steps(self._begin, turn)
+    def steps(self, stride: StepStride = StepStride()) -> range:
+        """Positions in the epoch at which the steps of the next iteration begin, those of the stride."""
+        return self._steps(self._begin, stride)
 
     def batches(self, steps: range) -> Iterator[Batch]:
         """One for each step, wherever the feed stands in the epoch."""
@@ -159,10 +159,10 @@ class Feed:
         if all_steps:
             self.go(epoch + 1, 0)
 
-    def _steps(self, begin: int, turn: Turn) -> range:
+    def _steps(self, begin: int, stride: StepStride) -> range:
         size = self.step_samples
         end = self._samples - size + 1 if self._drop_last else self._samples
-        return range(begin + turn.first * size, end, turn.every * size)
+        return range(begin + stride.first * size, end, stride.every * size)
 
     @property
     def _samples(self) -> int:

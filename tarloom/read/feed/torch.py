@@ -18,7 +18,7 @@ from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import cpu_share
 from tarloom.read.feed.batches.assemble import Batch
-from tarloom.read.feed.feed import Feed, Turn
+from tarloom.read.feed.feed import Feed, StepStride
 from tarloom.read.ledger import Ledger
 
 try:
@@ -107,7 +107,7 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
             self._hear()
             # This process is one of several: so many threads for it to decode in.
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_share() // info.num_workers)))
-        steps = self.feed.steps(Turn() if info is None else Turn(first=info.id, every=info.num_workers))
+        steps = self.feed.steps(StepStride() if info is None else StepStride(first=info.id, every=info.num_workers))
         # Workers stay in their epoch until they are told: the next iteration may begin before they have ended this one.
         return self.feed.counting(steps, map(self._made, self.feed.batches(steps)), all_steps=info is None)
 

@@ -24,7 +24,7 @@ from tarloom.format.storage import LocalStorage
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed import options  # noqa: F401  # loaded once, by the server that forks new processes
 from tarloom.read.feed.batches import fitting  # noqa: F401  # so is this
-from tarloom.read.feed.feed import Feed, Turn
+from tarloom.read.feed.feed import Feed, StepStride
 from tarloom.read.feed.mixture import mix
 from tests.format.raw import write_parquet, write_sidecar, write_stats, write_tar
 from tests.read.sample_sets import png_of
@@ -199,6 +199,6 @@ def _in_turns(feed: Feed, workers: int) -> Iterator[Mapping[str, Any]]:
     """As a DataLoader reads whose workers take steps in turn, counted as feed.loader() does."""
     if not workers:
         return iter(feed)
-    turns = [feed.batches(feed.steps(Turn(first=number, every=workers))) for number in range(workers)]
+    turns = [feed.batches(feed.steps(StepStride(first=number, every=workers))) for number in range(workers)]
     rounds = itertools.zip_longest(*turns)
     return feed.counting(feed.steps(), (batch for found in rounds for batch in found if batch is not None))
