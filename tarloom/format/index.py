@@ -109,7 +109,7 @@ class IndexBuilder:
             raise CorruptShard(f"{self._where}: {what}{_LEAVE_OUT}")
 
     def _check_text(self, name: str, offset: int) -> None:
-        if not is_text(name):
+        if not is_utf8(name):
             raise CorruptShard(f"{self._where}: the name {name!r} at byte {offset} is not UTF-8{_LEAVE_OUT}")
 
 
@@ -181,9 +181,9 @@ def _flat(table: pa.Table, name: str) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def is_text(key: str) -> bool:
-    """Whether it can stand in a table: names that were no UTF-8 hold surrogates."""
-    return key.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in key)
+def is_utf8(name: str) -> bool:
+    """Whether it was UTF-8, and can stand in a table: names that were not hold surrogates."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _has_index_columns(table: pa.Table) -> bool:

@@ -35,7 +35,7 @@ from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import ShardError, UsageError
-from tarloom.format.index import ShardIndex, is_text
+from tarloom.format.index import ShardIndex, is_utf8
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import PLAN, compression_of, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
 from tarloom.format.parquet import read_schema
@@ -162,7 +162,7 @@ class TarShards:
                 found.append(tar)
             else:
                 unfinished += 1
-        unnameable = next((tar.name for tar in found if not is_text(tar.name)), None)
+        unnameable = next((tar.name for tar in found if not is_utf8(tar.name)), None)
         if unnameable is not None:
             raise UsageError(f"{self.storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
         compressed = next((tar.name for tar in found if compression_of(tar.name)), None)

@@ -17,7 +17,7 @@ from tarloom.format.lazy import lazy
 from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import ParquetTable, find_table
 from tarloom.format.sidecar import check_fresh, info_in
-from tarloom.read.plan.catalog import texts_of
+from tarloom.read.plan.catalog import text_columns
 from tarloom.read.plan.pieces import Array, ChunkedArray, Piece
 from tarloom.read.view import Column
 
@@ -35,7 +35,7 @@ class JoinedTable:
         self._name = metadata_name(piece.shard) if stage is None else sidecar_name(piece.shard, stage)
         self.where = piece.storage.describe(self._name)
         self._key = "key" if stage is None else KEY
-        self._texts = texts_of(stage)
+        self._text_columns = text_columns(stage)
         self._fields = fields
         self._read: dict[str, ChunkedArray] = {}
 
@@ -143,5 +143,5 @@ class JoinedTable:
         new = [field for field in dict.fromkeys(fields) if field not in self._read]
         if new:
             assert self._table is not None
-            table = self._table.read(new, texts=[name for name in self._texts if name in new])
+            table = self._table.read(new, texts=[name for name in self._text_columns if name in new])
             self._read |= dict(zip(table.column_names, table.columns, strict=True))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
 from tarloom.format.catalog_file import forget_catalog, known_tars
-from tarloom.format.index import KEY, ShardIndex, is_text
+from tarloom.format.index import KEY, ShardIndex, is_utf8
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
     PLAN,
@@ -153,14 +153,14 @@ class Catalog:
                     self.unreadable.append(error)
 
 
-def texts_of(stage: str | None) -> tuple[str, ...]:
+def text_columns(stage: str | None) -> tuple[str, ...]:
     """The columns of every sidecar, or of metadata (None), that are text however they are stored: of no type, where a
     shard had no error."""
     return ("key", "status") if stage is None else (KEY, STATUS, ERROR)
 
 
 def _columns_of(stage: str | None, schema: pa.Schema) -> Iterator[Column]:
-    texts, prefix = texts_of(stage), "" if stage is None else f"{stage}."
+    texts, prefix = text_columns(stage), "" if stage is None else f"{stage}."
     for field in schema:
         kind = pa.string() if field.name in texts else field.type
         yield Column(name=f"{prefix}{field.name}", stage=stage, field=field.name, type=kind)
@@ -234,7 +234,7 @@ def _shards(storage: Storage) -> list[ShardFiles]:
     found, names = storage.survey(is_shard_file, known=partial(known_tars, storage))
     entries = {entry.name: entry for entry in found}
     tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
-    unnameable = next((shard for shard in tars if not is_text(shard)), None)
+    unnameable = next((shard for shard in tars if not is_utf8(shard)), None)
     if unnameable is not None:
         raise UsageError(f"{storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
     names.update(entries)
