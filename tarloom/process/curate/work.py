@@ -16,7 +16,7 @@ from tarloom.format.storage import Storage
 from tarloom.process.curate.kernel import answer, plain
 from tarloom.process.curate.parcels import Parcel
 from tarloom.process.curate.statement import PARTITION, PARTS, PORTION, ROW, Statement
-from tarloom.read.columns.sql import TABLE, known
+from tarloom.read.columns.sql import TABLE, for_duckdb
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import ROW_BYTES, Piece, pack
 from tarloom.read.samples.batches import read_piece
@@ -76,8 +76,8 @@ class Work:
     def say(self, rows: pa.Table) -> pa.Table:
         """The first half, of these rows."""
         statement = self.statement
-        numbered = known(rows.combine_chunks()).append_column(ROW, pa.array(range(rows.num_rows), pa.int64()))
-        others = {outside.table_name: known(outside.table()) for outside in statement.outsides}
+        numbered = for_duckdb(rows.combine_chunks()).append_column(ROW, pa.array(range(rows.num_rows), pa.int64()))
+        others = {outside.table_name: for_duckdb(outside.table()) for outside in statement.outsides}
         return answer(statement.first, {TABLE: numbered, **others}, what=statement.what)
 
     def answer_of(self, rows: pa.Table) -> pa.Table:

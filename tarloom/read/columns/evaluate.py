@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.index import KEY
-from tarloom.read.columns.sql import TABLE, cursor, known
+from tarloom.read.columns.sql import TABLE, cursor, for_duckdb
 from tarloom.read.view import Where
 
 _KEPT = 32
@@ -25,7 +25,7 @@ def passing_rows(where: Where, table: pa.Table, *, place: str) -> np.ndarray:
     """
     evaluator = _idle.take(where) or _Evaluator(where)
     try:
-        found = evaluator.rows(known(table))
+        found = evaluator.rows(for_duckdb(table))
     except duckdb.Error as error:
         advice = "TRY_CAST makes NULL of what is no such value"
         raise UsageError(f"{place}: where {where.sql}: {first_line(error)}; {advice}") from error
@@ -47,7 +47,7 @@ class _Evaluator:
     """A condition that is ready to be asked, by one thread at a time: to make it so takes ten times as long."""
 
     def __init__(self, where: Where) -> None:
-        self._source = _Source(known(no_rows(where)))
+        self._source = _Source(for_duckdb(no_rows(where)))
         self._database = cursor()
         self._database.register(TABLE, self._source)
         answer = f"coalesce(CAST({where.sql} AS BOOLEAN), false) AS found"

@@ -23,7 +23,7 @@ from tarloom.read.columns.sql import (
     check_cases,
     column_refs,
     connect,
-    known,
+    for_duckdb,
     names_of,
     nodes,
     parse,
@@ -94,7 +94,7 @@ class _Samples:
         """Which ended a scan; duckdb hands on its text only."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        schema = known(self._dataset.schema.empty_table()).schema
+        schema = for_duckdb(self._dataset.schema.empty_table()).schema
         reader = pa.RecordBatchReader.from_batches(schema, self._batches(schema))
         stream: object = reader.__arrow_c_stream__()  # type: ignore[no-untyped-call]
         return stream
@@ -102,7 +102,7 @@ class _Samples:
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         try:
             for batch in column_batches(self._dataset.plan(), self._dataset.catalog.storage):
-                yield from known(pa.Table.from_batches([batch])).cast(schema).to_batches()
+                yield from for_duckdb(pa.Table.from_batches([batch])).cast(schema).to_batches()
         except TarloomError as error:
             self.error = error
             raise

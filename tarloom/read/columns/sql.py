@@ -181,19 +181,19 @@ def check_cases(names: Collection[str], *, what: str) -> None:
             raise UsageError(f"{what}: SQL cannot tell {other!r} from {name!r}; use one of them at a time")
 
 
-def known(table: pa.Table) -> pa.Table:
+def for_duckdb(table: pa.Table) -> pa.Table:
     """The table with types that duckdb knows: it has no half floats. Vectors come as lists, for which it has most
     functions; where a vector of fixed size is null, its numbers would be nulls of their own, which those refuse."""
     columns = [_list_of(column) if _is_vector(column.type) else column for column in table.columns]
-    return pa.table([column.cast(known_type(column.type)) for column in columns], names=table.column_names)
+    return pa.table([column.cast(duckdb_type(column.type)) for column in columns], names=table.column_names)
 
 
-def known_type(kind: Any) -> pa.DataType:
+def duckdb_type(kind: Any) -> pa.DataType:
     """What becomes of a column's type in that."""
     if pa.types.is_float16(kind):
         return pa.float32()
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_vector(kind):
-        return pa.list_(known_type(kind.value_type))
+        return pa.list_(duckdb_type(kind.value_type))
     return cast(pa.DataType, kind)
 
 

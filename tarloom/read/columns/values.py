@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.read.columns.evaluate import first_line
-from tarloom.read.columns.sql import TABLE, Names, check_cases, cursor, known
+from tarloom.read.columns.sql import TABLE, Names, check_cases, cursor, for_duckdb
 from tarloom.read.columns.where import resolved
 from tarloom.read.plan.pieces import Array
 
@@ -57,7 +57,7 @@ def compile_value(name: str, sql: str, names: Names, schema: pa.Schema) -> Value
 def _asked(sql: str, table: pa.Table, kind: pa.DataType | None) -> Array:
     """Raises duckdb.Error."""
     with cursor() as database:
-        database.register(TABLE, known(table))
+        database.register(TABLE, for_duckdb(table))
         answer: Any = database.sql(f"SELECT {sql} AS found FROM {TABLE}").to_arrow_table()
     found: Array = answer.column(0).combine_chunks()
     return found if kind is None else found.cast(kind)

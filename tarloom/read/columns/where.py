@@ -20,7 +20,7 @@ from tarloom.read.columns.sql import (
     check_cases,
     column_refs,
     cursor,
-    known,
+    for_duckdb,
     names_of,
     nodes,
     parse,
@@ -102,7 +102,7 @@ def _named(node: Node, names: Names) -> str:
 def _prove(where: Where, what: str) -> None:
     """Raises UsageError where types do not fit, a function is not there, or the answer is not true or false."""
     schema = no_rows(where).schema
-    nulls = known(pa.table([pa.array([None], field.type) for field in schema], schema=schema))
+    nulls = for_duckdb(pa.table([pa.array([None], field.type) for field in schema], schema=schema))
     try:
         with cursor() as database:
             database.register(TABLE, nulls)
