@@ -81,16 +81,9 @@ def _options(program: str, command: str, argv: Sequence[str], defaults: dict[str
     from tarloom.cli.images import of_resumed_run  # what takes its time to load is loaded where Ctrl-C is caught
     from tarloom.cli.img2dataset import translated
     from tarloom.cli.parse import parse
-    from tarloom.cli.process import path_first, with_stages
+    from tarloom.cli.process import with_stages
 
-    written = {
-        "create": translated,
-        "process": path_first,
-        "duplicates": path_first,
-        "curate": path_first,
-        "images": of_resumed_run,
-    }
-    words = written.get(command, list)(argv)
+    words = {"create": translated, "images": of_resumed_run}.get(command, list)(argv)
     with _reader_may_leave(exit_code=0):
         kind = with_stages(_commands()[command], words, defaults)
         return parse(kind, expanded(kind, words), prog=program, defaults=defaults)

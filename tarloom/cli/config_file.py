@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tarloom.cli.parse import options_in, options_of, value_of
+from tarloom.cli.words import options_in, options_of, value_of
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import split_location
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from tarloom.cli.console import LOST, Finished, all_but
-from tarloom.cli.parse import options_in, value_of, without
 from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
+from tarloom.cli.words import options_in, value_of, without
 from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig
 from tarloom.process.cost import PriceConfig

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tarloom.cli.parse import option_of
+from tarloom.cli.words import option_of
 from tarloom.errors import UsageError
 from tarloom.format.layout import TAR_SUFFIXES
 
@@ -122,7 +122,7 @@ class _Renamed:
 
 @dataclass(frozen=True)
 class _Refused:
-    """Nothing but `harmless` can be asked for."""
+    """What cannot be done here. A value that asks for nothing (False, None, 0) is let through."""
 
     reason: str
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tarloom.cli.config_file import in_file
 from tarloom.cli.console import LOST, Finished, all_but
-from tarloom.cli.parse import PREFIXED, value_of
 from tarloom.cli.progress import watch
+from tarloom.cli.words import PREFIXED, value_of
 from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
 from tarloom.engines.workers import parse_workers
 from tarloom.process.config import ProcessConfig
@@ -142,11 +142,6 @@ def _cost(
         price_per_hour=config.price_per_hour,
         paid_seconds=paid_seconds,
     )
-
-
-def path_first(words: Sequence[str]) -> list[str]:
-    """`tarloom process PATH ...` is `tarloom process --path PATH ...`."""
-    return ["--path", *words] if words and not words[0].startswith("-") else list(words)
 
 
 def _field(number: int) -> str:

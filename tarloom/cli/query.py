@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tyro.conf import Positional
-
 from tarloom.cli.console import Finished, json_text
 from tarloom.read.view import JoinPolicy
 
@@ -23,9 +21,9 @@ CELL = 60
 class Query:
     """Ask a dataset's metadata and sidecars in SQL (duckdb's); the table is called samples. No tar is read."""
 
-    path: Positional[str]
+    path: str
     """The dataset's folder, local or remote."""
-    sql: Positional[str]
+    sql: str
     """Such as: SELECT width, count(*) FROM samples WHERE clip.score > 0.3 GROUP BY width"""
     join: JoinPolicy = "error"
     """What becomes of samples without a row, or with a stale one, in a table that is joined; null: empty columns."""

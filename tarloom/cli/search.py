@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tyro.conf import Positional
-
 from tarloom.cli.console import Finished
 from tarloom.errors import UsageError
 from tarloom.format.storage import split_location
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 class Search:
     """Find the samples whose vectors are nearest to a text, a picture or a sample; the index is made where it lacks."""
 
-    path: Positional[str]
+    path: str
     """An embedded dataset's folder, an output folder of the batch service, or a parquet file of vectors."""
     text: str | None = None
     """What the pictures show."""

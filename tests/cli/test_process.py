@@ -10,7 +10,7 @@ import pytest
 
 import tarloom
 from tarloom.cli.parse import parse
-from tarloom.cli.process import Process, path_first, with_stages
+from tarloom.cli.process import Process, with_stages
 from tarloom.errors import UsageError
 from tarloom.process.caption.stage import CaptionStage
 from tarloom.process.embed.stage import EmbedStage
@@ -20,7 +20,6 @@ from tests.process.shards import ROOT, scene_shards, sidecars, write_shard
 
 def typed(*words, **defaults):
     """The command as it is parsed from these words."""
-    words = path_first(words)
     return parse(with_stages(Process, words, defaults), words, prog="tarloom process", defaults=defaults)
 
 
