@@ -4,9 +4,9 @@ import os
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
-from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.console import Finished, ended
 from tarloom.cli.process import told_cost
-from tarloom.cli.progress import watch
+from tarloom.cli.progress import finish
 from tarloom.create.config import WebOptions
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.process.cost import PriceConfig
@@ -66,11 +66,8 @@ class Batch:
             )
             with closing(job.phases(loader, writer, max_samples=batch.max_samples)) as phases:
                 for phase in phases:
-                    for _ in watch(phase.steps, title=phase.title, total=phase.total, done=lambda report: report.rows):
-                        pass
+                    finish(phase.steps, title=phase.title, total=phase.total)
         summary = job.summary()
-        return Finished(
-            title=f"Embedded {batch.input_dir}{all_but(summary.failed_shards)}",
-            facts={**told_cost(job.reports, self.run_on, self.cost), **asdict(summary), "log": log},
-            exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
-        )
+        facts = {**told_cost(job.reports, self.run_on, self.cost), **asdict(summary), "log": log}
+        title = f"Embedded {batch.input_dir}"
+        return ended(title, facts, failed=summary.failed_shards, most=self.run_on.max_failed)

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from tarloom.cli.batch import Batch
-from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.console import LOST, Finished, ended
 from tarloom.cli.curate import Curate
 from tarloom.cli.duplicates import Duplicates
 from tarloom.cli.generate import Generate
 from tarloom.cli.images import Images
 from tarloom.cli.process import Process, run_stages
-from tarloom.cli.progress import watch
+from tarloom.cli.progress import finish, watch
 from tarloom.cli.query import Query
 from tarloom.cli.search import Search
 from tarloom.create.config import CreateConfig
@@ -69,14 +69,10 @@ class Create:
             if self.plan_only:
                 facts = {"rows": job.total, "shards": len(job.shards)}
                 return Finished(title="Planned; nothing was created", facts=facts)
-            for _ in watch(job, title="creating", total=job.total, done=lambda report: report.rows):
-                pass
+            finish(job, title="creating", total=job.total)
         summary = job.summary()
-        return Finished(
-            title=f"Created {self.create.output}{all_but(summary.failed_shards)}",
-            facts=asdict(summary),
-            exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
-        )
+        title = f"Created {self.create.output}"
+        return ended(title, asdict(summary), failed=summary.failed_shards, most=self.run_on.max_failed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +88,7 @@ class Read:
     def execute(self) -> Finished:
         job = ScanJob(self.reader, self.scan)
         job.prepare()
-        for _ in watch(job, title=f"reading with {self.reader}", total=job.total, done=lambda tally: tally.rows):
-            pass
+        finish(job, title=f"reading with {self.reader}", total=job.total)
         summary = job.summary()
         failed = bool(summary.errors)
         return Finished(
@@ -153,8 +148,7 @@ class Resize:
         job = ResizeJob(self.resize)
         job.prepare()  # what cannot work is said before an engine starts
         with closing(open_engine(self.run_on) if self.resize.batch else LocalEngine(1)) as engine:
-            for _ in watch(job.run(engine), title="resizing", total=job.total, done=lambda report: report.pictures):
-                pass
+            finish(job.run(engine), title="resizing", total=job.total, done=lambda report: report.pictures)
         summary = job.summary()
         lost = f", {summary.failed} failed" if summary.failed else ""
         return Finished(
@@ -198,8 +192,7 @@ class Verify:
     def execute(self) -> Finished:
         from tarloom.format.verify.dataset import verify
 
-        steps = verify(self.path)
-        reports = list(watch(steps, title="verifying", total=None, done=lambda report: report.rows))
+        reports = list(watch(verify(self.path), title="verifying", total=None))
         found = [finding for report in reports for finding in report.findings]
         findings = [f"{f.file}: {f.problem}" for f in found if f.kind == "damage"]
         facts: Mapping[str, object] = {

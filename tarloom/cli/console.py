@@ -26,6 +26,12 @@ class Finished:
     """An answer that is shown instead, line by line as it comes."""
 
 
+def ended(title: str, facts: Mapping[str, object], *, failed: Mapping[str, str], most: int) -> Finished:
+    """The end of a job over shards: the title says how many failed, the exit code whether they are more than `most`."""
+    lost = f", all but {len(failed)} shards; run the same command again for those" if failed else ""
+    return Finished(title=title + lost, facts=facts, exit_code=LOST if len(failed) > most else 0)
+
+
 def show(finished: Finished, *, as_json: bool) -> None:
     """Print the summary on stdout, with one JSON object as its last line on request; or the answer, as it comes."""
     if finished.lines is not None:
@@ -61,11 +67,6 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def all_but(failed: Mapping[str, str]) -> str:
-    """What a title adds where shards failed."""
-    return f", all but {len(failed)} shards; run the same command again for those" if failed else ""
 
 
 def _told(facts: Mapping[str, object]) -> Iterator[str]:

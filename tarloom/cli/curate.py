@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tarloom.cli.console import Finished
 from tarloom.cli.keep import keep_samples
-from tarloom.cli.progress import watch
+from tarloom.cli.progress import finish
 from tarloom.cli.query import shown
 from tarloom.engines.choose import EngineConfig
 from tarloom.errors import UsageError
@@ -58,8 +58,7 @@ class Curate:
 
         job = CurateJob(question, self.run_on, places=places)
         job.prepare()
-        for _ in watch(job, title="curating", total=job.total, done=lambda report: report.rows):
-            pass
+        finish(job, title="curating", total=job.total)
         return job
 
     def _kept(self) -> KeepConfig:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 
-from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.console import Finished, ended
 from tarloom.cli.process import StagesCommand, told_cost
-from tarloom.cli.progress import watch
+from tarloom.cli.progress import finish
 from tarloom.engines.base import Pool
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.workers import parse_workers
@@ -42,15 +42,12 @@ class Generate(StagesCommand):
             engine = opened.enter_context(closing(open_engine(self.run_on)))
             job = GenerateJob(self.generate, chosen, engine, pools)
             job.prepare()
-            for _ in watch(job, title="generating", total=job.total, done=lambda report: report.rows):
-                pass
+            finish(job, title="generating", total=job.total)
         summary = job.summary()
         folder = {} if summary.failed_shards else self._as_folder()
-        return Finished(
-            title=f"Generated {self.generate.output}{all_but(summary.failed_shards)}",
-            facts=asdict(summary) | told_cost(job.reports, self.run_on, self.cost) | folder,
-            exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
-        )
+        facts = asdict(summary) | told_cost(job.reports, self.run_on, self.cost) | folder
+        title = f"Generated {self.generate.output}"
+        return ended(title, facts, failed=summary.failed_shards, most=self.run_on.max_failed)
 
     def _as_folder(self) -> dict[str, object]:
         """The pictures as files, where that is wanted."""

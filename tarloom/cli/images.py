@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from tarloom.cli.console import LOST, Finished, all_but
+from tarloom.cli.console import Finished, ended
 from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
 from tarloom.cli.words import options_in, value_of, without
@@ -52,11 +52,8 @@ class Images(StagesCommand):
             )
             job.execute(watch)
         summary = job.summary()
-        return Finished(
-            title=f"Made {summary.folder}{all_but(summary.failed_shards)}",
-            facts=_facts(summary) | self._cost(job),
-            exit_code=LOST if len(summary.failed_shards) > self.run_on.max_failed else 0,
-        )
+        facts = _facts(summary) | self._cost(job)
+        return ended(f"Made {summary.folder}", facts, failed=summary.failed_shards, most=self.run_on.max_failed)
 
     def _cost(self, job: "ImagesJob") -> dict[str, object]:
         """Rates of the stages, and what all cost, waiting included."""

@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tarloom.cli.console import LOST, Finished, all_but
-from tarloom.cli.progress import watch
+from tarloom.cli.console import Finished, ended
+from tarloom.cli.progress import finish
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.process.keep.config import KeepConfig
 
@@ -23,11 +23,7 @@ def keep_samples(
     with closing(open_engine(run_on)) as engine:
         job = KeepJob(config, engine, samples)
         job.prepare()
-        for _ in watch(job, title="keeping", total=job.total, done=lambda report: report.rows):
-            pass
+        finish(job, title="keeping", total=job.total)
     summary = job.summary()
-    return Finished(
-        title=f"Kept {summary.kept} of {summary.samples} samples in {config.output}{all_but(summary.failed_shards)}",
-        facts=asdict(summary),
-        exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
-    )
+    title = f"Kept {summary.kept} of {summary.samples} samples in {config.output}"
+    return ended(title, asdict(summary), failed=summary.failed_shards, most=run_on.max_failed)

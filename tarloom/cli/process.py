@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tarloom.cli.config_file import in_file
-from tarloom.cli.console import LOST, Finished, all_but
-from tarloom.cli.progress import watch
+from tarloom.cli.console import Finished, ended
+from tarloom.cli.progress import finish, watch
 from tarloom.cli.words import PREFIXED, value_of
 from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
 from tarloom.engines.workers import parse_workers
@@ -99,28 +99,21 @@ def run_stages(
         job.prepare()
         if cost.estimate is not None:
             return _estimate(job, run_on, cost, cost.estimate)
-        for _ in watch(job, title=title, total=job.total, done=lambda report: report.rows):
-            pass
+        finish(job, title=title, total=job.total)
     summary = job.summary()
     agreeing = {} if summary.failed_shards else agreement.told(config.path)  # cannot be told without their sidecars
-    return Finished(
-        title=f"{title.capitalize()} of {config.path}{all_but(summary.failed_shards)}",
-        facts=asdict(summary) | told_cost(job.reports, run_on, cost) | agreeing,
-        exit_code=LOST if len(summary.failed_shards) > run_on.max_failed else 0,
-    )
+    facts = asdict(summary) | told_cost(job.reports, run_on, cost) | agreeing
+    heading = f"{title.capitalize()} of {config.path}"
+    return ended(heading, facts, failed=summary.failed_shards, most=run_on.max_failed)
 
 
 def _estimate(job: "ProcessJob", run_on: EngineConfig, cost: CostConfig, images: int) -> Finished:
     """Of the rest, from a sample."""
-    steps = watch(job.trial(images), title="trying", total=None, done=lambda report: report.rows)
-    reports = list(steps)
+    reports = list(watch(job.trial(images), title="trying", total=None))
     estimate = predict(_cost(reports, run_on, cost), reports, remaining=job.remaining)
     failed = job.summary().failed_shards
-    return Finished(
-        title=f"Estimate for {job.config.path}; nothing was kept{all_but(failed)}",
-        facts=asdict(estimate) | {"failed_shards": failed},
-        exit_code=LOST if len(failed) > run_on.max_failed else 0,
-    )
+    title, facts = f"Estimate for {job.config.path}; nothing was kept", asdict(estimate) | {"failed_shards": failed}
+    return ended(title, facts, failed=failed, most=run_on.max_failed)
 
 
 def told_cost(

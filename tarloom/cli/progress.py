@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from threading import Lock
 from typing import TypeVar
 
@@ -18,7 +19,17 @@ Advance = Callable[..., None]
 From any thread."""
 
 
-def watch(steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int]) -> Iterator[Step]:
+def finish(
+    steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int] = attrgetter("rows")
+) -> None:
+    """Take all the steps, for what they do, showing how many rows they have done."""
+    for _ in watch(steps, title=title, total=total, done=done):
+        pass
+
+
+def watch(
+    steps: Iterable[Step], *, title: str, total: int | None, done: Callable[[Step], int] = attrgetter("rows")
+) -> Iterator[Step]:
     """Pass the steps on while showing how many rows they have done."""
     with watching(title) as advance:
         advance(title, more=total or 0)
