@@ -1,4 +1,4 @@
-"""`python -m tarloom.cli` is the `tarloom` command."""
+"""`python -m tarloom.cli` is the `tarloom` command, as `python -m tarloom` is."""
 
 import sys
 

@@ -13,7 +13,7 @@ from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.workers import parse_workers
 from tarloom.generate.config import GenerateConfig, PoolOptions
 from tarloom.generate.pools import pools_of
-from tarloom.process.cost import CostConfig
+from tarloom.process.cost import PriceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Generate(StagesCommand):
     generate: GenerateConfig
     run_on: EngineConfig = field(default_factory=EngineConfig)
     pools: PoolOptions = field(default_factory=PoolOptions)
-    cost: CostConfig = field(default_factory=CostConfig)
+    cost: PriceConfig = field(default_factory=PriceConfig)
     stages: str = "paint"
     """What becomes of each row, in order; the last one paints. With rewrite,paint a language model rewrites the prompt
     first. Each has its options: --paint.model; for others --stages rewrite,paint --help."""

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tarloom.cli import run
 from tests.process.shards import scene_shards, sidecars
 
@@ -32,3 +34,9 @@ def test_a_run_says_what_it_took_stage_by_stage(tmp_path, capsys):
     again = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (again["skipped"], again["images"]) == (2, 0)
     assert "price" not in again
+
+
+@pytest.mark.parametrize("command", ["generate", "images", "batch"])
+def test_a_command_that_cannot_estimate_refuses_the_option(command, capsys):
+    assert run(command, "--estimate", "40") == 2
+    assert "Unrecognized options: --estimate" in capsys.readouterr().err
