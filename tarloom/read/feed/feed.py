@@ -4,7 +4,7 @@
     for batch in feed: ...                  # {"__key__": [...], "jpg": uint8 (256, 224, 224, 3), ...}
     state = feed.state_dict()               # small; feed.load_state_dict(state) goes on there, with any number of ranks
 
-Here is only where the feed stands. sequence.places says which samples come, Share which of them are ours, and Reading
+Here is only where the feed stands. order.places says which samples come, Share which of them are ours, and Reading
 makes batches of them.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from tarloom.errors import UsageError
 from tarloom.read.feed.batches.assemble import Assembly, Batch
 from tarloom.read.feed.fetching.sources import Source
-from tarloom.read.feed.order.mixing import Sequence as SampleSequence
+from tarloom.read.feed.order.mixing import FeedOrder
 from tarloom.read.feed.order.quality import shuffle_quality
 from tarloom.read.feed.order.share import Share
 from tarloom.read.feed.reading import Reading
@@ -44,7 +44,7 @@ class Feed:
     def __init__(
         self,
         sources: Sequence[Source],
-        sequence: SampleSequence,
+        order: FeedOrder,
         assembly: Assembly,
         share: Share,
         *,
@@ -54,7 +54,7 @@ class Feed:
     ) -> None:
         self._reading = Reading(
             sources=tuple(sources),
-            sequence=sequence,
+            order=order,
             assembly=assembly,
             share=share,
             memory_bytes=memory_bytes,
@@ -85,14 +85,14 @@ class Feed:
     @property
     def left_out(self) -> Mapping[str, int]:
         """Of each bucket, the samples for which an epoch has no group, and those that are in no bucket."""
-        return self._reading.sequence.left_out
+        return self._reading.order.left_out
 
     def shuffle_quality(self, batch: int | None = None) -> float:
         """How much batches of so many samples, by default of a step's, tell beside batches by chance (quality.py).
 
         Of mixed datasets, the least.
         """
-        orders = self._reading.sequence.orders
+        orders = self._reading.order.orders
         return min(shuffle_quality(order, batch or self.step_samples) for order in orders)
 
     def set_epoch(self, epoch: int) -> None:
@@ -113,14 +113,14 @@ class Feed:
         """Go on there. Raises UsageError for a state of other data, or of another order."""
         state = State.from_json(facts)
         state.check(self.fingerprint)
-        self._reading.share.check(self._reading.sequence, state.samples)
+        self._reading.share.check(self._reading.order, state.samples)
         self.go(state.epoch, state.samples)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Of all that decides which sample comes when."""
         data = [source.fingerprint for source in self._reading.sources]
-        return fingerprint(data, self._reading.sequence, seed=self._reading.assembly.seed)
+        return fingerprint(data, self._reading.order, seed=self._reading.assembly.seed)
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the epoch; behind it the feed stands at the beginning of the next one."""
@@ -166,4 +166,4 @@ class Feed:
 
     @property
     def _samples(self) -> int:
-        return self._reading.sequence.samples
+        return self._reading.order.samples

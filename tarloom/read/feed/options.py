@@ -82,10 +82,10 @@ def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, 
     _check_alike(captioned)
     undecoded = tuple(replace(part, decode=()) for part in captioned)
     bare = replace(data, datasets=undecoded) if isinstance(data, Mixture) else undecoded[0]
-    sources, sequence = _sampled(bare, batch_size, options)
+    sources, order = _sampled(bare, batch_size, options)
     return Feed(
         sources,
-        sequence,
+        order,
         Assembly(
             decode=_decode(chosen[0], options.decode),
             seed=options.seed,

@@ -10,7 +10,7 @@ from tarloom.read.feed.fetching.fetch import MARGIN, Fetched, Fetcher
 from tarloom.read.feed.fetching.sources import Source
 from tarloom.read.feed.fetching.spans import HELD, LOCAL_BYTES, LOCAL_ROWS, read_ahead, spans
 from tarloom.read.feed.fetching.spares import Spares
-from tarloom.read.feed.order.mixing import Sequence
+from tarloom.read.feed.order.mixing import FeedOrder
 from tarloom.read.feed.order.places import Places
 from tarloom.read.feed.order.share import Share
 from tarloom.read.ledger import Ledger
@@ -21,7 +21,7 @@ class Reading:
     """How a rank reads its part of steps. Small and picklable."""
 
     sources: tuple[Source, ...]
-    sequence: Sequence
+    order: FeedOrder
     assembly: Assembly
     share: Share
     memory_bytes: int
@@ -78,9 +78,9 @@ class Reading:
 
     @property
     def _window(self) -> int | None:
-        """Samples, where all are of one dataset: its windows end where they do in the sequence."""
-        shuffle = self.sequence.orders[0].shuffle
-        return shuffle.window if shuffle is not None and len(self.sequence.orders) == 1 else None
+        """Samples, where all are of one dataset: its windows end where they do in the order."""
+        shuffle = self.order.orders[0].shuffle
+        return shuffle.window if shuffle is not None and len(self.order.orders) == 1 else None
 
     def _mine(self, epoch: int, first: int) -> Places:
-        return self.share.places(self.sequence, epoch, first)
+        return self.share.places(self.order, epoch, first)

@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
-from collections.abc import Sequence as Many
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -12,14 +11,14 @@ from tarloom.read.dataset import Dataset
 from tarloom.read.feed.buckets import Bucket, Buckets, By
 from tarloom.read.feed.fetching.sources import Cache, Source
 from tarloom.read.feed.mixture import Mixture
-from tarloom.read.feed.order.mixing import Mix, Mixed, One, Sequence, by_size, by_weights
+from tarloom.read.feed.order.mixing import FeedOrder, Mix, Mixed, One, by_size, by_weights
 from tarloom.read.feed.order.places import Order
 from tarloom.read.feed.order.quality import default_shuffle
 
 BucketWeights = Literal["equal"] | Mapping[str, float]
 NO_BUCKET: Final = "(no bucket)"
 """The name of the samples in no bucket, among those that are left out."""
-Sampled = tuple[list[Source], Sequence]
+Sampled = tuple[list[Source], FeedOrder]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +56,8 @@ class Sampling:
         left = _left_out(sizes, mix) | {NO_BUCKET: int(buckets.whole.rows.sum()) - sum(sizes.values())}
         if weights is None:
             _warn_of_small(sizes, group)
-        sources, sequence = self._sampled([Bucket(buckets, number) for number in drawn], mix.of(drawn))
-        return sources, replace(sequence, left_out={name: count for name, count in left.items() if count})
+        sources, order = self._sampled([Bucket(buckets, number) for number in drawn], mix.of(drawn))
+        return sources, replace(order, left_out={name: count for name, count in left.items() if count})
 
     def _bucketed(self, sizes: Mapping[str, int], weights: BucketWeights | None, group: int, where: str) -> Mixed:
         """Of all buckets. Raises UsageError where no group comes of any."""
@@ -82,11 +81,11 @@ class Sampling:
             raise UsageError(f"{dataset.path}: has no samples to feed; look at its condition, or run: tarloom info")
         return source
 
-    def _sampled(self, sources: Many[Source], mix: Mix) -> Sampled:
+    def _sampled(self, sources: Sequence[Source], mix: Mix) -> Sampled:
         shuffle = default_shuffle(self.seed, max(source.tar_bytes for source in sources))
         given = {name: value for name in ("window", "block") if (value := getattr(self, name)) is not None}
         orders = [Order(source.rows, replace(shuffle, **given) if self.shuffle else None) for source in sources]
-        return list(sources), Sequence(orders=tuple(orders), mix=mix)
+        return list(sources), FeedOrder(orders=tuple(orders), mix=mix)
 
 
 def _shares(sizes: Mapping[str, int], weights: BucketWeights, where: str) -> list[float]:

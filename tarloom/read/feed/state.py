@@ -7,7 +7,7 @@ from operator import index
 from typing import Any, Final
 
 from tarloom.errors import UsageError
-from tarloom.read.feed.order.mixing import Sequence
+from tarloom.read.feed.order.mixing import FeedOrder
 
 VERSION: Final = 1
 """Of the state, and of how an order is computed."""
@@ -17,15 +17,15 @@ Fingerprint = Mapping[str, str | int | None]
 """All that decides which sample comes when, by name: neither batch size nor ranks nor workers."""
 
 
-def fingerprint(data: Iterable[str], sequence: Sequence, *, seed: int) -> Fingerprint:
+def fingerprint(data: Iterable[str], order: FeedOrder, *, seed: int) -> Fingerprint:
     """The same in every process. data: fingerprints of the datasets."""
-    shuffle = sequence.orders[0].shuffle
+    shuffle = order.orders[0].shuffle
     return {
         "data": _digest(*data),
         "seed": seed,
         "window": None if shuffle is None else shuffle.window,
         "block": None if shuffle is None else shuffle.block,
-        "mix": _digest(repr(sequence.mix)),  # of numbers alone
+        "mix": _digest(repr(order.mix)),  # of numbers alone
     }
 
 

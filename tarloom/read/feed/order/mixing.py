@@ -4,8 +4,7 @@ A bucket is a dataset too: the samples of another for which something is true.
 """
 
 import math
-from collections.abc import Mapping
-from collections.abc import Sequence as Many
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Final, Protocol
@@ -73,7 +72,7 @@ class Mixed:
         left: Numbers = np.array(self.strides) - np.array(self.groups) * self.group
         return left
 
-    def of(self, datasets: Many[int]) -> "Mixed":
+    def of(self, datasets: Sequence[int]) -> "Mixed":
         """The same of these alone."""
         groups, strides = ([of[number] for number in datasets] for of in (self.groups, self.strides))
         return replace(self, groups=tuple(groups), strides=tuple(strides))
@@ -115,7 +114,7 @@ class Mixed:
         return max(1, self._all // max(SECTION, SECTION_OF_EACH * len(self.groups)))
 
 
-def by_weights(weights: Many[float], *, samples: int, seed: int, group: int = 1) -> Mixed:
+def by_weights(weights: Sequence[float], *, samples: int, seed: int, group: int = 1) -> Mixed:
     """Datasets by weights, in epochs of about so many samples; each goes on where it stood, into its next pass.
 
     weights: greater than 0. A dataset may get no group where its weight is small.
@@ -128,7 +127,7 @@ def by_weights(weights: Many[float], *, samples: int, seed: int, group: int = 1)
     return Mixed(groups=tuple(groups), strides=tuple(count * group for count in groups), seed=seed, group=group)
 
 
-def by_size(sizes: Many[int], *, seed: int, group: int) -> Mixed:
+def by_size(sizes: Sequence[int], *, seed: int, group: int) -> Mixed:
     """As many groups of each dataset as it has samples for: every epoch is a pass of each, without some at its end."""
     return Mixed(groups=tuple(size // group for size in sizes), strides=tuple(sizes), seed=seed, group=group)
 
@@ -147,7 +146,7 @@ def _section(mix: Mixed, epoch: int, section: int) -> tuple[int, Numbers, Number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequence:
+class FeedOrder:
     """All samples of a feed in their order, the same for any number of ranks and workers, and for any batch size."""
 
     orders: tuple[Order, ...]

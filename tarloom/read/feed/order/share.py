@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from tarloom.errors import UsageError
-from tarloom.read.feed.order.mixing import Sequence
+from tarloom.read.feed.order.mixing import FeedOrder
 from tarloom.read.feed.order.places import Numbers, Places
 from tarloom.read.plan.pieces import part_of
 
@@ -18,7 +18,7 @@ TEAM: Final = 8
 class Share:
     """One rank's part of every step.
 
-    A step is the next batch_size x world_size samples of the sequence, whatever the number of ranks; which of them are
+    A step is the next batch_size x world_size samples of the order, whatever the number of ranks; which of them are
     a rank's is free, and so decided that it reads few blocks.
     """
 
@@ -32,28 +32,28 @@ class Share:
         """Of all ranks together."""
         return self.batch_size * self.world_size
 
-    def check(self, sequence: Sequence, samples: int) -> None:
+    def check(self, order: FeedOrder, samples: int) -> None:
         """Raises UsageError unless steps can begin behind so many samples of an epoch."""
-        if samples % min(sequence.group, self.batch_size) and samples != sequence.samples:
+        if samples % min(order.group, self.batch_size) and samples != order.samples:
             raise UsageError(
                 f"batch_size {self.batch_size} cannot go on behind {samples} samples: batches would be of two buckets; "
-                f"use one that divides both {sequence.group} and {samples}"
+                f"use one that divides both {order.group} and {samples}"
             )
 
-    def places(self, sequence: Sequence, epoch: int, begin: int) -> Places:
+    def places(self, order: FeedOrder, epoch: int, begin: int) -> Places:
         """Where the rank's samples of the step lie that begins at this position of the epoch, in their order.
 
         Ranks get equal numbers; of a smaller last step, equal within one. But where samples come in groups, a rank's
         are of one group: there its last ones may get fewer, or none.
         """
-        size = min(self.step_samples, sequence.samples - begin)
-        if sequence.group > 1:
+        size = min(self.step_samples, order.samples - begin)
+        if order.group > 1:
             first, last = (min(rank * self.batch_size, size) for rank in (self.rank, self.rank + 1))
-            return sequence.places(epoch, begin + np.arange(first, last))
+            return order.places(epoch, begin + np.arange(first, last))
         first, last = part_of(size, self.rank, self.world_size)
         team = self.rank - self.rank % TEAM
         start, end = team * size // self.world_size, min(team + TEAM, self.world_size) * size // self.world_size
-        places = sequence.places(epoch, begin + np.arange(start, end))
+        places = order.places(epoch, begin + np.arange(start, end))
         return places.take(_by_block(places, first - start, last - start))
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tarloom.read.feed.order import mixing
-from tarloom.read.feed.order.mixing import Mixed, One, Sequence, by_size, by_weights
+from tarloom.read.feed.order.mixing import FeedOrder, Mixed, One, by_size, by_weights
 from tarloom.read.feed.order.places import Order, Shuffle
 
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=6)
@@ -76,17 +76,17 @@ def test_some_datasets_of_several_may_be_taken_alone():
 
 
 @given(sizes=SIZES, seed=st.integers(0, 9), data=st.data())
-def test_a_sequence_of_several_datasets_is_the_same_from_any_place(sizes, seed, data):
+def test_an_order_of_several_datasets_is_the_same_from_any_place(sizes, seed, data):
     shuffle = Shuffle(seed=seed, window=40, block=7)
     orders = tuple(Order(np.array([size, 5]), shuffle) for size in sizes)
-    sequence = Sequence(orders=orders, mix=by_weights([1.0] * len(sizes), samples=200, seed=seed))
+    order = FeedOrder(orders=orders, mix=by_weights([1.0] * len(sizes), samples=200, seed=seed))
     positions = np.array(data.draw(st.lists(st.integers(0, 199), max_size=20)), np.int64)
-    whole, found = sequence.places(2, np.arange(200)), sequence.places(2, positions)
+    whole, found = order.places(2, np.arange(200)), order.places(2, positions)
     for name, values in vars(whole.take(positions)).items():
         assert vars(found)[name].tolist() == values.tolist(), name
 
 
 def test_epochs_of_a_dataset_alone_are_its_passes():
     order = Order(np.array([10]), None)
-    places = Sequence(orders=(order,), mix=One(samples=10)).places(4, np.arange(10))
+    places = FeedOrder(orders=(order,), mix=One(samples=10)).places(4, np.arange(10))
     assert places.passes.tolist() == [4] * 10
