@@ -1,5 +1,6 @@
 """Which engine a run uses, as the user says it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,12 +28,12 @@ class EngineConfig:
     ray_address: str | None = None
     """Ray: address of a running cluster, as RAY_ADDRESS; without either, one is started on this machine."""
     max_failed: int = 0
-    """Shards (of resize_images.py: pictures) that may fail before the exit code is 3."""
+    """Failed shards (for resize_images: pictures) up to which the exit code is still 0."""
 
 
 def open_engine(config: EngineConfig) -> Engine:
     """The engine that was asked for; close it after use. Raises UsageError for options that cannot work."""
-    _check_used(config)
+    check_used(config)
     workers = parse_workers(config.num_workers)
     if config.engine == "local":
         return LocalEngine(workers.most)
@@ -62,7 +63,7 @@ def gpus_of(config: EngineConfig) -> float:
     return len(visible_gpus()) if config.engine == "local" else 0
 
 
-def _check_used(config: EngineConfig) -> None:
+def check_used(config: EngineConfig) -> None:
     """Raises UsageError for an option that the engine would not heed."""
     if config.engine.startswith("ray"):
         if config.num_workers == GPUS:
@@ -70,7 +71,16 @@ def _check_used(config: EngineConfig) -> None:
         return
     if "," in str(config.num_workers):
         raise UsageError(f"num_workers {config.num_workers}: with the engine {config.engine} a single number")
-    for name in ("cpus_per_worker", "gpus_per_worker", "ray_address"):
+    hint = "; give spark-submit the resources of a task" if config.engine == "spark" else ""
+    check_left_out(
+        config,
+        ("cpus_per_worker", "gpus_per_worker", "ray_address"),
+        f"is for Ray: add --engine ray, or leave it out{hint}",
+    )
+
+
+def check_left_out(config: EngineConfig, names: Iterable[str], why: str) -> None:
+    """Raises UsageError for an option among these that is not what it is by default: its name, and why not."""
+    for name in names:
         if getattr(config, name) != getattr(EngineConfig(), name):
-            hint = "; give spark-submit the resources of a task" if config.engine == "spark" else ""
-            raise UsageError(f"{name} is for Ray: add --engine ray, or leave it out{hint}")
+            raise UsageError(f"{name} {why}")

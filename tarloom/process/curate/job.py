@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.engines.base import Report
-from tarloom.engines.choose import EngineConfig
+from tarloom.engines.choose import EngineConfig, check_left_out, check_used
 from tarloom.engines.workers import parse_workers
 from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.layout import PRIVATE
@@ -32,6 +32,8 @@ from tarloom.read.plan.picking import numbers_of
 from tarloom.read.samples.ahead import ahead, threads_for
 
 QUESTION, ANSWER = f"{PRIVATE}/question.json", f"{PRIVATE}/answer.json"
+OF_COPIES = ("cpus_per_worker", "gpus_per_worker", "max_failed")
+"""Options of an engine that a question itself does not heed: none of its parts may fail, nor reserves anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class CurateJob:
         """Prove the question, and plan its portions. Raises UsageError before any work."""
         config = self._config
         config.check()
+        self._check_engine()
         dataset = open_dataset(config.path).joining(config.missing)
         outsides = {given: find_outside(read_join(given), number) for number, given in enumerate(config.join)}
         statement = compiled(config, names_of(dataset.catalog, config.path), outsides, places=self._places)
@@ -128,6 +131,12 @@ class CurateJob:
             files=len(self._files),
             seconds=round(time.monotonic() - self._started, 3),
         )
+
+    def _check_engine(self) -> None:
+        """Raises UsageError for an option of the engine that would do nothing."""
+        if not self._places:  # else they are for the copy that is made then
+            check_left_out(self._run_on, OF_COPIES, "is for a copy of samples: add --to-shards, or leave it out")
+        check_used(self._run_on)
 
     @cached_property
     def _question(self) -> dict[str, object]:

@@ -286,6 +286,26 @@ def test_a_question_that_cannot_work_is_refused_before_anything_is_read(folder, 
         CurateJob(CurateConfig(path=str(folder), **question)).prepare()
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"engine": "ray", "cpus_per_worker": 2}, "cpus_per_worker is for a copy of samples: add --to-shards"),
+        ({"engine": "ray-data", "gpus_per_worker": 0.5}, "gpus_per_worker is for a copy of samples"),
+        ({"max_failed": 1}, "max_failed is for a copy of samples"),
+        ({"ray_address": "auto"}, "ray_address is for Ray: add --engine ray"),
+        ({"engine": "spark", "num_workers": "1,8"}, "a single number"),
+    ],
+)
+def test_an_option_of_the_engine_that_would_do_nothing_is_refused(folder, options, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        CurateJob(CurateConfig(path=str(folder)), EngineConfig(**options)).prepare()
+
+
+def test_an_engine_for_the_copy_of_the_answers_samples_may_have_all_its_options(folder):
+    run_on = EngineConfig(engine="ray", cpus_per_worker=2, max_failed=1)
+    CurateJob(CurateConfig(path=str(folder), where="width > 1"), run_on, places=True).prepare()
+
+
 def test_columns_of_different_kinds_are_not_joined(folder):
     with pytest.raises(UsageError, match="join columns of one kind"):
         asked(folder, join=(f"{folder.parent}/kinds.csv:width=class",))
