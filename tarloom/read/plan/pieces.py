@@ -65,17 +65,11 @@ class Piece:
         return self.storage.describe(self.tar.name)
 
 
-def row_ranges(rows: int, total_bytes: int, *, target_bytes: int) -> list[tuple[int, int]]:
-    """Split `rows` into ranges (first, last) of about `target_bytes` each, equal within one row; none if no rows.
+def count_ranges(rows: Numbers, total_bytes: Numbers, *, target_bytes: int) -> Numbers:
+    """Into how many ranges of about `target_bytes` rows are split, of one shard or of each of several: none if no rows.
 
     Raises ValueError if target_bytes is less than 1.
     """
-    parts = int(count_ranges(np.int64(rows), np.int64(total_bytes), target_bytes=target_bytes))
-    return [part_of(rows, part, parts) for part in range(parts)]
-
-
-def count_ranges(rows: Numbers, total_bytes: Numbers, *, target_bytes: int) -> Numbers:
-    """How many ranges there are, of one shard or of each of several. Raises ValueError as row_ranges does."""
     if target_bytes < 1:
         raise ValueError(f"target_bytes must be at least 1, not {target_bytes}")
     counts: Numbers = np.minimum(rows, np.maximum(1, -(-total_bytes // target_bytes)))
@@ -83,7 +77,7 @@ def count_ranges(rows: Numbers, total_bytes: Numbers, *, target_bytes: int) -> N
 
 
 def part_of(rows: int, part: int, parts: int) -> tuple[int, int]:
-    """The first row of a part, and the last (exclusive)."""
+    """The first row of a part, and the last (exclusive). Parts are equal within one row."""
     return part * rows // parts, (part + 1) * rows // parts
 
 

@@ -1,11 +1,12 @@
 """Planning pieces: pure functions of counts and sizes."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarloom.format.storage import Entry, LocalStorage
-from tarloom.read.plan.pieces import Piece, pack, row_ranges, share
+from tarloom.read.plan.pieces import Piece, count_ranges, pack, part_of, share
 from tarloom.read.view import View
 
 
@@ -23,17 +24,22 @@ def piece(number: int, size: int) -> Piece:
     )
 
 
+def ranges_of(rows: int, total: int, target: int) -> list[tuple[int, int]]:
+    """As a plan cuts a shard of so many rows and bytes."""
+    parts = count_ranges(np.int64(rows), np.int64(total), target_bytes=target)
+    return [part_of(rows, part, int(parts)) for part in range(parts)]
+
+
 @settings(deadline=None)
 @given(st.integers(0, 500), st.integers(0, 10_000), st.integers(1, 2_000))
 def test_ranges_cover_every_row_once_in_order(rows, total, target):
-    ranges = row_ranges(rows, total, target_bytes=target)
-    assert [row for first, last in ranges for row in range(first, last)] == list(range(rows))
+    assert [row for first, last in ranges_of(rows, total, target) for row in range(first, last)] == list(range(rows))
 
 
 @settings(deadline=None)
 @given(st.integers(1, 500), st.integers(0, 10_000), st.integers(1, 2_000))
 def test_ranges_are_equal_within_one_row_and_no_larger_than_asked_for(rows, total, target):
-    sizes = [last - first for first, last in row_ranges(rows, total, target_bytes=target)]
+    sizes = [last - first for first, last in ranges_of(rows, total, target)]
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) == 1 or (min(sizes) * total / rows) <= target
 
@@ -60,4 +66,4 @@ def test_impossible_shares_and_sizes_are_refused():
     with pytest.raises(ValueError, match="part must be at least 0 and less than 2"):
         share([1], part=2, parts=2)
     with pytest.raises(ValueError, match="target_bytes must be at least 1"):
-        row_ranges(1, 1, target_bytes=0)
+        count_ranges(np.int64(1), np.int64(1), target_bytes=0)

@@ -64,12 +64,6 @@ class Fetched:
             columns={name: values.take(numbers) for name, values in self.columns.items()},
         )
 
-    def replaced(self, numbers: Sequence[int], spares: "Fetched") -> "Fetched":
-        """The same with these replaced, in their order. spares: of the same members and columns."""
-        order = np.arange(len(self))
-        order[list(numbers)] = len(self) + np.arange(len(numbers))
-        return Fetched.joined([self, spares]).take(order)
-
     @staticmethod
     def joined(parts: "Sequence[Fetched]") -> "Fetched":
         """All of them, in their order; at least one part, all of the same members and columns."""
