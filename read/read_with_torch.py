@@ -80,13 +80,17 @@ def main() -> int:
     from tarloom.errors import TarloomError
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", action="store_true")
+    parser.add_argument("--train", action="store_true", help="train a small autoencoder instead of only reading")
     parser.add_argument("--path", required=True, help="folder of shards, local or remote")
     parser.add_argument("--member", default="jpg", help="extension of the pictures (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="of each process (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=1, help="in all (default: %(default)s)")
-    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoint.pt"), help="(default: %(default)s)")
-    parser.add_argument("--save-every", type=int, default=100, help="steps (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="samples per process and step (default: %(default)s)"
+    )
+    epochs_help = "stop after this many epochs, counted from the first run (default: %(default)s)"
+    parser.add_argument("--epochs", type=int, default=1, help=epochs_help)
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoint.pt"), help="file (default: %(default)s)")
+    saving_help = "save a checkpoint every N steps, and after each epoch (default: %(default)s)"
+    parser.add_argument("--save-every", type=int, default=100, metavar="N", help=saving_help)
     options = vars(parser.parse_args())
     del options["train"]
     try:

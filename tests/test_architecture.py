@@ -11,8 +11,8 @@ import pytest
 from tests.source_tree import ROOT, Import, Source, library, programs
 
 FLOORS = ("errors", "format", "engines", "read create", "process", "generate", "report", "cli", "__main__")
-"""From the ground up. A module imports its own floor and lower ones; rooms of one floor do not know each other."""
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+"""From the ground up. A module imports its own floor and lower ones; packages of one floor do not know each other."""
+FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages.split()}
 
 FRAMEWORKS = {
     "aiohttp": "create/web/answers.py create/web/connections.py create/web/lookups.py create/web/transport.py "
@@ -81,23 +81,23 @@ def each_file(files: list[Source]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("source", files, ids=lambda source: source.name)
 
 
-def room_of(module: str) -> str | None:
-    """The room of the house a module of tarloom is in; None for other modules and for the door, tarloom itself."""
-    package, _, rest = module.partition(".")
-    room = rest.partition(".")[0]
-    return room if package == "tarloom" and room in FLOOR else None
+def package_of(module: str) -> str | None:
+    """The package of tarloom that a module is in; None for other modules and for tarloom itself."""
+    top, _, rest = module.partition(".")
+    package = rest.partition(".")[0]
+    return package if top == "tarloom" and package in FLOOR else None
 
 
 def wrong_ways(source: Source) -> Iterator[str]:
     """Imports of this file that go up, or next door."""
-    here = room_of(source.module)
+    here = package_of(source.module)
     for found in source.imports:
-        there = room_of(found.module)
+        there = package_of(found.module)
         if here and there and here != there and FLOOR[there] >= FLOOR[here]:
             yield f"{source.name}:{found.line}: {here} imports {there}"
 
 
-def test_every_room_has_its_floor():
+def test_every_package_has_its_floor():
     inside = {source.module.split(".")[1] for source in LIBRARY if source.module.count(".")}
     assert inside <= set(FLOOR)
 

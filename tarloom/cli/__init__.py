@@ -52,8 +52,8 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
 
 
 def _start_light(command: str) -> None:
-    """Loading what a job needs is most of what a short one costs. It leaves little for the collector, which would look
-    at it all again and again; and creation multiplies no matrices, whose threads would spin from the start."""
+    """A short job spends most of its time importing. Fewer garbage collections make that cheaper; and creation does no
+    matrix algebra, so OpenBLAS needs one thread."""
     gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
     atexit.register(_leave_light)
     if command == "create":
@@ -61,7 +61,8 @@ def _start_light(command: str) -> None:
 
 
 def _leave_light() -> None:
-    """Nor does the collector look at it when all ends; duckdb complains of what is left then, and must be let go."""
+    """At exit nothing needs collecting either, so freeze the heap. Not with duckdb loaded: it warns about connections
+    that are never released."""
     if "duckdb" not in sys.modules:
         gc.freeze()
 

@@ -31,11 +31,11 @@ class BatchConfig:
     max_samples: int | None = None
     """Only the first so many samples; of a list, rows."""
     name: str = "clip"
-    """Of the sidecars, SHARD.NAME.parquet."""
+    """Name of the sidecars to write (SHARD.NAME.parquet)."""
     env: Env = "prod"
     """What the log file holds. prod: lines of JSON; dev: text, with all that may help to find an error."""
     aws_region: str | None = None
-    """As AWS_REGION."""
+    """AWS region of the buckets; the same as setting AWS_REGION."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ class Curate:
     """Instead of a table: a curated copy of the dataset with the samples for which this is true, such as
     "caption.text = txt". Members, metadata and sidecars go with them."""
     to_shards: bool = False
-    """The samples of the answer become such a copy, in the dataset's order."""
+    """Instead of a table, copy the samples of the answer, with their members, metadata and sidecars, to new shards in
+    --output. They keep the dataset's order."""
     number_sample_per_shard: int = KeepConfig.number_sample_per_shard
     """Samples per shard of a copy."""
     run_on: EngineConfig = field(default_factory=EngineConfig)

@@ -25,8 +25,9 @@ class Generate(StagesCommand):
     pools: PoolOptions = field(default_factory=PoolOptions)
     cost: PriceConfig = field(default_factory=PriceConfig)
     stages: str = "paint"
-    """What becomes of each row, in order; the last one paints. With rewrite,paint a language model rewrites the prompt
-    first. Each has its options: --paint.model; for others --stages rewrite,paint --help."""
+    """Stages to run on each row, in order; the last must be paint. rewrite,paint has a language model rewrite the
+    prompt first. Each stage has its own options, such as --paint.model; list them with --stages rewrite,paint
+    --help."""
     config: str | None = None
     """Take options from this file too: YAML, JSON or TOML, one NAME: VALUE a line. The command line's hold instead."""
     json: bool = False

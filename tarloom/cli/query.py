@@ -26,7 +26,8 @@ class Query:
     sql: str
     """Such as: SELECT width, count(*) FROM samples WHERE clip.score > 0.3 GROUP BY width"""
     join: JoinPolicy = "error"
-    """What becomes of samples without a row, or with a stale one, in a table that is joined; null: empty columns."""
+    """What to do with a sample that has no row, or a stale one, in a sidecar or metadata table that the SQL names.
+    error: stop; skip: leave the sample out; null: fill its columns with nulls."""
     json: bool = False
     """Print a JSON object for each row, and nothing else."""
 

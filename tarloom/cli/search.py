@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Find the samples whose vectors are nearest to a text, a picture or a sample; the index is made where it lacks."""
+    """Find the samples whose vectors are nearest to a text, a picture or a sample. The index is built on first use."""
 
     path: str
     """An embedded dataset's folder, an output folder of the batch service, or a parquet file of vectors."""
     text: str | None = None
-    """What the pictures show."""
+    """Describe what the pictures should show."""
     image: str | None = None
     """A picture's file, local or s3://."""
     key: str | None = None
-    """A sample of the dataset."""
+    """Key of a sample; finds samples like it."""
     k: int = 10
     """How many to find."""
     model: str | None = None
     """The model that made the vectors, where they do not say where it is; not needed for --key."""
     name: str = "clip"
-    """Of the sidecars that hold the vectors."""
+    """Name of the sidecars that hold the vectors (SHARD.NAME.parquet)."""
     json: bool = False
     """End stdout with one line of JSON."""
 

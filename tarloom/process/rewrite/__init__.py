@@ -1,1 +1,1 @@
-"""Texts rewritten by a language model: prompts enriched, captions said anew. Stands on the caption room's backends."""
+"""Texts rewritten by a language model, through the same backends as captioning (process/caption)."""
