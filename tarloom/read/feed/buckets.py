@@ -20,6 +20,7 @@ from tarloom.read.dataset import Dataset
 from tarloom.read.feed.fetching.passing import Passing
 from tarloom.read.feed.fetching.sources import Cache, Source
 from tarloom.read.feed.order.places import Numbers
+from tarloom.read.feed.state import digest
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.plan.planning import piece_of_rows
@@ -66,7 +67,7 @@ class Buckets:
     @cached_property
     def digest(self) -> str:
         """Of the samples, their order, and their buckets."""
-        found = hashlib.sha256(f"{self.whole.fingerprint} {self.names}".encode())
+        found = hashlib.sha256(digest(self.whole.fingerprint, *self.names).encode())
         for labels in self._labels:
             found.update(labels)
         return found.hexdigest()[:16]

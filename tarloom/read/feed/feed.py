@@ -10,6 +10,7 @@ makes batches of them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from tarloom.errors import UsageError
@@ -116,7 +117,7 @@ class Feed:
         self._reading.share.check(self._reading.order, state.samples)
         self.go(state.epoch, state.samples)
 
-    @property
+    @cached_property
     def fingerprint(self) -> Fingerprint:
         """Of all that decides which sample comes when."""
         data = [source.fingerprint for source in self._reading.sources]

@@ -9,23 +9,24 @@ from typing import Any, Final
 from tarloom.errors import UsageError
 from tarloom.read.feed.order.mixing import FeedOrder
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the state, and of how an order is computed."""
 
-_SAID: Final = {"mix": "what is mixed, or groups (bucket_size is batch_size if it is not given):"}
+_SAID: Final = {"order": "what is mixed, or groups (bucket_size is batch_size if it is not given):"}
 Fingerprint = Mapping[str, str | int | None]
-"""All that decides which sample comes when, by name: neither batch size nor ranks nor workers."""
+"""All that decides which sample comes when, by name: neither batch size nor ranks nor workers. Digests are of numbers
+and texts that are ours: another version of a library, or another name in this one, changes none of them."""
 
 
 def fingerprint(data: Iterable[str], order: FeedOrder, *, seed: int) -> Fingerprint:
     """The same in every process. data: fingerprints of the datasets."""
     shuffle = order.orders[0].shuffle
     return {
-        "data": _digest(*data),
+        "data": digest(*data),
         "seed": seed,
         "window": None if shuffle is None else shuffle.window,
         "block": None if shuffle is None else shuffle.block,
-        "mix": _digest(repr(order.mix)),  # of numbers alone
+        "order": digest(*map(str, order.fingerprint)),
     }
 
 
@@ -53,9 +54,13 @@ class State:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "State":
-        """Raises UsageError for what is no state."""
-        if facts.get("version") != VERSION:
-            raise UsageError(f"the feed's state has version {facts.get('version')!r}, not {VERSION}; begin a new epoch")
+        """Raises UsageError for what is no state, or one of another version."""
+        version = facts.get("version")
+        if isinstance(version, int) and version != VERSION:
+            raise UsageError(
+                f"the feed's state has version {version}, and this tarloom goes on from version {VERSION} alone; take "
+                "the tarloom that saved it, or begin a new epoch without it"
+            )
         known = {"fingerprint": Mapping, "epoch": int, "samples": int, "version": int}
         wrong = [name for name, kind in known.items() if not isinstance(facts.get(name), kind)]
         if wrong or facts["epoch"] < 0 or facts["samples"] < 0 or set(facts) - set(known):
@@ -71,7 +76,8 @@ class State:
                 "open what it was saved from, with the same condition, or begin a new epoch without it"
             )
         if differing:
-            pairs = [(name, self.fingerprint.get(name), fingerprint[name]) for name in differing]
+            named = [name for name in differing if name != "order"] or differing  # the digest is of what is named, too
+            pairs = [(name, self.fingerprint.get(name), fingerprint[name]) for name in named]
             words = [f"{_SAID.get(name, name)} {there} there, {here} here" for name, there, here in pairs]
             raise UsageError(
                 f"the feed's state is of another order: {'; '.join(words)}; "
@@ -79,8 +85,9 @@ class State:
             )
 
 
-def _digest(*texts: str) -> str:
+def digest(*texts: str) -> str:
+    """Of texts in their order; others have another one."""
     found = hashlib.sha256()
     for text in texts:
-        found.update(f"{len(text)} {text}".encode())
+        found.update(f"{len(text)} {text}".encode("utf-8", "surrogatepass"))
     return found.hexdigest()[:16]

@@ -93,6 +93,27 @@ def test_a_state_of_buckets_in_groups_of_another_size_is_refused_with_a_hint(pac
     feed.load_state_dict(state_of(packed, 4, bucket_size=12, **buckets) | {"samples": 12})
 
 
+def test_a_state_of_buckets_of_other_names_is_refused(packed):
+    feed = tarloom.open(packed).to_numpy(5, buckets={"whole": "width > 0"}, **OPTIONS)
+    with pytest.raises(UsageError, match=r"other data: .* buckets of them"):
+        feed.load_state_dict(state_of(packed, buckets={"all": "width > 0"}))
+
+
+def test_a_condition_is_told_by_the_rows_for_which_it_is_true(packed):
+    state, some = state_of(packed, where="key < '000000070'"), tarloom.open(packed).where("NOT (key >= '000000070')")
+    some.to_numpy(5, **OPTIONS).load_state_dict(state)
+    assert some.to_numpy(5, **OPTIONS).fingerprint == state["fingerprint"]
+    with pytest.raises(UsageError, match="other data"):
+        tarloom.open(packed).where("key >= '000000070'").to_numpy(5, **OPTIONS).load_state_dict(state)
+
+
+def test_a_state_of_an_older_version_is_refused_with_what_to_do(packed):
+    older = {"data": "4f70c1d9c8a5e2b3", "seed": 3, "window": 32, "block": 4, "mix": "0d6be69b264717f2"}
+    state = {"fingerprint": older, "epoch": 0, "samples": 5, "version": 1}
+    with pytest.raises(UsageError, match=r"version 1, .* version 2 alone; take the tarloom that saved it, or begin"):
+        tarloom.open(packed).to_numpy(5, **OPTIONS).load_state_dict(state)
+
+
 def test_a_state_of_shards_that_have_changed_is_refused(packed, tmp_path):
     packed_dataset(tmp_path, shards=1, rows=10, failed=())
     state = state_of(tmp_path)
@@ -111,7 +132,7 @@ def test_batch_size_ranks_and_what_is_read_are_no_part_of_it(packed):
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 3},
         {"version": None},
         {"epoch": -1},
         {"samples": "5"},

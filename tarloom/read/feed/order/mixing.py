@@ -32,6 +32,11 @@ class Mix(Protocol):
         """So many that follow each other are of one dataset."""
         ...
 
+    @property
+    def fingerprint(self) -> tuple[int | str, ...]:
+        """All that it depends on, in whole numbers and texts; another mix has another one."""
+        ...
+
     def pick(self, epoch: int, positions: Numbers) -> tuple[Numbers, Numbers]:
         """Of the samples at these positions of an epoch: their datasets, and their positions in the endless sequence
         that is all passes of that dataset."""
@@ -44,6 +49,11 @@ class One:
 
     samples: int
     group: int = 1
+
+    @property
+    def fingerprint(self) -> tuple[int | str, ...]:
+        """See Mix."""
+        return ("one", self.samples, self.group)
 
     def pick(self, epoch: int, positions: Numbers) -> tuple[Numbers, Numbers]:
         """See Mix."""
@@ -65,6 +75,11 @@ class Mixed:
     def samples(self) -> int:
         """See Mix."""
         return self._all * self.group
+
+    @property
+    def fingerprint(self) -> tuple[int | str, ...]:
+        """See Mix. There are as many groups as strides."""
+        return ("mixed", self.seed, self.group, *self.groups, *self.strides)
 
     @property
     def left_out(self) -> Numbers:
@@ -164,6 +179,11 @@ class FeedOrder:
     def group(self) -> int:
         """So many that follow each other are of one dataset."""
         return self.mix.group
+
+    @cached_property
+    def fingerprint(self) -> tuple[int | str, ...]:
+        """All that the order depends on, in whole numbers and texts: the same of an equal one in every process."""
+        return (len(self.orders), *(part for order in self.orders for part in order.fingerprint), *self.mix.fingerprint)
 
     def places(self, epoch: int, positions: Numbers) -> Places:
         """Where the samples at these positions of an epoch lie."""

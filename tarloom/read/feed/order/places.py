@@ -5,8 +5,10 @@ neighbouring blocks are shuffled in windows. So bytes are read in contiguous ran
 in the order. Any place of it is computed without those before it, and nothing is kept but where each shard begins.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -76,6 +78,12 @@ class Order:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    @cached_property
+    def fingerprint(self) -> tuple[int | str, ...]:
+        """All that it depends on, in whole numbers and texts: no name of a class, and nothing that a library writes."""
+        rows = hashlib.sha256(self._ends.astype("<i8").tobytes()).hexdigest()
+        return (rows,) if self.shuffle is None else (rows, *astuple(self.shuffle))
 
     def places(self, positions: Numbers, *, source: int = 0) -> Places:
         """Where the samples at these positions lie, in any order. Positions go on from pass to pass.

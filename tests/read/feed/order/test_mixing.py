@@ -1,6 +1,10 @@
 """Mixing: every dataset has its share of every epoch, goes through its own samples in its own order, from any place."""
 
+import json
+from dataclasses import fields, replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +88,40 @@ def test_an_order_of_several_datasets_is_the_same_from_any_place(sizes, seed, da
     whole, found = order.places(2, np.arange(200)), order.places(2, positions)
     for name, values in vars(whole.take(positions)).items():
         assert vars(found)[name].tolist() == values.tolist(), name
+
+
+SHUFFLE = Shuffle(seed=1, window=40, block=7)
+MIXES = {"one": One(samples=20, group=2), "mixed": Mixed(groups=(2, 1), strides=(5, 3), seed=1, group=2)}
+
+
+def order_of(mix, *, shuffle: Shuffle | None = SHUFFLE, rows=((3, 2), (1, 4))) -> FeedOrder:
+    return FeedOrder(orders=tuple(Order(np.array(counts), shuffle) for counts in rows), mix=mix)
+
+
+def others_of(things):
+    """The same with another value in one of its fields, whichever fields there are."""
+    for field in fields(things):
+        value = getattr(things, field.name)
+        yield replace(things, **{field.name: (value[0] + 1, *value[1:]) if isinstance(value, tuple) else value + 1})
+
+
+@pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
+def test_orders_that_differ_in_anything_have_other_fingerprints(mix):
+    rows = (((2, 3), (1, 4)), ((3, 2), (1, 4, 0)), ((3, 2), (1, 4), (1,)), ((1, 4), (3, 2)), ((3, 2),))
+    orders = [order_of(mix), *(order_of(other) for other in others_of(mix))]
+    orders += [order_of(mix, shuffle=other) for other in (*others_of(SHUFFLE), None)]
+    orders += [order_of(mix, rows=other) for other in rows]
+    assert len({order.fingerprint for order in orders}) == len(orders)
+
+
+def test_a_fingerprint_is_of_whole_numbers_and_texts_and_the_same_of_an_equal_order():
+    found = {name: json.loads(json.dumps(order_of(mix).fingerprint)) for name, mix in MIXES.items()}
+    assert found == {name: list(order_of(replace(mix)).fingerprint) for name, mix in MIXES.items()}
+    rows = ["a9928084ac1eb583", "e716a168cd65de14"]
+    assert [[part[:16] if isinstance(part, str) else part for part in parts] for parts in found.values()] == [
+        [2, rows[0], 1, 40, 7, rows[1], 1, 40, 7, "one", 20, 2],
+        [2, rows[0], 1, 40, 7, rows[1], 1, 40, 7, "mixed", 1, 2, 2, 1, 5, 3],
+    ]
 
 
 def test_epochs_of_a_dataset_alone_are_its_passes():
