@@ -4,6 +4,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial, update_wrapper
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +31,11 @@ def read_by_tasks(tasks: Sequence[ReadTables], schema: pa.Schema, *, cpus: float
     return rows
 
 
+def named(read: ReadTables) -> ReadTables:
+    """The same under its function's name, which Ray asks for where a task takes more than a MiB to send."""
+    return update_wrapper(read, read.func) if isinstance(read, partial) else read
+
+
 class _TaskSource(Datasource):  # type: ignore[misc]
     def __init__(self, tasks: Sequence[ReadTables], schema: pa.Schema) -> None:
         super().__init__()
@@ -45,7 +51,7 @@ class _TaskSource(Datasource):  # type: ignore[misc]
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
         unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
-        return [ReadTask(task, unknown, schema=self._schema) for task in self._tasks]
+        return [ReadTask(named(task), unknown, schema=self._schema) for task in self._tasks]
 
 
 def tables_of(rows: ray.data.Dataset, *, doing: str) -> Iterator[pa.Table]:

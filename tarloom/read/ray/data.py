@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.engines.ray_datasets import tables_of
+from tarloom.engines.ray_datasets import named, tables_of
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset
@@ -24,7 +24,7 @@ from tarloom.read.samples.ahead import LARGE_PIECES, begun
 from tarloom.read.samples.batches import BATCH_ROWS, read_piece
 from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.scan import ScanConfig, Tallier, Tally
-from tarloom.read.view import ERROR, View
+from tarloom.read.view import View, by_stage
 
 try:
     import ray
@@ -48,6 +48,8 @@ BLOCK_BYTES = 32 * MIB
 """Of a piece, which Ray hands on as one block. Its own 128 MiB would wait for most of a task."""
 GROWS = 8
 """So many times as large are pictures about when they are decoded."""
+TASK_PIECES = 2000
+"""At most: Ray warns of a task that takes a MiB to send, and a piece takes up to some 430 bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +81,12 @@ class Blocks:
 class PieceSource(Datasource):  # type: ignore[misc]
     """A Ray datasource over a dataset; the parallelism that Ray suggests is not taken."""
 
-    def __init__(self, dataset: Dataset, blocks: Blocks, *, task_bytes: int) -> None:
+    def __init__(self, dataset: Dataset, blocks: Blocks, *, cpus: int, task_bytes: int | None = None) -> None:
         super().__init__()
         check_batches(dataset.view)
         self._dataset = dataset
         self._blocks = blocks
+        self._cpus = cpus
         self._task_bytes = task_bytes
         self._projection_map = None
 
@@ -97,7 +100,12 @@ class PieceSource(Datasource):  # type: ignore[misc]
         return True
 
     def apply_predicate(self, predicate_expr: Expr) -> "PieceSource":
-        """A source that applies it; this one, where it cannot be applied: then Ray does."""
+        """A source that applies it; this one, where it cannot be applied: then Ray does.
+
+        It cannot where failures are rows: those of a shard that is lost come whatever is asked of their columns.
+        """
+        if self._dataset.errors == "row":
+            return self
         names = [KEY, *(column.name for column in self._dataset.joined)]
         condition = as_condition(predicate_expr, pa.schema([self._dataset.schema.field(name) for name in names]))
         if condition is None:
@@ -120,7 +128,7 @@ class PieceSource(Datasource):  # type: ignore[misc]
         schema = pa.schema([schema.field(name) for name in columns])
         return [
             ReadTask(
-                partial(self._blocks.read, pieces, columns),
+                named(partial(self._blocks.read, pieces, columns)),
                 _metadata(pieces, self._dataset.view),
                 schema=schema,
                 per_task_row_limit=per_task_row_limit,
@@ -129,11 +137,22 @@ class PieceSource(Datasource):  # type: ignore[misc]
         ]
 
     def tasks(self) -> list[tuple[Piece, ...]]:
-        """The pieces that are read together, with what is projected and nothing else."""
-        dataset = self._dataset.select(*(name for name in self._columns() if name not in (KEY, ERROR, URL)))
-        piece_bytes = min(self._task_bytes, BLOCK_BYTES // (GROWS if dataset.view.decode else 1))
-        planned = pack(dataset.plan(piece_bytes), total_bytes=dataset.nbytes, target_bytes=self._task_bytes)
+        """The pieces that are read together."""
+        dataset = self._pruned()
+        task_bytes = self._task_bytes or _task_bytes(dataset, self._cpus)
+        piece_bytes = min(task_bytes, BLOCK_BYTES // (GROWS if dataset.view.decode else 1))
+        packed = pack(dataset.plan(piece_bytes), total_bytes=dataset.nbytes, target_bytes=task_bytes)
+        planned = [task[i : i + TASK_PIECES] for task in packed for i in range(0, len(task), TASK_PIECES)]
         return planned or [()]  # where there are no samples, one task has the schema
+
+    def _pruned(self) -> Dataset:
+        """With what is projected, and what decides which rows come and what they hold, and nothing else."""
+        if self._dataset.errors != "raise":  # whatever cannot be read is a sample less, or a row without anything
+            return self._dataset
+        names = [name for name in self._columns() if name not in (KEY, URL)]
+        if self._dataset.join == "skip":  # each table leaves out the samples that it has no row for
+            names += [joined[0].name for joined in by_stage(self._dataset.joined).values()]
+        return self._dataset.select(*names)
 
     def _columns(self) -> list[str]:
         """In Ray's order. Rows without any column would be none: where only their number is wanted, they have keys."""
@@ -146,7 +165,7 @@ def to_ray(dataset: Dataset, blocks: Blocks | None = None, *, task_bytes: int | 
 
     Ray must be running. Raises UsageError where members are decoded to Pillow images.
     """
-    source = PieceSource(dataset, blocks or Blocks(), task_bytes=task_bytes or _task_bytes(dataset))
+    source = PieceSource(dataset, blocks or Blocks(), cpus=_cpus(), task_bytes=task_bytes)
     tasks = source.tasks()
     rows = ray.data.read_datasource(source, override_num_blocks=len(tasks))
     rows.context.target_max_block_size = min(rows.context.target_max_block_size or BLOCK_BYTES, _full_block(tasks))
@@ -170,9 +189,13 @@ def tallies(
         yield from map(Tally.from_row, batch.to_pylist())
 
 
-def _task_bytes(dataset: Dataset) -> int:
+def _cpus() -> int:
+    """Of the cluster."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _task_bytes(dataset: Dataset, cpus: int) -> int:
     """Big tasks, but one a CPU where the dataset allows."""
-    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
     most = TASK_BYTES // (GROWS if dataset.view.decode else 1)
     return min(most, max(LEAST_TASK_BYTES, -(-dataset.nbytes // cpus)))
 

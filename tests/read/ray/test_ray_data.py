@@ -68,6 +68,23 @@ def test_what_is_not_selected_is_not_read_and_the_tars_may_hold_nothing(packed, 
     assert sorted(row["url"] for row in chosen) == [f"http://127.0.0.1/{key}.jpg" for key, _ in packed_samples(2)]
 
 
+def test_samples_that_a_table_leaves_out_stay_out_where_its_columns_are_not_selected(pictured):
+    ours = tarloom.open(pictured).joining("skip").select("width", "score.value")
+    rows = ours.to_ray()
+    assert rows.count() == len(rows.select_columns(["width"]).take_all()) == len(ours) == 39
+    assert sum(row["count()"] for row in rows.groupby("width").count().take_all()) == 39
+
+
+def test_samples_that_cannot_be_read_are_the_same_whatever_is_selected(pictured):
+    ours = tarloom.open(pictured).select("png", "json").decoding("rgb")
+    rows = ours.on_error("skip").to_ray()
+    assert rows.count() == len(rows.select_columns(["json"]).take_all()) == len(rows.take_all()) == 39
+    told = ours.on_error("row").to_ray().select_columns(["__key__", "json", "__error__"])
+    assert [int(row["__key__"]) for row in told.take_all() if row["__error__"]] == [BROKEN]
+    lacking = ours.on_error("row").to_ray().select_columns(["__key__", "json"]).take_all()
+    assert [int(row["__key__"]) for row in lacking if row["json"] is None] == [BROKEN]
+
+
 def test_an_expression_on_columns_is_evaluated_before_members_are_read(packed):
     rows = tarloom.open(packed).select("jpg", "url", "caption.text").to_ray()
     key = packed_samples(1)[4][0]
@@ -83,6 +100,17 @@ def test_an_expression_that_is_not_translated_is_left_to_ray(packed):
     upper = rows.filter(expr=col("url").str.upper() == "HTTP://127.0.0.1/000000004.JPG")
     assert plan_of(upper).startswith("Filter")
     assert [row["__key__"] for row in upper.take_all()] == ["000000004"]
+
+
+def test_an_expression_is_left_to_ray_where_failures_are_rows_whose_columns_are_empty(packed, tmp_path):
+    shutil.copytree(packed, tmp_path / "lost")
+    rows = tarloom.open(tmp_path / "lost").select("jpg", "url").on_error("row").to_ray()
+    lost, before = tmp_path / "lost" / "00001.tar", (tmp_path / "lost" / "00001.tar").stat()
+    lost.write_bytes(bytes(before.st_size))
+    os.utime(lost, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sum(row["url"] is None for row in rows.take_all()) == 38
+    filtered = rows.filter(expr=col("url").is_not_null())
+    assert filtered.count() == len(filtered.take_all()) == 38
 
 
 def test_a_filter_behind_a_filter_and_a_condition_of_ours_all_hold(packed):
@@ -141,8 +169,28 @@ def test_many_small_shards_share_a_task_and_a_large_one_is_split(tmp_path):
     for number in range(20):
         write_tar(tmp_path / f"{number:02d}.tar", [(f"{number}", {"bin": bytes(1000)})])
     write_tar(tmp_path / "big.tar", [(f"big{i}", {"bin": bytes(100_000)}) for i in range(30)])
-    tasks = PieceSource(tarloom.open(tmp_path), Blocks(), task_bytes=1 << 20).tasks()
+    tasks = PieceSource(tarloom.open(tmp_path), Blocks(), cpus=1, task_bytes=1 << 20).tasks()
     assert [len({piece.shard for piece in task}) for task in tasks] == [21, 1, 1]
+
+
+def test_there_is_a_task_for_each_cpu_also_of_what_is_left_when_columns_are_selected(packed, monkeypatch):
+    monkeypatch.setattr("tarloom.read.ray.data.LEAST_TASK_BYTES", 1)
+    whole = PieceSource(tarloom.open(packed).select("jpg", "width"), Blocks(), cpus=8)
+    assert len(whole.tasks()) >= 8
+    assert len(whole.apply_projection({"width": "width"}).tasks()) >= 8
+
+
+def test_a_task_has_no_more_pieces_than_ray_sends_without_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("tarloom.read.ray.data.BLOCK_BYTES", 1)
+    write_tar(tmp_path / "many.tar", [(f"{i:05d}", {"bin": b""}) for i in range(4001)])
+    source = PieceSource(tarloom.open(tmp_path), Blocks(), cpus=1, task_bytes=1 << 30)
+    assert [len(task) for task in source.tasks()] == [2000, 2000, 1]
+
+
+@pytest.mark.filterwarnings("ignore:The serialized size of your read function named 'read' is")
+def test_a_task_that_is_large_to_send_is_run_all_the_same(packed):
+    ours = tarloom.open(packed).where(f"__key__ <> '{'x' * (2 << 20)}'")
+    assert len(ours.to_ray().take_all()) == len(packed_samples(2))
 
 
 def test_a_piece_is_a_block_that_ray_neither_joins_to_the_next_nor_cuts(tmp_path):
