@@ -6,6 +6,7 @@ TarloomError
 │   ├── StageMismatch       a sidecar of this name was made by another model, prompt or preprocessing
 │   └── MissingExtra        an optional dependency is not installed
 ├── StorageError            a file cannot be listed, read or written where it lies (exit code 1)
+│   └── UnreadableFile      it is this file alone, whose place can be read
 ├── ShardError              a shard, or what belongs to it, is not as it should be (exit code 1)
 │   ├── CorruptShard        its bytes are not a sound tar, parquet or JSON
 │   │   └── TruncatedShard  it ends before its contents do
@@ -51,6 +52,10 @@ class MissingExtra(UsageError):
 
 class StorageError(TarloomError):
     """A file cannot be listed, read or written where it lies."""
+
+
+class UnreadableFile(StorageError):
+    """One file cannot be read, whatever becomes of others in its place: it is absent, no file, or not for us."""
 
 
 class ShardError(TarloomError):

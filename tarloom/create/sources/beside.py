@@ -1,12 +1,13 @@
 """Bytes of pictures in a folder, and of the captions, classes and JSON beside them."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Self
 
 from tarloom.create.rows import FetchedBytes, Row
-from tarloom.errors import FetchError, StorageError
+from tarloom.create.sources.file_reads import FileReads
+from tarloom.errors import FetchError
 from tarloom.format.storage import Storage
 
 READS_AT_ONCE = 16
@@ -20,45 +21,31 @@ class FolderFetcher:
     def __init__(self, storage: Storage, max_bytes: int, room: Callable[[], Awaitable[object]]) -> None:
         """room: awaited before a picture is handed on and the next one read."""
         self._storage = storage
-        self._max_bytes = max_bytes
-        self._room = room
-        self._slots = asyncio.Semaphore(READS_AT_ONCE)
+        self._reads = FileReads(READS_AT_ONCE, max_bytes, room)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        """Nothing is held."""
+        self._reads.close()
 
     async def fetch(self, row: Row) -> FetchedBytes:
-        """The picture and what lies beside it. Raises FetchError unreadable, too_large or bad_json."""
-        async with self._slots:
-            fetched = await asyncio.to_thread(self._read_row, row)
-            await self._room()
-        return fetched
+        """The picture and what lies beside it. Raises FetchError unreadable, too_large or bad_json; StorageError."""
+        return await self._reads.run(partial(self._read_row, row))
 
     def _read_row(self, row: Row) -> FetchedBytes:
         assert row.url is not None, "a picture of a folder has a path"
-        found = {extension: self._read(name) for extension, name in row.beside.items()}
+        found = {extension: self._reads.read(self._storage, name) for extension, name in row.beside.items()}
         text = {extension: data.decode("utf-8-sig", "replace").strip() for extension, data in found.items()}
         fields = _fields(text["json"]) if "json" in text else {}
         caption = text.get("txt", _as_text(fields.get("caption")))
         columns = {"caption": caption, "cls": text.get("cls")}
         return FetchedBytes(
-            data=self._read(row.url),
+            data=self._reads.read(self._storage, row.url),
             columns={name: value for name, value in columns.items() if value is not None},
             members={"cls": text["cls"].encode()} if "cls" in text else {},
             fields=fields,
         )
-
-    def _read(self, name: str) -> bytes:
-        try:
-            entry = self._storage.head(name)
-            if entry is not None and entry.size > self._max_bytes:
-                raise FetchError("too_large", f"the file is longer than {self._max_bytes} bytes")
-            return self._storage.read(name)
-        except StorageError as error:
-            raise FetchError("unreadable", "the file cannot be read") from error
 
 
 def _fields(text: str) -> dict[str, Any]:

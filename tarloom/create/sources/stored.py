@@ -4,14 +4,15 @@ Whoever writes a list decides what is read, so no file is one unless its place w
 `s3://bucket/pictures`. What points out of such a place, by ".." or a symbolic link, is not in it.
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from tarloom.create.rows import FetchedBytes, Fetcher, Row
-from tarloom.errors import FetchError, StorageError, UsageError
+from tarloom.create.sources.file_reads import FileReads
+from tarloom.errors import FetchError, UsageError
 from tarloom.format.storage import LocalStorage, Storage, open_storage
 
 READS_AT_ONCE = 64
@@ -26,37 +27,28 @@ class StoredFetcher:
         self, web: Fetcher, places: Sequence[str], *, max_bytes: int, room: Callable[[], Awaitable[object]]
     ) -> None:
         """room: awaited before a file is handed on and the next one read."""
-        self._web, self._max_bytes, self._room = web, max_bytes, room
+        self._web = web
         self._places = open_places(places)
-        self._slots = asyncio.Semaphore(READS_AT_ONCE)
+        self._reads = FileReads(READS_AT_ONCE, max_bytes, room)
 
     async def __aenter__(self) -> Self:
         await self._web.__aenter__()
         return self
 
     async def __aexit__(self, *failure: object) -> None:
+        self._reads.close()
         await self._web.__aexit__(*failure)
 
     async def fetch(self, row: Row) -> FetchedBytes:
         """The file's bytes. Raises FetchError scheme_refused, unreadable, too_large or empty_body, or what the web's
-        does."""
+        does; StorageError."""
         url = (row.url or "").strip()
         if not url or url.lower().startswith(WEB):
             return await self._web.fetch(row)
-        async with self._slots:
-            data = await asyncio.to_thread(self._read, url)
-            await self._room()
-        return FetchedBytes(data=data)
+        return FetchedBytes(data=await self._reads.run(partial(self._read, url)))
 
     def _read(self, url: str) -> bytes:
-        storage, name = self._found(url)
-        try:
-            entry = storage.head(name)
-            if entry is not None and entry.size > self._max_bytes:
-                raise FetchError("too_large", f"the file is longer than {self._max_bytes} bytes")
-            data = storage.read(name)
-        except StorageError as error:
-            raise FetchError("unreadable", "the file cannot be read") from error
+        data = self._reads.read(*self._found(url))
         if not data:
             raise FetchError("empty_body", "the file has no bytes")
         return data

@@ -10,7 +10,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from tarloom.errors import StorageError
+from tarloom.errors import StorageError, UnreadableFile
 from tarloom.format.storage.ranges import Ranges
 
 
@@ -85,6 +85,16 @@ class Storage(RangeSource):
     @abstractmethod
     def read(self, name: str) -> bytes:
         """The whole file."""
+
+    def read_at_most(self, name: str, most: int) -> bytes | None:
+        """The whole file; None where it has more than `most` bytes.
+
+        Raises UnreadableFile where it is the file's own fault, StorageError where others could not be read either.
+        """
+        entry = self.head(name)
+        if entry is None:
+            raise UnreadableFile(f"{self.describe(name)}: no such file")
+        return self.read(name) if entry.size <= most else None
 
     def read_end(self, name: str, size: int) -> tuple[memoryview, int] | None:
         """A file's last bytes, at most so many, and how many it has in all; None where there is no such file."""

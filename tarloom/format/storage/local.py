@@ -20,7 +20,7 @@ from typing import IO, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import StorageError
+from tarloom.errors import StorageError, UnreadableFile
 from tarloom.format.memory import allocate
 from tarloom.format.storage.base import Entry, Storage, Survey, cut_short
 from tarloom.format.storage.packing import cut_from_pack
@@ -28,6 +28,11 @@ from tarloom.format.storage.ranges import Ranges
 from tarloom.format.storage.scatter import EndsBefore, scatter
 
 TEMPORARY = ".tmp-"
+_OF_ONE_FILE = (
+    *(errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM),
+)
+"""Errors that say nothing of other files; but those of a disk, a network or this process (EIO, ESTALE, EMFILE) do."""
 Answer = TypeVar("Answer")
 
 
@@ -95,6 +100,29 @@ class LocalStorage(Storage):
     def read(self, name: str) -> bytes:
         with _translated(self.describe(name)):
             return self._path(name).read_bytes()
+
+    def read_at_most(self, name: str, most: int) -> bytes | None:
+        where = self.describe(name)
+        with _translated(where):
+            try:
+                return _read_at_most(where, most)
+            except OSError as error:
+                if error.errno not in _OF_ONE_FILE:
+                    raise
+                self._check_is_there()
+                raise UnreadableFile(f"{where}: {error.strerror}; check the path and its permissions") from error
+
+    def _check_is_there(self) -> None:
+        """Raise StorageError where the folder has gone. A disk that is gone leaves an empty one."""
+        try:
+            with os.scandir(self.url) as entries:
+                if next(entries, None) is not None:
+                    return
+        except PermissionError:  # a folder that cannot be listed can be read from
+            return
+        except OSError:
+            pass
+        raise StorageError(f"{self.url}: is not there, or empty; check the path, and that its disk is mounted")
 
     def map(self, name: str) -> memoryview:
         """The whole file, memory-mapped and read-only; it stays open while views of it live."""
@@ -177,6 +205,20 @@ class LocalStorage(Storage):
         walk = os.walk(self.url)  # which passes over folders that are deleted meanwhile, as rglob does not
         found = (Path(folder, name) for folder, _, names in walk for name in names if name.startswith(TEMPORARY))
         return sum(map(_remove_if_abandoned, found))
+
+
+def _read_at_most(path: str, most: int) -> bytes | None:
+    """A file's bytes, None where there are more. To open a pipe or device may take forever, so none is."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a file")
+    if found.st_size > most:
+        return None
+    with open(path, "rb") as file:
+        data = file.read(found.st_size + 1)
+        if len(data) > found.st_size:  # it has grown, or is one of those whose size nobody knows, as in /proc
+            data += file.read(most + 1 - len(data))
+    return data if len(data) <= most else None
 
 
 def _entry(name: str, found: os.stat_result) -> Entry:

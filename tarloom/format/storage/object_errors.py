@@ -14,6 +14,13 @@ from tarloom.errors import StorageError
 METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 """Where clouds hand out credentials to their own machines: asked last, when the environment holds none."""
 NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+OF_ALL_STATUSES = ("401", "407", "408", "429")
+OF_ALL_CODES = (
+    *NO_BUCKET,
+    *("AccountProblem", "AllAccessDisabled", "AuthenticationFailed", "AuthorizationHeaderMalformed", "ExpiredToken"),
+    *("InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired"),
+)
+"""Refusals (4NN) that would meet any request: of credentials and clocks, or for now."""
 ENDS_BEFORE = "ends before a range that was asked for"
 
 
@@ -28,6 +35,12 @@ def translated(where: str, *, absent_is_error: bool = False) -> Iterator[None]:
         raise
     except (BaseError, PermissionError) as error:
         raise StorageError(f"{where}: {_reason(error)}") from error
+
+
+def is_of_one_object(error: BaseException | None) -> bool:
+    """Whether a store's refusal is of the object that was asked for, and others may be had: absent, or not for us."""
+    status = _found(r"status code: (\d{3})", str(error))
+    return status.startswith("4") and status not in OF_ALL_STATUSES and _code(error) not in OF_ALL_CODES
 
 
 def _reason(error: BaseException) -> str:
@@ -57,7 +70,7 @@ def _reason(error: BaseException) -> str:
     return f"{code or message.partition(': <?xml')[0]}; check the address and the credentials"
 
 
-def _code(error: BaseException) -> str:
+def _code(error: BaseException | None) -> str:
     """The store's own word for what went wrong, "" where the answer had none."""
     return _found(r"<Code>(\w+)</Code>", str(error))
 

@@ -14,11 +14,11 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from tarloom.errors import StorageError
+from tarloom.errors import StorageError, UnreadableFile
 from tarloom.format.storage.base import Entry, Storage, Survey, cut_short
 from tarloom.format.storage.client import object_store
 from tarloom.format.storage.listing import entry_of, survey_in_parts
-from tarloom.format.storage.object_errors import ENDS_BEFORE, translated
+from tarloom.format.storage.object_errors import ENDS_BEFORE, is_of_one_object, translated
 from tarloom.format.storage.packing import cut_from_pack, pack
 from tarloom.format.storage.ranges import Ranges
 
@@ -57,6 +57,18 @@ class ObjectStorage(Storage):
     def read(self, name: str) -> bytes:
         with translated(self.describe(name), absent_is_error=True):
             return bytes(obstore.get(object_store(self.url), name).bytes())
+
+    def read_at_most(self, name: str, most: int) -> bytes | None:
+        try:
+            with translated(self.describe(name), absent_is_error=True):
+                found = obstore.get(object_store(self.url), name)
+                return bytes(found.bytes()) if found.meta["size"] <= most else None
+        except ValueError as error:
+            raise UnreadableFile(f"{self.describe(name)}: no name that an object can have") from error
+        except StorageError as error:
+            if is_of_one_object(error.__cause__):
+                raise UnreadableFile(str(error)) from error
+            raise
 
     def read_end(self, name: str, size: int) -> tuple[memoryview, int] | None:
         if not self.url.startswith(_COUNTING_FROM_THE_END):

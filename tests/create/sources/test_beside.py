@@ -7,7 +7,9 @@ import tarfile
 import pytest
 from PIL import Image
 
-from tests.create.helpers import create, rows
+from tarloom.create.job import CreateJob
+from tarloom.engines.local import LocalEngine
+from tests.create.helpers import configuration, create, rows
 
 
 @pytest.fixture
@@ -51,3 +53,21 @@ def test_without_any_txt_a_caption_stays_in_the_json_alone(tmp_path, folder):
     assert "caption" not in rows(tmp_path / "out")[1]
     with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
         assert json.load(tar.extractfile("b.json"))["caption"] == ["a", "b"]
+
+
+def test_a_folder_that_is_lost_for_a_while_costs_no_row(tmp_path, folder):
+    job = CreateJob(configuration(folder, tmp_path / "out", max_shard_retry=0), LocalEngine(1))
+    job.prepare()
+    folder.rename(tmp_path / "elsewhere")
+    assert len(list(job)) == 1
+    assert "pictures: is not there, or empty" in job.summary().failed_shards["00000"]
+    (tmp_path / "elsewhere").rename(folder)
+    assert create(folder, tmp_path / "out").successes == 2
+
+
+def test_a_picture_that_is_gone_costs_its_row(tmp_path, folder):
+    job = CreateJob(configuration(folder, tmp_path / "out"), LocalEngine(1))
+    job.prepare()
+    (folder / "b.jpg").unlink()
+    assert len(list(job)) == 1
+    assert job.summary().failed_by_error == {"unreadable": 1}

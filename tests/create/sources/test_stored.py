@@ -1,15 +1,21 @@
 """Lists whose URLs are files: read where their place was allowed, and nowhere else."""
 
+import os
 import shutil
+import sys
 
 import obstore
 import pytest
 from obstore.store import from_url
 
-from tarloom.errors import UsageError
+from tarloom.errors import EngineError, UsageError
+from tarloom.format.storage import client
 from tests.create.helpers import PICTURES, create, rows
+from tests.create.sources.small_server import Reply, SmallServer
+from tests.s3_server import environment_set
 
 PICTURE = PICTURES / "0001.jpg"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
 
 @pytest.fixture
@@ -57,6 +63,75 @@ def test_the_same_list_may_lead_to_the_web(place, photo_server):
 
 def test_a_file_that_is_too_large_is_not_read(place):
     assert fates(place, ["deep/a.jpg"], allow_storage=(str(place / "allowed"),), max_bytes=100) == ["too_large"]
+
+
+def test_a_pipe_is_not_waited_for(place):
+    os.mkfifo(place / "allowed/pipe.jpg")
+    assert fates(place, ["pipe.jpg", "deep/a.jpg"], allow_storage=(str(place / "allowed"),)) == ["unreadable", None]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc here")
+def test_a_file_whose_size_nobody_knows_is_read_up_to_the_bound(place):
+    urls = ["/proc/self/maps", "/proc/self/comm"]
+    told = fates(place, urls, allow_storage=("/proc",), max_bytes=100)
+    assert told == ["too_large", "not_an_image"]
+
+
+def test_a_place_that_is_lost_for_a_while_costs_no_row(place):
+    allowed, options = place / "allowed", {"allow_storage": (str(place / "allowed"),), "max_shard_retry": 0}
+    urls = ["deep/a.jpg", "deep/b.jpg"] * 4
+    (place / "list.txt").write_text("\n".join(urls))
+    allowed.rename(place / "elsewhere")
+    for is_empty in (False, True):  # as where a disk was mounted
+        if is_empty:
+            allowed.mkdir()
+        with pytest.raises(EngineError, match=r"3 shards in a row failed, .*allowed: is not there, or empty"):
+            create(place / "list.txt", place / "out", number_sample_per_shard=2, **options)
+    allowed.rmdir()
+    (place / "elsewhere").rename(allowed)
+    summary = create(place / "list.txt", place / "out", number_sample_per_shard=2, **options)
+    assert (summary.successes, summary.failed_by_error, summary.skipped) == (4, {"unreadable": 4}, 0)
+
+
+def test_a_store_that_does_not_answer_costs_no_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "RETRIES", 0)
+    (tmp_path / "list.txt").write_text("s3://nobody-listens/a.jpg")
+    with environment_set({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ALLOW_HTTP": "true"} | CREDENTIALS):
+        summary = create(tmp_path / "list.txt", tmp_path / "out", allow_storage=("s3://nobody-listens",))
+    assert "no answer from 127.0.0.1:1" in summary.failed_shards["00000"]
+    assert not list((tmp_path / "out").glob("00000*"))
+
+
+REFUSALS = {
+    (403, "AccessDenied"): "unreadable",  # of what is not there, too, where listing is not allowed
+    (403, "InvalidObjectState"): "unreadable",
+    (400, "KeyTooLongError"): "unreadable",
+    (404, "NoSuchBucket"): "there is no such bucket",
+    (403, "InvalidAccessKeyId"): "check the credentials",
+    (400, "ExpiredToken"): "ExpiredToken",
+    (503, "SlowDown"): "the server wants fewer requests",
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_store_that_refuses_everybody_costs_no_row_and_one_object_costs_one(tmp_path, monkeypatch, refusal):
+    monkeypatch.setattr(client, "RETRIES", 0)
+    status, code = refusal
+    (tmp_path / "list.txt").write_text("s3://refusing/a.jpg")
+    with SmallServer(lambda path: Reply(f"<Error><Code>{code}</Code></Error>".encode(), status=status)) as server:
+        client.object_store.cache_clear()
+        with environment_set({"AWS_ENDPOINT_URL": server.url(""), "AWS_ALLOW_HTTP": "true"} | CREDENTIALS):
+            options = {"allow_storage": ("s3://refusing",), "max_shard_retry": 0}
+            summary = create(tmp_path / "list.txt", tmp_path / "out", **options)
+    told = [*summary.failed_by_error, *summary.failed_shards.values()]
+    assert len(told) == 1
+    assert REFUSALS[refusal] in told[0]
+
+
+def test_a_name_that_no_object_can_have_costs_its_row_alone(s3_folder, tmp_path):
+    obstore.put(from_url(s3_folder), "a.jpg", PICTURE.read_bytes())
+    urls = [f"{s3_folder}/deep//a.jpg", f"{s3_folder}/a.jpg", f"{s3_folder}/{'x' * 2000}"]
+    assert fates(tmp_path, urls, allow_storage=(s3_folder,)) == ["unreadable", None, "unreadable"]
 
 
 def test_without_a_place_no_file_is_one(place):

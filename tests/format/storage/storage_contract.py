@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tarloom.errors import StorageError
+from tarloom.errors import StorageError, UnreadableFile
 from tarloom.format.storage import Storage
 from tarloom.format.storage.ranges import Ranges
 
@@ -112,6 +112,20 @@ class StorageContract:
         with pytest.raises(StorageError, match="ends before") as raised:
             storage.read_ranges("short", [0, offset], [1, size])
         assert_clear(raised.value, storage.describe("short"))
+
+    def test_a_file_is_read_whole_or_known_to_be_too_long(self, storage: Storage, put_raw: PutRaw):
+        put_raw("folder/file", b"12345")
+        put_raw("empty", b"")
+        found = [storage.read_at_most("folder/file", most) for most in (0, 4, 5, 1000)]
+        assert found == [None, None, b"12345", b"12345"]
+        assert storage.read_at_most("empty", 0) == b""
+
+    @pytest.mark.parametrize("name", ["absent", "folder", "folder/file/deeper"])
+    def test_a_file_that_is_not_there_is_no_fault_of_the_others(self, storage: Storage, put_raw: PutRaw, name):
+        put_raw("folder/file", b"12345")
+        with pytest.raises(UnreadableFile) as raised:
+            storage.read_at_most(name, 10)
+        assert_clear(raised.value, storage.describe(name))
 
     def test_an_unsynced_file_is_read_back_and_replaced(self, storage: Storage):
         for data in (b"first", b"second", b""):
