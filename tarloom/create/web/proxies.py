@@ -53,10 +53,10 @@ def checked_proxies() -> Proxies:
 def _proxy_url(scheme: str, text: str) -> URL:
     try:
         url = URL(text if "://" in text else f"http://{text}")
-        host = url.host
+        host, user = url.host, url.user or ""
     except ValueError:
-        url, host = URL(), None
-    if url.scheme not in SCHEMES or not host:
+        url, host, user = URL(), None, ""
+    if url.scheme not in SCHEMES or not host or ":" in user:  # which basic authentication cannot say
         raise UsageError(
             f"{scheme}_proxy is not the address of an HTTP proxy; write it as http://HOST:PORT, or unset it"
         )

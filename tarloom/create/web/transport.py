@@ -124,7 +124,7 @@ class Transport:
         except TimeoutError as error:
             kind = FetchError if progress.connected else Unreachable
             raise kind("timeout", "not complete within the timeout", transient=True) from error
-        except (aiohttp.ClientError, OSError, UnicodeError, zlib.error) as error:
+        except (aiohttp.ClientError, OSError, ValueError, zlib.error) as error:
             raise name_error(error) from error
 
     async def _get(self, url: URL, bounds: "_Bounds", check: Check) -> Answer:
@@ -227,7 +227,7 @@ def name_error(error: Exception) -> FetchError:
 
 
 _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, bool], ...] = (
-    ((aiohttp.InvalidURL, UnicodeError), "bad_url", "not a valid URL", False),
+    (aiohttp.InvalidURL, "bad_url", "not a valid URL", False),
     ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), "proxy", NO_PROXY, True),
     (TooMuch, "too_large", "what came is longer than any body may be", False),
     (
@@ -238,4 +238,5 @@ _NAMES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str, boo
     ),
     (aiohttp.ClientResponseError, "bad_response", "the answer is not HTTP", False),
     ((aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch), "tls", "no trusted TLS connection", False),
+    (ValueError, "bad_url", "not a valid URL", False),  # last: errors of certificates are such, too
 )

@@ -7,7 +7,7 @@ international host as IDNA). Fragments are dropped. A user and password before t
 import re
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from yarl import URL
 
@@ -73,6 +73,8 @@ def _parsed(text: str) -> URL:
         raise FetchError("scheme_refused" if parts.scheme else "bad_url", "only http and https are fetched")
     if not parts.hostname or _BEHIND_BRACKETS.search(parts.netloc):
         raise FetchError("bad_url", "the URL has no host")
+    if ":" in unquote(parts.netloc.rpartition("@")[0].partition(":")[0]):
+        raise FetchError("bad_url", "basic authentication knows no user name with a colon")
     port = "" if parts.port is None else f":{parts.port}"
     user = percent_encoded(parts.netloc.rpartition("@")[0])
     path = percent_encoded(parts.path if parts.path.startswith("/") or not parts.query else "/" + parts.path)

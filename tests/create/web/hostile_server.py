@@ -36,6 +36,7 @@ ELSEWHERE: Final = {
     "ftp://127.0.0.1/{}.jpg": "scheme_refused",
     "http://127.0.0.1:99999/{}.jpg": "bad_url",
     "http:///{}.jpg": "bad_url",
+    "http://a%3Ab:c@127.0.0.1/{}.jpg": "bad_url",
     "{}.jpg": "bad_url",
 }
 """Addresses that lead to no server at all."""

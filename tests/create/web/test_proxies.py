@@ -253,7 +253,7 @@ def test_tls_is_checked_end_to_end_directly_and_through_the_proxy(proxy, tmp_pat
     assert proxy.asked == ["CONNECT public.test:443 HTTP/1.1", "CONNECT other.test:443 HTTP/1.1"]
 
 
-@pytest.mark.parametrize("text", ["socks5://h:1", "http://", "http://[", "ftp://h"])
+@pytest.mark.parametrize("text", ["socks5://h:1", "http://", "http://[", "ftp://h", "http://a%3Ab:c@h:1"])
 def test_an_address_of_no_http_proxy_is_refused_before_anything_starts(text):
     with pytest.raises(UsageError, match="http_proxy is not the address of an HTTP proxy"):
         Proxies({"http": text}).check()

@@ -130,6 +130,7 @@ def test_what_counts_as_one_host(given, origin):
             "http://a!b/",
             "http://..\uff0e/",
         ),
+        *("http://a%3Ab:c@h/", "http://a%3a@h/"),
     ],
 )
 def test_what_is_no_url_is_named_so(url):
