@@ -77,6 +77,12 @@ class Answers(ResponseHandler):
         self._answered = self._answered or not self._in_headers
         super().feed_data(data, size)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """A reset ends no body: one without a length ends where the server closes the connection."""
+        if exc is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError("the connection was lost"), exc)
+        super().connection_lost(exc)
+
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         """Whoever waits for headers gets the error."""
         if isinstance(exc, HttpProcessingError) and self.is_out_of_step:

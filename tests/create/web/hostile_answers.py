@@ -131,6 +131,12 @@ def _bodies() -> Iterator[Misbehaviour]:
     yield Misbehaviour("length-short", "truncated", answer(whole, length=half), "close")
     yield Misbehaviour("length-long", "body_cut_short", answer(whole, length=len(whole) + 1), "close")
     yield Misbehaviour("reset-in-body", "body_cut_short", answer(whole[:half], length=len(whole)), "reset")
+    for name, head in {
+        "http-1.0": b"HTTP/1.0 200 OK\r\n\r\n",
+        "no-length": answer(b"", "Connection: close", length=""),
+        "transfer-gzip": answer(b"", "Transfer-Encoding: gzip", length=""),
+    }.items():
+        yield Misbehaviour(f"reset-in-{name}", "body_cut_short", head + whole[:half], "reset")
     yield Misbehaviour("cut-in-body", "body_cut_short", answer(whole[:half], length=len(whole)), "close")
     yield Misbehaviour("cut-in-chunk", "body_cut_short", chunked + b"ffff\r\n" + whole[:100], "close")
     yield Misbehaviour("no-last-chunk", "body_cut_short", chunked + b"%x\r\n%b\r\n" % (len(whole), whole), "close")
@@ -246,6 +252,7 @@ def _redirects() -> Iterator[Misbehaviour]:
         ("link-local", "refused_private_address", "http://[fe80::1]/"),
         ("no-host", "bad_url", "http:///x.jpg"),
         ("bad-port", "bad_url", "http://127.0.0.1:99999/"),
+        ("bad-user", "bad_url", "http://a%3Ab:c@127.0.0.1/"),
         ("open-bracket", "bad_url", "http://[::1/"),
     ):
         yield Misbehaviour(f"to-{name}", expected, lambda _, place=place: _to(place))
