@@ -34,11 +34,12 @@ class ListOptions:
     bbox_col: str | None = None
     """The list's column that holds boxes to blur, each [left, top, right, bottom] from 0 to 1; kept in the metadata."""
     verify_hash: tuple[str, str] | None = None
-    """A column of hashes and their kind, which must be compute_hash's: bodies of another hash fail as hash_mismatch."""
+    """Check every downloaded body: COLUMN KIND, the list's column of hashes and their kind (md5, sha256 or sha512; must
+    equal --compute-hash). A mismatch fails the row as hash_mismatch."""
     key_from: str = "row"
-    """Where keys come from. row: the number in the source (a picture in a folder has its path, a sample of a shard
-    keeps its key); shard: its shard's number, then its number in that (img2dataset's keys); url or content: their hash;
-    else the name of a column of the list, or of the shards' metadata."""
+    """Where keys come from. row: the row's number in the list (for a folder of pictures, the path; for shards, the old
+    key). shard: shard number plus row number in it, as img2dataset. url, content: a hash of either. Anything else: the
+    column of that name, of the list or of the shards' metadata."""
     dedup_urls: bool = False
     """Fetch each URL once: later rows that have it too fail as duplicate_url."""
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tarloom.create.check import check_options
 from tarloom.create.config import CreateConfig
 from tarloom.create.plan import parse_slice, selected_shards
-from tarloom.create.planning import check_writable, columns_of, planned
+from tarloom.create.planning import columns_of, planned
 from tarloom.create.repack.chosen import Choice, ChosenShards
 from tarloom.create.repack.pack import RepackerDescription
 from tarloom.create.repack.source import TarShards
@@ -28,9 +28,10 @@ from tarloom.format.layout import files_of_done, tar_name
 from tarloom.format.metadata import read_stats
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Storage, open_storage
+from tarloom.format.storage.writable import check_writable
 
-HOPELESS = 3
-"""Shards in a row that fail."""
+MAX_FAILURES_IN_A_ROW = 3
+"""Consecutive failed shards after which the run stops: the output, not the rows, is at fault."""
 LOOKERS = 16
 """Shards whose stats are read side by side: mostly waiting for storage."""
 
@@ -94,7 +95,7 @@ class CreateJob:
 
     def _make(self, todo: Mapping[int, Earlier]) -> Iterator[Report]:
         """Rows fail alone; what fails a shard is the place where it is written, and rarely one shard's alone. So a run
-        ends at HOPELESS of them in a row, rather than fetch all the rest in vain."""
+        ends at several in a row, rather than fetch all the rest in vain."""
         description = _description(self._source, self._config, self._schema)
         in_a_row = 0
         for outcome in self._engine.map(description, self._tasks(todo), retries=self._config.resume.max_shard_retry):
@@ -105,8 +106,8 @@ class CreateJob:
             else:
                 self._failed[report.shard] = outcome.error
                 in_a_row += 1
-                if in_a_row == HOPELESS:
-                    raise EngineError(f"{HOPELESS} shards in a row failed, the last for this: {outcome.error}")
+                if in_a_row == MAX_FAILURES_IN_A_ROW:
+                    raise EngineError(f"{in_a_row} shards in a row failed, the last for this: {outcome.error}")
             yield report
 
     def summary(self) -> CreateSummary:

@@ -1,5 +1,7 @@
-"""Keeps processes of our own, that do nothing but create, from costing more than they need. Never called in a process
-that may be somebody else's."""
+"""Start-up and memory tuning for processes of tarloom's own that only create shards: the command's and its workers'.
+
+Never call it in a user's own process: it hides pandas from pyarrow and changes malloc.
+"""
 
 import ctypes
 import sys

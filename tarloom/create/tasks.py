@@ -18,8 +18,9 @@ MOST_CODEC_THREADS = 4
 """More only wait for one another: the libraries let other threads run while they compute, and only then."""
 
 Earlier = Literal["nothing", "samples", "transient", "all"]
-"""What there is of a shard, and what is to be fetched: nothing, and all rows; samples, and the other rows; a finished
-shard, and its rows whose failures may pass, or all that failed."""
+"""What an earlier run left of a shard, and so what to fetch. nothing: fetch every row. samples: an unfinished shard;
+keep its samples, fetch the rest. transient, all: a finished shard; fetch its rows that failed for a passing reason, or
+all failed rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ UNANSWERED = -1
 
 
 class Answers:
-    """Of one stage to one shard. Safe to use from several threads.
+    """One stage's results for one shard: those of earlier runs, then those of this one. Thread-safe.
 
     task: the shard's; wanted: of this stage; columns: of its worker, or None where that is not open: then what earlier
     runs have said is believed as it is.
@@ -33,7 +33,7 @@ class Answers:
         self._schema = None if columns is None else result_schema(columns)
         self._parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info, retry=wanted.retry)
         self._keeps_parts = task.keep and task.rows > stage.batch_size
-        """Not of a shard that a killed run may have to repeat whole anyway."""
+        """Small shards write no parts: a killed run redoes them whole, which is cheap."""
         self._tables: list[pa.Table] = []
         self._table_of = np.full(task.rows, UNANSWERED)
         """Of shape (rows,): which table answers each row."""
@@ -177,7 +177,7 @@ def report_of(table: pa.Table, stage: Stage, *, skipped: bool = False) -> StageR
 
 @contextmanager
 def room() -> Iterator[None]:
-    """Raises EngineError where no other file could be written either."""
+    """Turn a full, read-only or forbidden disk into EngineError: every other shard would fail the same way."""
     try:
         yield
     except StorageError as error:

@@ -27,13 +27,14 @@ PARTS = f"{PRIVATE}/parts"
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Of one stage and shard."""
+    """The parts of one stage's sidecar for one shard."""
 
     storage: Storage
     shard: str
     info: SidecarInfo
     retry: Again = "none"
-    """Which rows the run asks again: its parts replace none of a run that asked otherwise."""
+    """Which answered rows this run asks about again. It is part of the file name, so that runs with other settings do
+    not overwrite each other's parts."""
 
     @property
     def folder(self) -> str:

@@ -80,7 +80,8 @@ class ShardPipeline:
         return [self._begun(task, parts) for task in tasks]
 
     def read(self, begun: Begun) -> Iterator[pa.Buffer]:
-        """One portion for each batch; an empty one where nothing is left to ask, which yields the columns."""
+        """Yield one portion per batch. If every row is already answered, yield one empty portion, so that the writer
+        still learns each stage's columns."""
         task, clock, told = begun.task, Clock(), Counter[str]()
         stages = {wanted.name: self.stages[wanted.name] for wanted in task.stages}
         sizes = sorted({stage.at_least for stage in stages.values() if stage.at_least is not None})

@@ -97,7 +97,8 @@ class OpenProcessor:
 
 
 class Turn:
-    """A shard's, to give batches to the stages: until all of them are given, those of the next one wait."""
+    """Keeps shards in order at the stages: a shard hands in its batches only after the one before it has handed in all
+    of its own."""
 
     def __init__(self) -> None:
         self._over = Event()

@@ -87,7 +87,8 @@ class RowsTask(ABC):
 
     @abstractmethod
     def commit(self, answers: "Mapping[str, Answers]") -> dict[str, StageReport]:
-        """Make what is to become of the answers, when every stage has answered all rows. By the stages' names."""
+        """Called once every stage has answered every row: write the final output (sidecars, or a packed shard) and
+        return each stage's report by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,15 +49,18 @@ class ScanConfig:
     where: str | None = None
     """SQL over columns of metadata and sidecars: only samples for which it is true are read. "width >= 256"."""
     join: JoinPolicy = "error"
-    """What becomes of samples without a row, or with a stale one, in a table that is joined; null: empty columns."""
+    """What to do with a sample that has no row, or a stale one, in a sidecar or metadata table that --select or --where
+    names. error: stop; skip: leave the sample out; null: fill its columns with nulls."""
     decode: tuple[str, ...] = ()
     """What members are decoded to: rgb (all pictures), or each by its name: jpg=rgb json=json txt=text; else bytes."""
     on_error: OnError = "raise"
-    """What becomes of samples that cannot be read or decoded: the end, left out, or rows with an error."""
+    """What to do with a sample that cannot be read or decoded. raise: stop; skip: leave it out and count it; row: keep
+    it, with the reason in `__error__`."""
     max_skipped: int | None = None
-    """End when more samples than this could not be read. Without it: no end, but exit code 3 if any could not be."""
+    """Stop once more than this many samples could not be read. Unset: never stop, but exit with code 3 if any could not
+    be read."""
     max_in_a_row: int | None = None
-    """End after more failures in a row than this."""
+    """Stop after more failures in a row than this."""
     ledger: str | None = None
     """File for what could not be read and why: a line of JSON for each."""
     digest: bool = False

@@ -58,7 +58,8 @@ class CurateConfig:
     partitions: int = 1
     """Files of a grouped answer, each with its share of the groups: more where one does not fit into memory."""
     missing: JoinPolicy = "error"
-    """What becomes of samples without a row, or with a stale one, in a sidecar that is asked about; null: nulls."""
+    """What to do with a sample that has no row, or a stale one, in a sidecar or metadata table that is asked about.
+    error: stop; skip: leave the sample out; null: fill its columns with nulls."""
 
     @property
     def grouped(self) -> bool:

@@ -182,8 +182,8 @@ def check_cases(names: Collection[str], *, what: str) -> None:
 
 
 def for_duckdb(table: pa.Table) -> pa.Table:
-    """The table with types that duckdb knows: it has no half floats. Vectors come as lists, for which it has most
-    functions; where a vector of fixed size is null, its numbers would be nulls of their own, which those refuse."""
+    """The table in types that duckdb can read: half floats become floats, fixed-size vectors become lists, and null
+    vectors become null rather than vectors of nulls."""
     columns = [_list_of(column) if _is_vector(column.type) else column for column in table.columns]
     return pa.table([column.cast(duckdb_type(column.type)) for column in columns], names=table.column_names)
 

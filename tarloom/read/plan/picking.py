@@ -1,4 +1,4 @@
-"""What parquet alone says of a dataset, and few samples of many: how many there are, their columns, some by chance."""
+"""Count samples, draw a random sample and read columns from parquet alone, without opening a tar."""
 
 import logging
 import random

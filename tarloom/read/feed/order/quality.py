@@ -40,7 +40,10 @@ def default_shuffle(seed: int, sample_bytes: int) -> Shuffle:
 
 
 def shuffle_quality(order: Order, batch: int) -> float:
-    """Of batches of so many samples, measured on the first ones of an order."""
+    """How well batches mix, from 0 to about 1; 1 is as good as a random batch. batch: samples per batch.
+
+    Measured on the first batches of the order.
+    """
     batch = min(batch, len(order))
     batches = min(max(_MEASURED // batch, 8), len(order) // batch)
     rows = order.row_numbers(order.places(np.arange(batches * batch)))
