@@ -89,9 +89,9 @@ class Feed:
         return self._reading.order.left_out
 
     def shuffle_quality(self, batch: int | None = None) -> float:
-        """How much batches of so many samples, by default of a step's, tell beside batches by chance (quality.py).
+        """How well batches mix, from 0 to about 1; 1 is as good as a random batch (quality.py).
 
-        Of mixed datasets, the least.
+        batch: samples per batch, by default a step's. For mixed datasets, the worst of them.
         """
         orders = self._reading.order.orders
         return min(shuffle_quality(order, batch or self.step_samples) for order in orders)
