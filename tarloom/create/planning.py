@@ -1,7 +1,5 @@
 """Finds or makes the plan of a run: the one that the output has for this source and these options, or a new one."""
 
-import contextlib
-import os
 import re
 from collections.abc import Mapping, Set
 from typing import Any, cast
@@ -14,10 +12,10 @@ from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_pl
 from tarloom.create.repack.chosen import ChosenShards
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.open import Source, source_files
-from tarloom.errors import StorageError, UsageError
+from tarloom.errors import UsageError
 from tarloom.format.layout import is_shard_file, shard_of, stats_name
 from tarloom.format.metadata import metadata_schema
-from tarloom.format.storage import LocalStorage, Storage
+from tarloom.format.storage import Storage
 
 
 def planned(source: Source, storage: Storage, config: CreateConfig) -> tuple[Plan, pa.Schema]:
@@ -49,22 +47,6 @@ def columns_of(source: Source, additional: pa.Schema, config: CreateConfig) -> p
     if isinstance(source, ChosenShards):
         return source.metadata(additional)
     return metadata_schema(additional, source.has_captions, result_columns(config))
-
-
-def check_writable(storage: Storage) -> None:
-    """Try to write, and leave no trace: the run may still turn out to be impossible."""
-    folder, url = storage.local_path(""), storage.url
-    if folder:  # where folders are missing they stay so: one made and removed here may be another run's by then
-        storage = LocalStorage(str(next(there for there in (folder, *folder.parents) if os.path.lexists(there))))
-    try:
-        with contextlib.suppress(_NotKept), storage.create("trial"):
-            raise _NotKept
-    except StorageError as error:
-        raise UsageError(f"output {url} cannot be written: {error}") from error
-
-
-class _NotKept(Exception):
-    """Ends a trial write before its file appears."""
 
 
 def _draft(source: Source, config: CreateConfig, fingerprint: str, options: Mapping[str, str]) -> Plan:

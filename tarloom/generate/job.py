@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from tarloom.create.planning import check_writable
 from tarloom.create.shards.results import report_of
 from tarloom.create.sources.tables import ERROR
 from tarloom.create.summary import CreateSummary, sum_up
@@ -20,6 +19,7 @@ from tarloom.format.metadata import read_stats
 from tarloom.format.parquet import read_table
 from tarloom.format.sidecar import SidecarInfo, check_stage_name
 from tarloom.format.storage import open_storage
+from tarloom.format.storage.writable import check_writable
 from tarloom.generate.config import GenerateConfig
 from tarloom.generate.pack import PackRecipe
 from tarloom.generate.plan import need_rows, planned

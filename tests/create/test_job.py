@@ -4,9 +4,7 @@ import asyncio
 import json
 import shutil
 import tarfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pyarrow as pa
@@ -15,10 +13,8 @@ import pytest
 
 from source_data.serve import TROUBLES
 from tarloom.create.job import CreateJob
-from tarloom.create.planning import check_writable
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, PlanMismatch, UsageError
-from tarloom.format.storage import open_storage
 from tarloom.format.verify.dataset import verify
 from tests.create.helpers import PICTURES, configuration, contents, create, rows, table, write_list
 
@@ -182,23 +178,6 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path, pictures):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"/out cannot be written: .*a file lies where a folder should be"):
         create(pictures, tmp_path / "file" / "out")
-
-
-def test_a_trial_never_makes_the_folder_which_another_run_may_be_about_to_fill(tmp_path):
-    through, seen = threading.Event(), []
-
-    def look() -> None:
-        while not through.is_set():
-            seen.extend(path for path in tmp_path.iterdir() if path.is_dir())
-
-    with ThreadPoolExecutor(1) as another:
-        looking = another.submit(look)
-        for _ in range(300):
-            check_writable(open_storage(str(tmp_path / "out/shards")))
-        through.set()
-        looking.result()
-    assert seen == []
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_shards_without_a_plan_are_never_overwritten(tmp_path, pictures):

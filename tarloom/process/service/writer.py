@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from tarloom.create.planning import check_writable
 from tarloom.format.parquet import row_group_writer
 from tarloom.format.storage import open_storage
+from tarloom.format.storage.writable import check_writable
 from tarloom.process.search.vectors import EMBEDDING, regrouped
 
 ROW_GROUP_ROWS = 16_384
