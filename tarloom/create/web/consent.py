@@ -159,7 +159,7 @@ def _unreadable_robots(error: FetchError) -> tuple[Robots | FetchError, float]:
     if error.name in ("too_many_redirects", "http_408", "http_425", "http_429"):
         return Robots(rules=()), KEPT_SECONDS
     if error.name in ("dns", "connect", "tls", "timeout", "proxy", "refused_private_address"):
-        return error, KEPT_FAILED_SECONDS
+        return error.alone(), KEPT_FAILED_SECONDS
     return FetchError("opted_out", "robots.txt cannot be read"), KEPT_FAILED_SECONDS
 
 

@@ -66,12 +66,12 @@ class Circuit:
         self._count = 0
         self.failing_since = float("inf")
         """The first of the failures in a row."""
+        self._failed_at = float("-inf")
         self._probe_at: float | None = None
 
-    @property
-    def is_whole(self) -> bool:
-        """Nothing failed since the last success."""
-        return self._count == 0
+    def may_be_forgotten(self, now: float) -> bool:
+        """Nothing failed since the last success, or not for so long that the next request would be a probe."""
+        return self._count == 0 or now >= self._failed_at + self._cool_down
 
     @property
     def is_open(self) -> bool:
@@ -96,7 +96,8 @@ class Circuit:
         if not self._count:
             self.failing_since = now
         self._count += 1
-        self._error = error
+        self._failed_at = now
+        self._error = error.alone()
         if self._count < self._needed:
             return 0
         if now - self.failing_since >= patience:
@@ -152,8 +153,10 @@ class Host:
     @property
     def is_idle(self) -> bool:
         """Nothing is under way, and there is nothing to remember."""
-        whole = self._connecting.is_whole and self._admitting.is_whole
-        return whole and not self._busy and not self._waiting and self._pace.wait(self._clock()) <= 0
+        now = self._clock()
+        if self._busy or self._waiting or self._pace.wait(now) > 0:
+            return False
+        return self._connecting.may_be_forgotten(now) and self._admitting.may_be_forgotten(now)
 
     async def __aenter__(self) -> "Host":
         now = self._clock()
