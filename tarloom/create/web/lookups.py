@@ -17,6 +17,8 @@ LOOKUPS_AT_ONCE = 256
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 KEPT_SECONDS = 300.0
 KEPT_FAILED_SECONDS = 30.0
+KEPT_PASSING_SECONDS = 0.2
+"""Of a failure that may pass: shorter than the pause before a second try, which must ask the name server again."""
 KEPT_AT_MOST = 20_000
 
 
@@ -71,7 +73,9 @@ class SharedLookups(AbstractResolver):
         try:
             return _Answer(found=await self._resolver.resolve(host, 0, socket.AF_UNSPEC)), KEPT_SECONDS
         except (OSError, UnicodeError) as error:
-            return _Answer(found=[], failure=error), KEPT_FAILED_SECONDS
+            passing = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+            failed = _Answer(found=[], failure=error.with_traceback(None))
+            return failed, KEPT_PASSING_SECONDS if passing else KEPT_FAILED_SECONDS
 
 
 async def _in_daemon_thread(host: str, port: int, family: int) -> list[Any]:

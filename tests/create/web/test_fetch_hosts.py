@@ -15,6 +15,7 @@ from tarloom.create.config import ConsentOptions, WebOptions
 from tarloom.create.rows import Row
 from tarloom.create.web.fetch import WebFetcher
 from tarloom.create.web.hosts import FAILURES
+from tarloom.create.web.lookups import SharedLookups
 from tarloom.errors import FetchError
 from tests.create.sources.small_server import Reply, SmallServer
 
@@ -37,7 +38,7 @@ class Loopback(AbstractResolver):
         pass
 
 
-def fetch_all(urls: list[str], lookups: Loopback | None = None, **options) -> list[str]:
+def fetch_all(urls: list[str], lookups: AbstractResolver | None = None, **options) -> list[str]:
     """What became of each URL: "ok", or its error, each as soon as it can be."""
     web = WebOptions(**{"allow_private": ("127.0.0.0/8",), "timeout": 5, "retries": 0, "max_wait": 0.5} | options)
 
@@ -158,6 +159,19 @@ def test_names_are_looked_up_once_and_connections_used_again():
         urls = [f"http://localhost:{port}/{n}" for n in range(50)]
         assert fetch_all(urls, host_connections=4, allow_private=("localhost",)) == ["ok"] * 50
         assert server.connections <= 4
+
+
+def test_a_name_that_cannot_be_looked_up_for_a_moment_is_looked_up_again_by_the_next_try():
+    class Stumbling(Loopback):
+        async def resolve(self, host, port=0, family=0):
+            if self.asked[host] == 0:
+                self.asked[host] += 1
+                raise socket.gaierror(socket.EAI_AGAIN, "try again")
+            return await super().resolve(host, port, family)
+
+    with SmallServer(lambda path: Reply(BODY)) as server:
+        lookups = SharedLookups(Stumbling())
+        assert fetch_all([f"http://there.test:{server.port}/x"], lookups, retries=1, max_wait=5) == ["ok"]
 
 
 def test_idle_connections_are_bounded(monkeypatch):
