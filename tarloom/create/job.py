@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from tarloom.create.check import check_options
+from tarloom.create.claim_output import columns_of, planned
 from tarloom.create.config import CreateConfig
 from tarloom.create.plan import parse_slice, selected_shards
-from tarloom.create.planning import columns_of, planned
 from tarloom.create.repack.chosen import Choice, ChosenShards
 from tarloom.create.repack.pack import RepackerDescription
 from tarloom.create.repack.source import TarShards

@@ -12,8 +12,8 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
+from tarloom.create.claim_output import check_no_shards
 from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused
-from tarloom.create.planning import check_no_shards
 from tarloom.errors import UsageError
 from tarloom.format.layout import rows_name
 from tarloom.format.storage import Storage

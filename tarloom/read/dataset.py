@@ -22,8 +22,8 @@ from tarloom.read.feed.feedable import Feedable
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.plan.catalog import Facts, catalog_of, open_catalog
 from tarloom.read.plan.picking import Picker, column_batches, numbers_of
+from tarloom.read.plan.piece_plan import PiecePlan, piece_of_rows, viewed_bytes
 from tarloom.read.plan.pieces import MIB, Piece
-from tarloom.read.plan.planning import Plan, piece_of_rows, viewed_bytes
 from tarloom.read.samples.ahead import LARGE_PIECES, begun, threads_for
 from tarloom.read.samples.batches import READ_BYTES, read_piece, read_samples
 from tarloom.read.samples.to_arrow import check_batches
@@ -116,9 +116,9 @@ class Dataset(Selection, Feedable):
         """All rows, in order, as pieces of about this many bytes of what is selected."""
         return list(self.plan(target_bytes))
 
-    def plan(self, target_bytes: int = PIECE_BYTES) -> Plan:
+    def plan(self, target_bytes: int = PIECE_BYTES) -> PiecePlan:
         """The pieces, each made when it is asked for: of a hundred thousand shards there may be millions."""
-        return Plan(catalog=self.catalog, facts=self._facts, view=self.view, target_bytes=target_bytes)
+        return PiecePlan(catalog=self.catalog, facts=self._facts, view=self.view, target_bytes=target_bytes)
 
     @property
     def nbytes(self) -> int:

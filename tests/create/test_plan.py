@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tarloom.create.claim_output import planned
 from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused, selected_shards
-from tarloom.create.planning import planned
 from tarloom.create.sources.open import open_source
 from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage

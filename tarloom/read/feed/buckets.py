@@ -22,8 +22,8 @@ from tarloom.read.feed.fetching.sources import Cache, Source
 from tarloom.read.feed.order.places import Numbers
 from tarloom.read.feed.state import digest
 from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.piece_plan import piece_of_rows
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.plan.planning import piece_of_rows
 from tarloom.read.samples.ahead import ahead, threads_for
 
 By = str | Mapping[str, str]

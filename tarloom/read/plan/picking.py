@@ -13,8 +13,8 @@ from tarloom.errors import JoinError, ShardError, StorageError, UsageError
 from tarloom.format.storage import Storage
 from tarloom.read.columns.join import numbers_to_read
 from tarloom.read.plan.catalog import Catalog, Facts, cached_index
+from tarloom.read.plan.piece_plan import PiecePlan, by_shard, piece_of_rows
 from tarloom.read.plan.pieces import WHOLE_SHARD, Piece
-from tarloom.read.plan.planning import Plan, by_shard, piece_of_rows
 from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.samples.batches import read_piece
 from tarloom.read.view import View
@@ -77,7 +77,7 @@ class Picker:
     def _counts(self) -> np.ndarray:
         """Rows that pass: int64 of shape (shards,)."""
         counts = np.zeros(len(self.facts), np.int64)
-        shards = Plan(catalog=self.catalog, facts=self.facts, view=self.view, target_bytes=WHOLE_SHARD)
+        shards = PiecePlan(catalog=self.catalog, facts=self.facts, view=self.view, target_bytes=WHOLE_SHARD)
         counts[self.facts.rows > 0] = [len(numbers) for numbers in self._numbers(shards)]
         return counts
 

@@ -9,8 +9,8 @@ from tarloom.errors import StaleIndex
 from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.catalog import Catalog, Facts
 from tarloom.read.plan.picking import numbers_of
+from tarloom.read.plan.piece_plan import piece_of_rows
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.plan.planning import piece_of_rows
 from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.view import View
 

@@ -12,8 +12,8 @@ from tarloom.read.dataset import Dataset
 from tarloom.read.feed.fetching.passing import Passing
 from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.catalog import Facts
+from tarloom.read.plan.piece_plan import piece_of_rows, viewed_bytes
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.plan.planning import piece_of_rows, viewed_bytes
 from tarloom.read.view import View
 
 

@@ -15,7 +15,7 @@ from tarloom.read.view import View
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PiecePlan:
     """All rows, in order, as pieces of about so many bytes, each made when it is asked for. A compressed tar is one."""
 
     catalog: Catalog

@@ -1,4 +1,4 @@
-"""Finds or makes the plan of a run: the one that the output has for this source and these options, or a new one."""
+"""Claims an output for a run, by its plan: the one that is there for this source and these options, or a new one."""
 
 import re
 from collections.abc import Mapping, Set
