@@ -23,7 +23,7 @@ from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.plan.catalog import Facts, catalog_of, open_catalog
 from tarloom.read.plan.picking import Picker, column_batches, numbers_of
 from tarloom.read.plan.piece_plan import PiecePlan, piece_of_rows, viewed_bytes
-from tarloom.read.plan.pieces import MIB, Piece
+from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.ahead import LARGE_PIECES, begun, threads_for
 from tarloom.read.samples.batches import READ_BYTES, read_piece, read_samples
 from tarloom.read.samples.to_arrow import check_batches
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import webdataset
     from pyspark.sql import DataFrame, SparkSession
 
-PIECE_BYTES = 64 * MIB
+PIECE_BYTES = 64 << 20
 Read = TypeVar("Read")
 
 

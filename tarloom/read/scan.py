@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
+from tarloom.format.arrow_types import Array, ChunkedArray
 from tarloom.read.digest import Digest
 from tarloom.read.ledger import Ledger, Skipped
-from tarloom.read.plan.pieces import Array, ChunkedArray
 from tarloom.read.view import ERROR, RGB, JoinPolicy, OnError
 
 PREVIEW_CHARACTERS = 80

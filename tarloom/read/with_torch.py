@@ -13,7 +13,7 @@ from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import missing_extra
 from tarloom.format.cpus import cpu_share
 from tarloom.read.dataset import Dataset
-from tarloom.read.plan.pieces import MIB, share
+from tarloom.read.plan.pieces import share
 from tarloom.read.samples.batches import read_samples
 from tarloom.read.scan import ScanConfig, Tallier, Tally
 
@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise missing_extra("torch", error) from error
 
-PIECE_BYTES = 16 * MIB
+PIECE_BYTES = 16 << 20
 """Small, so that shares are even."""
 
 Samples = list[dict[str, Any]]

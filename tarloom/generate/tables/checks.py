@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from tarloom.create.sources.list_reader import can_be_text
 from tarloom.create.sources.tables import ROW, Table, find_table
 from tarloom.errors import UsageError, missing_extra
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.format.metadata import metadata_schema
 from tarloom.generate.tables.config import Detail, TableConfig, read_derivation, read_detail
 from tarloom.generate.tables.matching import Join, Lookup, doubled, key_texts, named, values_of
 from tarloom.generate.tables.rows import PROMPT, RowRecipe
 from tarloom.process.caption.prompts import Prompt
-from tarloom.read.plan.pieces import Array
 from tarloom.read.view import Column
 
 if TYPE_CHECKING:  # loads duckdb

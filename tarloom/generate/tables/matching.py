@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from tarloom.create.sources.tables import ERROR, ROW
 from tarloom.create.texts import as_text
+from tarloom.format.arrow_types import ChunkedArray
 from tarloom.generate.tables.config import Detail
-from tarloom.read.plan.pieces import ChunkedArray
 
 _WHOLE_BELOW = 2.0**63
 _LONGEST_VALUE = 60

@@ -10,10 +10,10 @@ from tarloom.create.rows import row_key
 from tarloom.create.sources.keys import cleaned_key
 from tarloom.create.sources.tables import ERROR, ROW
 from tarloom.create.texts import as_text, times_as_text
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.generate.tables.matching import Join, with_errors
 from tarloom.process.caption.prompts import Prompt
-from tarloom.read.plan.pieces import Array
 
 if TYPE_CHECKING:  # loads duckdb
     from tarloom.read.columns.values import Value

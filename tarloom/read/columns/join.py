@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY, ShardIndex
 from tarloom.read.columns.tables import ABSENT, JoinedTable
 from tarloom.read.ledger import Skipped
-from tarloom.read.plan.pieces import Array, Piece
+from tarloom.read.plan.pieces import Piece
 from tarloom.read.view import Column, by_stage
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, UsageError
+from tarloom.format.arrow_types import Array, ChunkedArray
 from tarloom.format.index import KEY
 from tarloom.read.plan.catalog import Catalog
-from tarloom.read.plan.pieces import Array, ChunkedArray
 from tarloom.read.view import Column
 
 TABLE = "samples"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import JoinError, ShardError, StaleSidecar
+from tarloom.format.arrow_types import Array, ChunkedArray
 from tarloom.format.index import KEY, ShardIndex
 from tarloom.format.layout import metadata_name, sidecar_name
 from tarloom.format.lazy import lazy
@@ -18,7 +19,7 @@ from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import ParquetTable, find_table
 from tarloom.format.sidecar import check_fresh, info_in
 from tarloom.read.plan.catalog import text_columns
-from tarloom.read.plan.pieces import Array, ChunkedArray, Piece
+from tarloom.read.plan.pieces import Piece
 from tarloom.read.view import Column
 
 ABSENT = -1

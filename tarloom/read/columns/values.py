@@ -12,10 +12,10 @@ import duckdb
 import pyarrow as pa
 
 from tarloom.errors import UsageError
+from tarloom.format.arrow_types import Array
 from tarloom.read.columns.evaluate import first_line
 from tarloom.read.columns.sql import TABLE, Names, check_cases, cursor, for_duckdb
 from tarloom.read.columns.where import resolved
-from tarloom.read.plan.pieces import Array
 
 
 @dataclass(frozen=True, kw_only=True)

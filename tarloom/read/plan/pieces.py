@@ -7,15 +7,13 @@ packed into one task where an engine's tasks are costly.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from tarloom.format.storage import Entry, Storage
 from tarloom.read.view import View
 
-MIB = 1 << 20
 WHOLE_SHARD = 1 << 62
 """Bytes of a piece, where a shard is to be one, whatever it holds."""
 ROW_BYTES = 256
@@ -23,13 +21,6 @@ ROW_BYTES = 256
 
 Thing = TypeVar("Thing")
 Numbers = TypeVar("Numbers", np.int64, np.ndarray)
-
-if TYPE_CHECKING:  # generic for the type checker only
-    Array = pa.Array[Any]
-    ChunkedArray = pa.ChunkedArray[Any]
-else:
-    Array = pa.Array
-    ChunkedArray = pa.ChunkedArray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from tarloom.engines.ray_datasets import named, tables_of
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset
-from tarloom.read.plan.pieces import MIB, Piece, pack
+from tarloom.read.plan.pieces import Piece, pack
 from tarloom.read.ray.filters import as_condition
 from tarloom.read.ray.session import session
 from tarloom.read.ray.tensors import tensor_schema, with_tensors
@@ -40,11 +40,11 @@ __all__ = ["PieceSource", "scan", "session", "tallies", "to_ray"]
 
 URL = "__url__"
 """The address of a sample's tar."""
-TASK_BYTES = 512 * MIB
+TASK_BYTES = 512 << 20
 """Large: in its first second Ray runs one task at a time, and one that streams keeps two CPUs busy."""
-LEAST_TASK_BYTES = 4 * MIB
+LEAST_TASK_BYTES = 4 << 20
 """A task costs 15 to 20 ms whatever it reads."""
-BLOCK_BYTES = 32 * MIB
+BLOCK_BYTES = 32 << 20
 """Of a piece, which Ray hands on as one block. Its own 128 MiB would wait for most of a task."""
 GROWS = 8
 """So many times as large are pictures about when they are decoded."""

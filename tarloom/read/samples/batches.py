@@ -18,7 +18,7 @@ from tarloom.format.index import ShardIndex
 from tarloom.read.columns.join import rows_to_read
 from tarloom.read.ledger import Ledger
 from tarloom.read.plan.catalog import cached_index
-from tarloom.read.plan.pieces import MIB, Piece
+from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.chunk import Chunk
 from tarloom.read.samples.decoded import decoded
 from tarloom.read.samples.decoders import Form
@@ -28,10 +28,10 @@ from tarloom.read.samples.to_arrow import check_batches, to_batch
 from tarloom.read.samples.to_samples import to_samples
 
 BATCH_ROWS = 1024
-READ_BYTES = 16 * MIB
+READ_BYTES = 16 << 20
 """Read at a time from this machine: what is in memory, and handed on while more is read, stays in the processor's
 cache, and little memory is taken for the first time. (A page of it cost as much as the bytes to fill it with.)"""
-BATCH_BYTES = 64 * MIB
+BATCH_BYTES = 64 << 20
 """A batch ends where it would grow beyond this, unless it is one row. So much is read at a time from an object store,
 which answers many requests at once."""
 

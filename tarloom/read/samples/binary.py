@@ -6,7 +6,7 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 
-from tarloom.read.plan.pieces import Array
+from tarloom.format.arrow_types import Array
 
 LARGEST_BINARY = 2**31 - 1
 """More bytes than this in one Arrow array need 64-bit offsets."""

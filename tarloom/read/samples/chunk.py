@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tarloom.format.arrow_types import Array
 from tarloom.read.ledger import Skipped
-from tarloom.read.plan.pieces import Array
 from tarloom.read.samples.binary import Binary
 
 

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 from tarloom.format.cpus import cpu_share
 from tarloom.read.ledger import Skipped
-from tarloom.read.plan.pieces import MIB
 from tarloom.read.samples.ahead import ahead
 from tarloom.read.samples.chunk import Chunk
 from tarloom.read.samples.decoders import Form, Result, Row, RowDecoder
 from tarloom.read.samples.pictures import PictureColumn
 from tarloom.read.view import DecodeAs
 
-DECODED_BYTES: Final[dict[Form, int]] = {"batch": 16 * MIB, "sample": 4 * MIB}
+DECODED_BYTES: Final[dict[Form, int]] = {"batch": 16 << 20, "sample": 4 << 20}
 """A chunk ends where it would grow beyond this, unless it is one row: a decoded picture is about ten times larger than
 its file. From 32 MiB on the C library gives fresh memory to each, which cost a third of the decoding (256 pixels: 550
 us a picture with 64 MiB, 400 with 4 to 16)."""

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.errors import BadSample, ShardError, StorageError, TooManyErrors
+from tarloom.format.arrow_types import Array
 from tarloom.read.columns.join import rows_to_read
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.plan.catalog import cached_index
-from tarloom.read.plan.pieces import Array, Piece
+from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.chunk import Chunk
 
 _log = logging.getLogger(__name__)

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import TruncatedShard
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
 from tarloom.format.layout import compression_of
 from tarloom.format.storage.ranges import Ranges
 from tarloom.format.tar.compressed import tar_ranges
 from tarloom.format.tar.walk import BLOCK
 from tarloom.read.columns.join import Rows
-from tarloom.read.plan.pieces import Array, Piece
+from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.binary import Binary, packed_array
 from tarloom.read.samples.trust import check_headers, member_names
 

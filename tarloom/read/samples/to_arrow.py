@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.read.plan.pieces import Array
+from tarloom.format.arrow_types import Array
 from tarloom.read.samples.binary import joined_array
 from tarloom.read.samples.chunk import Chunk
 from tarloom.read.view import View

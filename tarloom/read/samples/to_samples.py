@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from tarloom.read.plan.pieces import Array
+from tarloom.format.arrow_types import Array
 from tarloom.read.samples.binary import Binary
 from tarloom.read.samples.chunk import Chunk
 from tarloom.read.samples.decoders import JSON_NULL

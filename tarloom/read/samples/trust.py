@@ -7,11 +7,12 @@ import pyarrow as pa
 from numpy import char
 
 from tarloom.errors import StaleIndex
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import scan_index
 from tarloom.format.layout import index_name
 from tarloom.format.tar.walk import BLOCK, header_is_of
-from tarloom.read.plan.pieces import Array, Piece
+from tarloom.read.plan.pieces import Piece
 
 _DIGITS = 3 * np.arange(10, -1, -1)
 """Bits to the right of each of the eleven octal digits of a size."""

@@ -32,7 +32,7 @@ from tarloom.errors import (
     missing_extra,
 )
 from tarloom.read.dataset import Dataset
-from tarloom.read.plan.pieces import MIB, Piece, pack
+from tarloom.read.plan.pieces import Piece, pack
 from tarloom.read.samples.batches import BATCH_ROWS, read_piece
 from tarloom.read.scan import TALLY_SCHEMA, ScanConfig, Tallier, Tally
 from tarloom.read.spark.types import arrow_schema, in_spark_types, spark_schema
@@ -61,11 +61,11 @@ __all__ = [
     "to_spark",
 ]
 
-PARTITION_BYTES = 512 * MIB
-LEAST_PARTITION_BYTES = 4 * MIB
+PARTITION_BYTES = 512 << 20
+LEAST_PARTITION_BYTES = 4 << 20
 """A Python task costs about 40 ms whatever it reads: 64 MiB a task halve the speed. Its rows stream through it, so that
 its size is no matter of memory."""
-FRAME_BATCH_BYTES = 4 * MIB
+FRAME_BATCH_BYTES = 4 << 20
 """Of a batch on its way into the JVM: 4 MiB pass a seventh faster than 32, and take less of an executor's memory."""
 
 Task = tuple[Piece, ...]

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from tarloom.errors import ShardError, missing_extra
-from tarloom.read.plan.pieces import Array
+from tarloom.format.arrow_types import Array
 
 try:
     from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema

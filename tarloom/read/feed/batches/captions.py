@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import UsageError
+from tarloom.format.arrow_types import Array
 from tarloom.read.feed.fetching.fetch import Fetched
 from tarloom.read.feed.order.chance import uniform
 from tarloom.read.feed.order.places import Numbers
-from tarloom.read.plan.pieces import Array
 
 
 @dataclass(frozen=True, kw_only=True)

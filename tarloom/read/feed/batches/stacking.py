@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tarloom.read.plan.pieces import Array, ChunkedArray
+from tarloom.format.arrow_types import Array, ChunkedArray
 
 
 def stacked(values: Sequence[Any]) -> Any:

@@ -6,8 +6,8 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 
+from tarloom.format.arrow_types import Array
 from tarloom.read.feed.order.places import Numbers
-from tarloom.read.plan.pieces import Array
 
 
 class Scattered(Sequence[memoryview | None]):
