@@ -218,6 +218,8 @@ DEEDS = {
     "half a character": text_answer(_WHOLE.replace("picture 0", "\\ud83d")),
     "wrong types": text_answer(_WHOLE.replace('"picture 0"', "17")),
     "wrong counts": text_answer(_WHOLE.replace("22", "22").replace(": 20,", f": {10**30},")),
+    "abort": text_answer(_WHOLE.replace('"stop"', '"abort"')),
+    "error": text_answer(_WHOLE.replace('"stop"', '"error"')),
     "error in 200": text_answer('{"error": {"message": "no worker is free"}}'),
 }
 """Answers that are none."""

@@ -10,6 +10,8 @@ from tarloom.format.sidecar import SUCCESS
 
 PROMPT_REFUSED = "prompt_refused"
 """The model does not take this prompt, or this picture with it: too long for it, or of a shape it cannot see."""
+BROKEN_OFF = frozenset({"abort", "error"})
+"""Finish reasons for what is no answer: an engine that stops or fails ends what is under way as far as it is."""
 PROBE_SIDE = 224
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 
 from tarloom.errors import FetchError, UsageError
-from tarloom.process.caption.backend import Question, Said
+from tarloom.process.caption.backend import BROKEN_OFF, Question, Said
 
 if TYPE_CHECKING:
     from tarloom.process.caption.language import LanguageStage
 
 BAD_ANSWER = "bad_answer"
-"""The server said 200, and what it sent is no chat completion."""
+"""The server said 200, and what it sent is no chat completion, or one that it broke off."""
 WRONG_MODEL = "wrong_model"
 """It answered by another model than it did at first."""
 _COMPLETIONS = "/chat/completions"
@@ -86,18 +86,13 @@ def reply(body: bytes) -> Reply:
         raise FetchError("empty_body", "the server sent no bytes", transient=True)
     try:
         answer = json.loads(body)
-        choice, usage = answer["choices"][0], answer.get("usage") or {}
-        return Reply(
-            said=Said(
-                text=_text(choice["message"]).strip(),
-                finish_reason=_word(choice.get("finish_reason")),
-                prompt_tokens=_count(usage.get("prompt_tokens")),
-                output_tokens=_count(usage.get("completion_tokens")),
-            ),
-            model=_word(answer.get("model")),
-        )
+        said = _said(answer["choices"][0], answer.get("usage") or {})
+        model = _word(answer.get("model"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise FetchError(BAD_ANSWER, "what the server sent is no chat completion", transient=True) from error
+    if said.finish_reason in BROKEN_OFF:
+        raise FetchError(BAD_ANSWER, f"the server broke off its answer ({said.finish_reason})", transient=True)
+    return Reply(said=said, model=model)
 
 
 def complaint(body: bytes) -> str:
@@ -108,6 +103,15 @@ def complaint(body: bytes) -> str:
         return " ".join(str(error["message"] if isinstance(error, dict) else error).split())[:300]
     except (ValueError, LookupError, AttributeError, RecursionError):
         return ""
+
+
+def _said(choice: dict[str, Any], usage: dict[str, Any]) -> Said:
+    return Said(
+        text=_text(choice["message"]).strip(),
+        finish_reason=_word(choice.get("finish_reason")),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+    )
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from tarloom.engines.base import WorkerBroken
 from tarloom.errors import missing_extra
 from tarloom.format.sidecar import FAILED
-from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said
+from tarloom.process.caption.backend import BROKEN_OFF, PROMPT_REFUSED, Question, Said
 from tarloom.process.caption.background import Background
 from tarloom.process.caption.child_output import ChildOutput
 from tarloom.process.caption.language import LanguageStage
@@ -226,6 +226,8 @@ def _length_limit(stage: LanguageStage, location: str) -> int:
 
 def _said(output: Any) -> Said:
     made = output.outputs[0]
+    if made.finish_reason in BROKEN_OFF:  # by an engine that was told to stop, too
+        raise RuntimeError(f"it broke off an answer ({made.finish_reason})")
     return Said(
         text=made.text.strip(),
         finish_reason=made.finish_reason,

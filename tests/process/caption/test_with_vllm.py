@@ -213,6 +213,18 @@ def test_no_question_needs_no_answer(backend):
     assert backend.ask([]) == []
 
 
+def test_what_an_engine_broke_off_since_it_was_told_to_stop_is_no_answer(questions):
+    before = set(multiprocessing.active_children())
+    backend = CaptionStage(model=str(CAPTIONER), max_tokens=400, min_tokens=400)._backend()
+    (engine,) = set(multiprocessing.active_children()) - before
+    threading.Timer(0.3, os.kill, (engine.pid, signal.SIGTERM)).start()
+    try:
+        with pytest.raises(WorkerBroken, match="captioner failed"):
+            backend.ask(questions[:4])
+    finally:
+        backend.close()
+
+
 def test_an_engine_that_is_killed_breaks_its_worker_and_nobody_waits(backend, questions):
     (engine,) = multiprocessing.active_children()
     many = [Question(rgb=q.rgb, prompt=q.prompt, uuid=f"{q.uuid} {n}") for n in range(20) for q in questions]
