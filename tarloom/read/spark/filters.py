@@ -38,12 +38,15 @@ _TESTS = {IsNull: "IS NULL", IsNotNull: "IS NOT NULL"}
 
 
 def as_condition(wanted: Filter, columns: Collection[str]) -> str | None:
-    """SQL that says what the filter says; None where it uses other columns, or a value that we do not write."""
+    """SQL that says what the filter says; None where it uses other columns, or a value that we do not write.
+
+    A name with a dot is one part of an attribute, and a field of a struct several: `clip.score` is no clip.score.
+    """
     if isinstance(wanted, Not):
         inner = as_condition(wanted.child, columns)
         return None if inner is None else f"NOT ({inner})"
-    name = ".".join(wanted.attribute)
-    if name not in columns:
+    name, *fields = wanted.attribute
+    if fields or name not in columns:
         return None
     column, kind = _quoted(name, '"'), type(wanted)
     if kind in _TESTS:

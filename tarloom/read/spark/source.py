@@ -7,9 +7,9 @@ The schema chooses members and columns; without one, all members are read. Colum
 SQL, and other names (toDF) before mapInArrow or mapInPandas.
 
 Options: where, a condition as in Dataset.where; decode, such as "rgb" or "jpg=rgb,json=json"; join; on_error;
-partition_bytes, of a task; pushdown. With pushdown "true", Spark's own filters become part of `where`, so that bytes
-of other rows are never read; Spark wants spark.sql.python.filterPushdown.enabled=true for that, and refuses the reader
-without.
+partition_bytes, of a task, 512 MiB by default: the process that plans does not know how many cores there are; pushdown.
+With pushdown "true", Spark's own filters become part of `where`, so that bytes of other rows are never read; Spark
+wants spark.sql.python.filterPushdown.enabled=true for that, and refuses the reader without.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,7 +95,10 @@ class FilteringReader(PieceReader):
     """Takes those of Spark's filters that say the same as a condition on columns of parquet."""
 
     def pushFilters(self, filters: list[Filter]) -> Iterable[Filter]:
-        """What is left for Spark to filter."""
+        """What is left for Spark to filter: all, where failures are rows, since those of a shard that is lost come
+        whatever is asked of their columns."""
+        if self._dataset.errors == "row":
+            return filters
         columns = self._alike()
         return [pushed for pushed in filters if not self._take(pushed, columns)]
 

@@ -1,5 +1,8 @@
 """Data frames of samples: what crosses into Spark is what the shards hold, and Spark's own SQL chooses it."""
 
+import os
+import shutil
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -249,19 +252,49 @@ def test_columns_that_spark_wants_in_another_type_are_compared_in_that(pushing, 
 
 @pytest.mark.parametrize("pushed", ["true", "false"])
 def test_a_pushed_filter_is_done_by_the_reader_and_not_again(pushing, pictured, pushed):
-    reader = pushing.read.format("tarloom").schema("__key__ string, width long").option("pushdown", pushed)
-    plan = reader.load(str(pictured)).where("width > 9")._jdf.queryExecution().executedPlan().toString()
-    assert (" Filter (" in plan) == (pushed == "false")
+    schema = "__key__ string, width long, `score.value` double"
+    reader = pushing.read.format("tarloom").schema(schema).option("pushdown", pushed)
+    rows = reader.load(str(pictured)).where("width > 9 AND `score.value` > 0.5")
+    assert (" Filter (" in rows._jdf.queryExecution().executedPlan().toString()) == (pushed == "false")
+
+
+@pytest.mark.parametrize("condition", ["score.value >= 1.5", "`score.value` >= 1.5"])
+def test_a_field_of_a_struct_is_not_the_column_whose_name_has_a_dot(pushing, tmp_path, condition):
+    rows = range(4)
+    write_tar(tmp_path / "a.tar", [(str(row), {"txt": b"x"}) for row in rows])
+    columns = {"score": [{"value": float(row)} for row in rows], "score.value": [3.0 - row for row in rows]}
+    write_parquet(tmp_path / "a.parquet", {"key": list(map(str, rows)), "status": ["success"] * 4, **columns})
+    schema = "__key__ string, score struct<value:double>, `score.value` double"
+    reader = pushing.read.format("tarloom").schema(schema).option("pushdown", "true")
+    found = reader.load(str(tmp_path)).where(condition).collect()
+    assert sorted(row["__key__"] for row in found) == (["2", "3"] if condition[0] == "s" else ["0", "1"])
+
+
+def test_rows_of_what_is_lost_are_filtered_by_spark(pushing, packed, tmp_path):
+    shutil.copytree(packed, tmp_path / "lost")
+    lost, before = tmp_path / "lost" / "00001.tar", (tmp_path / "lost" / "00001.tar").stat()
+    lost.write_bytes(bytes(before.st_size))
+    os.utime(lost, ns=(before.st_atime_ns, before.st_mtime_ns))
+    schema = "__key__ string, jpg binary, width int, __error__ string"
+    reader = pushing.read.format("tarloom").schema(schema).options(pushdown="true", on_error="row")
+    rows = reader.load(str(tmp_path / "lost"))
+    assert rows.where("width IS NULL").count() == rows.where("width > 0").count() == 38
 
 
 def test_filters_become_conditions_whose_names_and_values_are_quoted():
     columns = ['a"b', "clip.score", "n"]
     assert as_condition(EqualTo(('a"b',), "it's"), columns) == "\"a\"\"b\" = 'it''s'"
-    assert as_condition(GreaterThan(("clip", "score"), 0.3), columns) == '"clip.score" > 0.3e0'
+    assert as_condition(GreaterThan(("clip.score",), 0.3), columns) == '"clip.score" > 0.3e0'
     assert as_condition(Not(In(("n",), (1, 2))), columns) == 'NOT ("n" IN (1, 2))'
     assert as_condition(StringContains(("n",), "%"), columns) == "contains(\"n\", '%')"
-    unknown = [EqualTo(("jpg",), 1), EqualTo(("n",), b"x"), EqualTo(("n",), float("nan")), In(("n",), (1, None))]
-    assert [as_condition(wanted, columns) for wanted in unknown] == [None] * 4
+    unknown = [
+        EqualTo(("jpg",), 1),
+        GreaterThan(("clip", "score"), 0.3),
+        EqualTo(("n",), b"x"),
+        EqualTo(("n",), float("nan")),
+        In(("n",), (1, None)),
+    ]
+    assert [as_condition(wanted, columns) for wanted in unknown] == [None] * 5
 
 
 def test_counting_and_grouping_read_no_tar(spark, packed, tmp_path):
