@@ -12,19 +12,47 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("create", "read", "process", "scripts", "source_data")
 
 
-def typed(readme: str) -> str:
+def section(title: str) -> str:
+    """What the README says below a heading, up to the next of its rank."""
+    return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def typed() -> str:
     """The commands of the README's section on use, as one shell script."""
-    use = readme[readme.index("## Use") :]
     blocks = (
         f"python - <<'EOF'\n{text}EOF\n" if language == "python" else text
-        for language, text in FENCE.findall(use)
+        for language, text in FENCE.findall(section("Use"))
         if language in ("", "python")
     )
     return "set -eux\n" + "\n".join(blocks)
+
+
+def first_look(folder: Path) -> list[str]:
+    """What the README's first lines of Python print there."""
+    (text,) = [text for language, text in FENCE.findall(section("Install")) if language == "python"]
+    ended = subprocess.run([sys.executable, "-c", text], cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+def test_the_first_lines_of_python_run_as_they_stand(tmp_path):
+    create = [sys.executable, str(REPOSITORY / "create" / "create_webdataset.py")]
+    options = ["--source", str(REPOSITORY / "source_data" / "pictures"), "--output", "quickstart_output/shards"]
+    subprocess.run([*create, *options], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    shown = first_look(tmp_path)
+    assert len(shown) > 50
+    assert all("circle" in line and "(256, 256, 3)" in line for line in shown)
+
+
+def test_the_figures_of_the_readme_are_among_all_figures():
+    rows = [line for line in section("Measured").splitlines() if line.startswith("| ")]
+    assert len(rows) == 6
+    assert set(rows) <= set((REPOSITORY / "docs" / "measured.md").read_text().splitlines())
 
 
 @pytest.mark.slow
@@ -34,9 +62,8 @@ def test_every_command_of_the_readme_runs_as_typed(tmp_path):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with open(tmp_path / "log", "w") as log:
-        script = typed((REPOSITORY / "README.md").read_text())
         ended = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, stdout=log, stderr=log, timeout=890
+            ["bash", "-c", typed()], cwd=tmp_path, env={**os.environ, "PATH": path}, stdout=log, stderr=log, timeout=890
         )
     said = (tmp_path / "log").read_text()
     assert ended.returncode == 0, said[-4000:]
@@ -60,3 +87,5 @@ def test_the_quickstart_ends_well_and_can_be_repeated_to_the_same_bytes(tmp_path
         shards = tmp_path / "out" / "shards"
         made.append({p.name: p.read_bytes() for p in shards.rglob("*") if p.suffix in (".tar", ".parquet")})
     assert made[0] == made[1]
+    (tmp_path / "quickstart_output").symlink_to(tmp_path / "out")
+    assert all("circle" in line for line in first_look(tmp_path))
