@@ -1,12 +1,13 @@
 """What Arrow takes and Python does not: text that is not UTF-8 is mended, times become text."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Column: TypeAlias = "pa.ChunkedArray[Any]"
+from tarloom.format.arrow_types import ChunkedArray
+
 Kind = pa.DataType
 
 
@@ -19,7 +20,7 @@ def times_as_text(table: pa.Table) -> pa.Table:
     return table
 
 
-def as_text(column: Column) -> Column:
+def as_text(column: ChunkedArray) -> ChunkedArray:
     """A column as strings. Bytes that are not UTF-8 are replaced, not refused: one bad row must not end a run."""
     try:
         return mended(pc.cast(column, pa.string()))
@@ -27,7 +28,7 @@ def as_text(column: Column) -> Column:
         return _decoded(column, pa.string())
 
 
-def mended(column: Column) -> Column:
+def mended(column: ChunkedArray) -> ChunkedArray:
     """The column, of its own type, with what is not UTF-8 in its texts replaced: parquet's may hold any bytes."""
     kind = _retyped(column.type, is_text, pa.binary())
     try:
@@ -48,7 +49,7 @@ def is_text(kind: Kind) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _decoded(column: Column, kind: Kind) -> Column:
+def _decoded(column: ChunkedArray, kind: Kind) -> ChunkedArray:
     return pa.chunked_array([pa.array((_as_utf_8(value, kind) for value in column.to_pylist()), kind)])
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import CorruptShard, StorageError
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import cache_storage
 from tarloom.format.layout import CATALOG
@@ -46,12 +47,12 @@ def catalog_row(tar: Entry, index: ShardIndex | None) -> dict[str, Any]:
     return row | {"least_key": keys["min"], "greatest_key": keys["max"]}
 
 
-def current_rows(stored: pa.Table, tars: Iterable[Entry]) -> "pa.Array[Any]":
+def current_rows(stored: pa.Table, tars: Iterable[Entry]) -> Array:
     """Which row of a catalogue is each of these tars', null where none is of its present size and version."""
     fields = ("tar", "size", "version")
     listed = [(tar.name, tar.size, tar.version) for tar in tars]
     now = pa.table(dict(zip(fields, zip(*listed, strict=True), strict=True)), pa.schema(map(SCHEMA.field, fields)))
-    places: pa.Array[Any] = pc.index_in(_stamps(now), value_set=_stamps(stored)).cast(pa.int64())
+    places: Array = pc.index_in(_stamps(now), value_set=_stamps(stored)).cast(pa.int64())
     return places
 
 

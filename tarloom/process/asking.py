@@ -7,12 +7,13 @@ on one machine and answered on another.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from threading import Semaphore
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import EngineError
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.format.sidecar import ERROR, STATUS, STATUSES, SUCCESS
 from tarloom.process.batch import Batch
@@ -126,5 +127,5 @@ def seen_later(name: str, stages: Iterable[Stage]) -> list[str]:
     return sorted({column for stage in stages for column in stage.inputs if column.startswith(prefix)})
 
 
-def _columns(answers: pa.Table, name: str, wanted: Sequence[str]) -> "dict[str, pa.Array[Any]]":
+def _columns(answers: pa.Table, name: str, wanted: Sequence[str]) -> dict[str, Array]:
     return {column: answers.column(column.removeprefix(f"{name}.")).combine_chunks() for column in wanted}

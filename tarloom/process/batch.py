@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from tarloom.errors import ImageError
+from tarloom.format.arrow_types import Array
 from tarloom.format.cpus import cpu_share
 from tarloom.format.index import KEY
 from tarloom.format.layout import IMAGE_MEMBERS
@@ -56,7 +56,7 @@ class Batch:
         return int(self.rows.num_rows)
 
     @property
-    def keys(self) -> "pa.Array[Any]":
+    def keys(self) -> Array:
         return self.rows.column(KEY)
 
     @property
@@ -64,7 +64,7 @@ class Batch:
         """For which its pictures have been decoded."""
         return sorted(self._decoded)
 
-    def column(self, name: str) -> "pa.Array[Any]":
+    def column(self, name: str) -> Array:
         """A member or a column. Raises KeyError for one that the stage has not asked for."""
         return self.rows.column(name)
 
@@ -84,7 +84,7 @@ class Batch:
         decoded = {size: [pictures[n] for n in numbers] for size, pictures in self._decoded.items()}
         return Batch(self.rows.take(pa.array(numbers, pa.int64())), self._decoder, decoded)
 
-    def joined(self, columns: Mapping[str, "pa.Array[Any]"]) -> "Batch":
+    def joined(self, columns: Mapping[str, Array]) -> "Batch":
         """The same rows with more columns."""
         rows = self.rows
         for name, values in columns.items():

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tarloom.format.arrow_types import Array
 from tarloom.process.asking import Numbered
 from tarloom.process.batch import Batch, Decoder, Picture, stored_pictures
 from tarloom.process.parts import ROW
 
-Columns = dict[str, "pa.Array[Any]"]
+Columns = dict[str, Array]
 _ASKED, _SAID, _PICTURE = "__asked__.", "__said__.", "__picture__."
 _FACTS = b"tarloom"
 
@@ -166,7 +167,7 @@ def _unpacked(prefix: str, table: pa.Table, rows: pa.RecordBatch) -> list[Pictur
     ]
 
 
-def _whole(table: pa.Table, name: str) -> "pa.Array[Any]":
+def _whole(table: pa.Table, name: str) -> Array:
     return table.column(name).combine_chunks()
 
 

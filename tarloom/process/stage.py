@@ -6,10 +6,11 @@ the same order, the stage's columns, and for every row a status and, unless it i
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import pyarrow as pa
 
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.format.layout import IMAGE_MEMBERS
 from tarloom.format.sidecar import ERROR, STATUS
@@ -104,8 +105,8 @@ def columns_of(schema: pa.Schema) -> pa.Schema:
 def result_table(
     columns: pa.Schema,
     *,
-    keys: "pa.Array[Any]",
-    values: Mapping[str, "pa.Array[Any]"],
+    keys: Array,
+    values: Mapping[str, Array],
     endings: Sequence[Ending],
 ) -> pa.Table:
     """A batch's answer. endings: status and error of each row."""

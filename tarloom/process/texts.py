@@ -9,14 +9,15 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.create.texts import mended, times_as_text
+from tarloom.format.arrow_types import Array
 
 
-def texts_of(column: "pa.Array[Any]") -> list[str | None]:
+def texts_of(column: Array) -> list[str | None]:
     """One a row, None for null."""
     return [text_at(column, row) for row in range(len(column))]
 
 
-def text_at(column: "pa.Array[Any]", row: int) -> str | None:
+def text_at(column: Array, row: int) -> str | None:
     """Of one row; None for null, and for what Arrow cannot write either, such as a time in a zone that nobody knows."""
     try:
         value = column[row].as_py()
@@ -30,7 +31,7 @@ def text_of(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _as_arrow_writes_it(one: "pa.Array[Any]") -> Any:
+def _as_arrow_writes_it(one: Array) -> Any:
     try:
         return mended(times_as_text(pa.table([one], names=["value"])).column(0))[0].as_py()
     except pa.ArrowInvalid:

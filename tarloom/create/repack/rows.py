@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from tarloom.create.img2dataset.named_errors import named_error
 from tarloom.create.repack.source import SAMPLE, SHARDS, group_shards
 from tarloom.errors import ShardError, UsageError
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY, ShardIndex
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import metadata_name, sidecar_name, tar_name
@@ -98,7 +99,7 @@ class Group:
                 raise ShardError(f"{where}: column {field.name} cannot become {field.type} ({error})") from error
         return pa.table(columns, schema=self._schema)
 
-    def _blank(self, keys: "pa.Array[Any]") -> pa.Table:
+    def _blank(self, keys: Array) -> pa.Table:
         """The metadata of samples of which but the key is known."""
         known = {"key": keys, "status": pa.array([SUCCESS] * len(keys), pa.string())}
         return pa.table([known.get(f.name, pa.nulls(len(keys), f.type)) for f in self._schema], schema=self._schema)

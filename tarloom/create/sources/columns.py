@@ -6,11 +6,12 @@ row:error   "NAME: REASON" where the list itself tells that the row must fail, s
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
 from tarloom.errors import FetchError
+from tarloom.format.arrow_types import Array, ChunkedArray
 
 KEY: Final = "row:key"
 HASH: Final = "row:hash"
@@ -26,7 +27,7 @@ def failed(table: pa.Table, errors: Mapping[int, FetchError]) -> pa.Table:
     return with_column(table, ERROR, pa.array(texts, pa.string()))
 
 
-def with_column(table: pa.Table, name: str, column: "pa.Array[Any] | pa.ChunkedArray[Any]") -> pa.Table:
+def with_column(table: pa.Table, name: str, column: Array | ChunkedArray) -> pa.Table:
     """The table with this column, in the place of the one of its name if there is one."""
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, column)

@@ -5,10 +5,11 @@ and so do dates (for which a sample's json has no form). All values count, not o
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tarloom.format.arrow_types import Array
 
 ABSENT = pa.array(["", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"])
 """What stands for null among values that are no text."""
@@ -24,7 +25,7 @@ class ColumnTypes:
         self._seen: set[str] = set()
         """Columns that have a value."""
 
-    def see(self, columns: Mapping[str, "pa.Array[Any]"]) -> None:
+    def see(self, columns: Mapping[str, Array]) -> None:
         """The texts of some rows, by the column's name."""
         for name, possible in self._possible.items():
             values = _present(columns[name])
@@ -37,18 +38,18 @@ class ColumnTypes:
         return {name: [*(kinds if name in self._seen else []), TEXT][0] for name, kinds in self._possible.items()}
 
 
-def converted(texts: "pa.Array[Any]", kind: pa.DataType) -> "pa.Array[Any]":
+def converted(texts: Array, kind: pa.DataType) -> Array:
     """Texts as values of the type that `found` says."""
     return texts if kind == TEXT else pc.cast(_present(texts), kind)
 
 
-def _present(texts: "pa.Array[Any]") -> "pa.Array[Any]":
+def _present(texts: Array) -> Array:
     trimmed = pc.utf8_trim_whitespace(texts)
-    present: pa.Array[Any] = pc.if_else(pc.is_in(trimmed, ABSENT), pa.scalar(None, TEXT), trimmed)
+    present: Array = pc.if_else(pc.is_in(trimmed, ABSENT), pa.scalar(None, TEXT), trimmed)
     return present
 
 
-def _fits(values: "pa.Array[Any]", kind: pa.DataType) -> bool:
+def _fits(values: Array, kind: pa.DataType) -> bool:
     if pc.any(pc.match_substring_regex(values, LEADING_ZERO)).as_py():
         return False
     try:

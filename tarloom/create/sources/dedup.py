@@ -23,6 +23,7 @@ from tarloom.create.sources.columns import failed
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.lists import UrlLists
 from tarloom.errors import FetchError, StorageError
+from tarloom.format.arrow_types import ChunkedArray
 from tarloom.format.layout import DUPLICATES, DUPLICATES_SOURCE
 from tarloom.format.storage import Storage
 
@@ -134,7 +135,7 @@ class _Spool:
         self._files: list[IO[bytes]] = []
         self._held: list[Records] = []
 
-    def take(self, columns: Iterator["pa.ChunkedArray[Any]"]) -> int:
+    def take(self, columns: Iterator[ChunkedArray]) -> int:
         """Take the hashes of all URLs. Returns the number of rows."""
         rows = 0
         with ExitStack() as opened:

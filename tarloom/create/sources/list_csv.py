@@ -10,7 +10,6 @@ import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 
@@ -20,6 +19,7 @@ from tarloom.create.sources.csv_types import TEXT, ColumnTypes, converted
 from tarloom.create.sources.inputs import InputFile, not_utf_8
 from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, sound
 from tarloom.errors import UsageError
+from tarloom.format.arrow_types import Array
 
 Record = list[str] | None
 """The values of a row; None where a line is none."""
@@ -53,9 +53,7 @@ class CsvReader(ListReader):
             table = pa.table({name: converted(texts, types.get(name, TEXT)) for name, texts in columns.items()})
             yield self._finished(table, [place for place, record in enumerate(batch) if record is None])
 
-    def _batches(
-        self, file: InputFile, names: Sequence[str]
-    ) -> Iterator[tuple[dict[str, "pa.Array[Any]"], list[Record]]]:
+    def _batches(self, file: InputFile, names: Sequence[str]) -> Iterator[tuple[dict[str, Array], list[Record]]]:
         """Columns as texts, and the rows that they are of."""
         records = self._records(file)
         header = next(records) or []
@@ -83,7 +81,7 @@ class CsvReader(ListReader):
             raise UsageError(f"{file.where}: its first line does not name columns ({error})") from error
 
 
-def _texts(batch: Sequence[Record], place: int) -> "pa.Array[Any]":
+def _texts(batch: Sequence[Record], place: int) -> Array:
     return pa.array([None if row is None else row[place] for row in batch], TEXT)
 
 

@@ -12,6 +12,7 @@ from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.inputs import InputFile, first_byte, lines
 from tarloom.create.sources.json_array import elements
 from tarloom.create.sources.list_reader import ListReader
+from tarloom.format.arrow_types import Array
 
 Object = dict[str, Any] | None
 """None for what is no object: a row that fails (bad_row), not the run."""
@@ -55,7 +56,7 @@ class JsonReader(ListReader):
             for batch in lines(file):
                 yield [_object(_parsed(line)) for line in batch]
 
-    def _column(self, values: list[Any], name: str, kind: pa.DataType) -> "pa.Array[Any]":
+    def _column(self, values: list[Any], name: str, kind: pa.DataType) -> Array:
         """Boxes as JSON texts still: they may be anything."""
         kind = pa.string() if name == self.bbox else kind
         return pa.array([_value(value, kind) for value in values], kind)

@@ -16,6 +16,7 @@ from tarloom.create.sources.inputs import InputFile, digest, find_files
 from tarloom.create.sources.list_reader import ListReader
 from tarloom.create.sources.lists import open_reader
 from tarloom.errors import UsageError
+from tarloom.format.arrow_types import ChunkedArray
 from tarloom.format.layout import PRIVATE
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
@@ -51,13 +52,13 @@ class Part:
             columns = [self._plain(found.column(name)).cast(self.schema.field(name).type) for name in self.schema.names]
             yield pa.table([numbers, bad, *columns], schema=self.table_schema)
 
-    def _plain(self, column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    def _plain(self, column: ChunkedArray) -> ChunkedArray:
         """As plain_type says. In csv and tsv what is empty is null: they have no other word for it."""
         found: Any = pc.cast(column, plain_type(column.type))
         if self.kind in ("csv", "tsv") and found.type == pa.string():
             empty: Any = pc.binary_length(found).to_numpy() == 0
             found = pc.if_else(pa.array(empty), pa.scalar(None, pa.string()), found)
-        return cast("pa.ChunkedArray[Any]", found)
+        return cast(ChunkedArray, found)
 
 
 @dataclass(frozen=True, kw_only=True)
