@@ -24,7 +24,7 @@ from tarloom.create.tasks import Earlier, PackerDescription, PackTask
 from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
 from tarloom.errors import CorruptShard, EngineError, UsageError
-from tarloom.format.layout import files_of_done, tar_name
+from tarloom.format.layout import files_of_done
 from tarloom.format.metadata import read_stats
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import Storage, open_storage
@@ -82,7 +82,7 @@ class CreateJob:
         with ThreadPoolExecutor(LOOKERS) as pool:
             found = list(pool.map(lambda number: self._done_before(number, names), self._numbers))
         for number, done in zip(self._numbers, found, strict=True):
-            earlier = self._taken_over(self._plan.name(number), done, names)
+            earlier = self._taken_over(done)
             if earlier is not None:
                 todo[number] = earlier
                 again |= {done.shard: done} if done else {}
@@ -131,14 +131,12 @@ class CreateJob:
         done = files_of_done(shard, self._config.sharding.output_format) <= names
         return _earlier_report(self._storage, shard) if done else None
 
-    def _taken_over(self, shard: str, done: Report | None, names: Set[str]) -> Earlier | None:
+    def _taken_over(self, done: Report | None) -> Earlier | None:
         """What is taken over of a shard that is to be made; None where a finished one is to stay as it is."""
+        if done is None:
+            return "samples"
         again = self._config.resume.retry_failed
-        if done is not None:
-            return again if again and any(is_tried_again(name, again) for name in done.errors) else None
-        fetched_by_us = self._config.downloader == "tarloom" and not isinstance(self._source, TarShards)
-        is_begun = self._config.sharding.output_format == "webdataset" and tar_name(shard) in names
-        return "samples" if fetched_by_us and is_begun else "nothing"
+        return again if again and any(is_tried_again(name, again) for name in done.errors) else None
 
     def _warn_of_stale_sidecars(self, again: Mapping[str, Report], names: Set[str]) -> None:
         """What stages made of finished shards that have other samples now. again: their reports of before."""

@@ -17,10 +17,10 @@ from tarloom.format.storage import Storage
 MOST_CODEC_THREADS = 4
 """More only wait for one another: the libraries let other threads run while they compute, and only then."""
 
-Earlier = Literal["nothing", "samples", "transient", "all"]
-"""What an earlier run left of a shard, and so what to fetch. nothing: fetch every row. samples: an unfinished shard;
-keep its samples, fetch the rest. transient, all: a finished shard; fetch its rows that failed for a passing reason, or
-all failed rows."""
+Earlier = Literal["samples", "transient", "all"]
+"""What an earlier run, or another try, may have left of a shard, and so what to fetch. samples: an unfinished shard;
+keep the samples that are there, fetch the rest. transient, all: a finished shard; fetch its rows that failed for a
+passing reason, or all failed rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class PackTask:
     first_row: int
     """The number of its first row, for keys made from that."""
     rows: pa.Table
-    earlier: Earlier = "nothing"
-    """What earlier runs made of it."""
+    earlier: Earlier = "samples"
+    """What is taken over of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

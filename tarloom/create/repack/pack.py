@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -16,7 +17,7 @@ from tarloom.create.repack.samples import Carried, Carrier, Members, read_sample
 from tarloom.create.repack.sidecars import write_carried
 from tarloom.create.rows import EncodedPicture
 from tarloom.create.shards.results import report_of
-from tarloom.create.shards.shard_files import result_columns
+from tarloom.create.shards.shard_files import committing, result_columns
 from tarloom.create.sources.columns import ERROR, KEY, error_of
 from tarloom.create.sources.keys import BUILT_IN, shard_keys
 from tarloom.create.tasks import PackTask, codec_threads
@@ -71,11 +72,13 @@ class Repacker:
         rows = NewRows(slices=tuple(self._slices(task.rows)), samples_alone=self._description.samples_alone)
         results = self._keyed(task, rows)
         index = IndexBuilder(task.shard)
-        with self._storage.create(tar_name(task.shard)) as file:
-            tar = TarWriter(file)
-            self._fill(tar, index, rows, results)
-            tar.close()
-        return self._commit(task.shard, tar, index, rows, results)
+        with ExitStack() as commit:
+            with self._storage.create(tar_name(task.shard)) as file:
+                tar = TarWriter(file)
+                self._fill(tar, index, rows, results)
+                tar.close()
+                commit.enter_context(committing(self._storage, task.shard))
+            return self._commit(task.shard, tar, index, rows, results)
 
     def _fill(self, tar: TarWriter, index: IndexBuilder, rows: NewRows, results: Results) -> None:
         """Write the samples, and note in the results what became of each."""

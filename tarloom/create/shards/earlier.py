@@ -97,13 +97,12 @@ class EarlierShard:
         return self._tar.read(size)
 
 
-@contextlib.contextmanager
-def open_earlier(storage: Storage, config: CreateConfig, task: PackTask) -> Iterator[EarlierShard | None]:
-    """What there is of a shard that is to be made; None where there is nothing that could be taken over.
+Found = tuple[ShardIndex, Known | None]
 
-    Raises ShardError where a finished shard is not as it should be: it is left alone.
-    """
-    found = _find(storage, config, task)
+
+@contextlib.contextmanager
+def open_earlier(storage: Storage, config: CreateConfig, found: Found | None) -> Iterator[EarlierShard | None]:
+    """What `find_earlier` has found, to be asked for results."""
     if found is None:
         yield None
         return
@@ -111,8 +110,13 @@ def open_earlier(storage: Storage, config: CreateConfig, task: PackTask) -> Iter
         yield earlier
 
 
-def _find(storage: Storage, config: CreateConfig, task: PackTask) -> tuple[ShardIndex, Known | None] | None:
-    tar = None if task.earlier == "nothing" else storage.head(tar_name(task.shard))
+def find_earlier(storage: Storage, config: CreateConfig, task: PackTask) -> Found | None:
+    """What there is of a shard that is to be made; None where there is nothing that could be taken over. It is looked
+    for whenever a shard is begun: another worker may have been at it, in this run too.
+
+    Raises ShardError where a finished shard is not as it should be: it is left alone.
+    """
+    tar = storage.head(tar_name(task.shard)) if config.sharding.output_format == "webdataset" else None
     if tar is None:
         return None
     if task.earlier != "samples" and storage.head(stats_name(task.shard)) is not None:

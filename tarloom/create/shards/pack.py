@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tarloom.create.rows import EncodedPicture, Fetcher, Row, rows_of
-from tarloom.create.shards.earlier import EarlierShard, open_earlier
+from tarloom.create.shards.earlier import EarlierShard, find_earlier, open_earlier
 from tarloom.create.shards.own_loop import OwnLoop
 from tarloom.create.shards.reorder import Window, in_order
 from tarloom.create.shards.results import RowResult
@@ -27,7 +27,6 @@ from tarloom.create.tasks import PackerDescription, PackTask, codec_threads
 from tarloom.create.web.fetch import WebFetcher
 from tarloom.engines.base import Report
 from tarloom.errors import FetchError, RowError
-from tarloom.format.layout import stats_name
 from tarloom.format.storage import open_storage
 
 Given = TypeVar("Given")
@@ -126,7 +125,7 @@ class ShardPacker:
             await before.wait()
             with open_shard(self._storage, self._config, shard=task.shard, rows=task.rows, schema=schema) as files:
                 await self._fill(files, task, is_begun)
-                return await self._in_thread(functools.partial(self._commit, files, task))
+                return await self._in_thread(files.commit)
         finally:
             is_begun.set()
 
@@ -136,16 +135,12 @@ class ShardPacker:
         window = Window(items=WAITING_ROWS, unfinished=unfinished, bytes=WAITING_BYTES, items_at_least=at_once)
         keys = shard_keys(self._config, task.shard, task.first_row)
         rows, settled = rows_of(keys.given(task.rows)), ContentKeys().settled
-        with open_earlier(self._storage, self._config, task) as earlier:
+        found = await asyncio.to_thread(find_earlier, self._storage, self._config, task)
+        with open_earlier(self._storage, self._config, found) as earlier:
             numbered = _and_then(is_begun.set, enumerate(rows))
             made = in_order(numbered, functools.partial(self._result, earlier), _size, window)
             async for result in made:
                 files.add(settled(result))
-
-    def _commit(self, files: ShardWriter, task: PackTask) -> Report:
-        if task.earlier != "nothing":  # not done any more: readers must not see files of two versions
-            self._storage.delete(stats_name(task.shard))
-        return files.commit()
 
     async def _in_thread(self, work: Callable[[], Done]) -> Done:
         """What takes long and waits for storage, which other shards need not. Who cancels it waits for its end: it is

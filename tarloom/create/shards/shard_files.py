@@ -11,8 +11,9 @@ a tar or parquet does not appear at all, and a folder of files lacks its stats u
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from tarloom.create.config import CreateConfig, OutputFormat
 from tarloom.create.shards.results import MetadataRows, RowResult, members_of, report_of
 from tarloom.engines.base import Report
 from tarloom.format.index import IndexBuilder, write_index
-from tarloom.format.layout import metadata_name, tar_name
+from tarloom.format.layout import metadata_name, stats_name, tar_name
 from tarloom.format.metadata import ResultColumns, write_stats
 from tarloom.format.parquet import ROW_GROUP_ROWS, row_group_writer, write_table
 from tarloom.format.storage import Storage
@@ -69,6 +70,19 @@ def open_shard(
     return _KINDS[config.sharding.output_format](storage, contents)
 
 
+@contextmanager
+def committing(storage: Storage, shard: str) -> Iterator[None]:
+    """A shard's files are put into their places within the block, the stats last.
+
+    It is not done before, also where it was: nobody must take files of two versions for one shard. In a local folder
+    only one process at a time commits a shard; others wait.
+    """
+    with storage.locked(shard):
+        if storage.head(stats_name(shard)) is not None:  # buckets may allow no deletion, or note it where nothing was
+            storage.delete(stats_name(shard))
+        yield
+
+
 class ShardWriter(ABC):
     """A shard that is being written. Takes results in input order."""
 
@@ -98,9 +112,10 @@ class ShardWriter(ABC):
 
     def commit(self) -> Report:
         """Commit the shard's files and, last, its stats: with these it is done. Raises StorageError."""
-        self._finish()
-        stats = self._metadata.stats(identity=self._identity, tar_size=self._tar_size)
-        write_stats(self._storage, self._shard, stats)
+        with committing(self._storage, self._shard):
+            self._finish()
+            stats = self._metadata.stats(identity=self._identity, tar_size=self._tar_size)
+            write_stats(self._storage, self._shard, stats)
         return report_of(self._shard, stats, bytes=self._bytes)
 
     @abstractmethod

@@ -116,6 +116,12 @@ class Storage(RangeSource):
     def delete(self, name: str) -> None:
         """Remove a file; none to remove is no error."""
 
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep everybody out of the block who asks for the same name; a lock ends with its holder. Object stores know
+        no such locks: there nobody is kept out."""
+        yield
+
     @abstractmethod
     def sweep(self) -> int:
         """Remove temporaries whose writer is dead; how many there were."""

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -183,6 +183,19 @@ class LocalStorage(Storage):
         with _translated(self.describe(name)):
             self._path(name).unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        target = self._path(name)
+        path = target.parent / f"{TEMPORARY}lock-{target.name}"
+        with _translated(self.describe(name)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _locked_file(path, "wb")
+        with file:
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
     def write_unsynced(self, name: str, data: bytes) -> None:
         with _translated(self.describe(name)):
             target = self._path(name)
@@ -313,13 +326,18 @@ def _link_new(temporary: str, target: Path) -> None:
 
 
 def _locked_temporary(target: Path) -> IO[bytes]:
-    """A new temporary beside its target, locked while it is open. A sweeper may win the race for it: then try again."""
+    """A new temporary beside its target, locked while it is open."""
+    return _locked_file(target.parent / f"{TEMPORARY}{target.name}-{uuid.uuid4().hex[:12]}", "xb")
+
+
+def _locked_file(path: Path, mode: Literal["xb", "wb"]) -> IO[bytes]:
+    """A file that nobody else has locked. A sweeper, or who had it before, may have removed it meanwhile: try again."""
     while True:
-        path = target.parent / f"{TEMPORARY}{target.name}-{uuid.uuid4().hex[:12]}"
-        file = open(path, "xb")  # noqa: SIM115
+        file = open(path, mode)  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists():
-            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
         file.close()
 
 

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,13 @@ from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import TEMPORARY, LocalStorage, open_storage
 from tests.format.storage.storage_contract import StorageContract, assert_clear
 
+HOLDER = """
+import sys, time
+from tarloom.format.storage import open_storage
+with open_storage(sys.argv[1]).locked("00000"):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
 WRITER = """
 import sys, time
 from tarloom.format.storage import open_storage
@@ -56,6 +65,35 @@ def test_what_a_killed_writer_leaves_is_swept_and_a_living_writers_is_not(storag
         time.sleep(0.05)
     assert swept == 1
     assert not list(storage.local_path("").rglob(f"{TEMPORARY}*"))
+
+
+def test_a_lock_keeps_others_out_and_leaves_nothing(storage, tmp_path):
+    inside, most, entered = [], [], threading.Barrier(4)
+
+    def enter(number: int) -> None:
+        entered.wait(20)
+        for _ in range(20):
+            with storage.locked("deep/00000"):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(enter, range(4))) == [None] * 4
+    assert most == [1] * 80
+    assert os.listdir(tmp_path / "dataset" / "deep") == []
+
+
+def test_the_lock_of_a_killed_holder_holds_nobody_up(storage):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, storage.url], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout.readline() == "locked\n"
+        assert storage.sweep() == 0
+        holder.send_signal(signal.SIGKILL)
+    with storage.locked("00000"):
+        assert list(storage.list()) == []
+    assert os.listdir(storage.url) == []
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
