@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.feeding.side import BATCH, SIDE, Asked, Pixels, decoded, main
-from tarloom.read.samples.ahead import ahead
+from tarloom.format.ahead import ahead
 
 
 class _Batch(threading.local):

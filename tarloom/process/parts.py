@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.layout import PRIVATE
 from tarloom.format.parquet import find_table, table_bytes
 from tarloom.format.sidecar import SidecarInfo, info_metadata
 from tarloom.format.storage import Storage
 from tarloom.process.task import Again
-from tarloom.read.samples.ahead import ahead, threads_for
 
 ROW = "__row__"
 PARTS = f"{PRIVATE}/parts"

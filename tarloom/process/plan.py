@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from tarloom.errors import CorruptShard, StageMismatch, UsageError
+from tarloom.format.ahead import LOCAL_THREADS
 from tarloom.format.layout import sidecar_name
 from tarloom.format.parquet import find_table
 from tarloom.format.sidecar import ERROR, STATUS, SidecarInfo, describe_difference, info_in, sidecar_info
@@ -21,7 +22,6 @@ from tarloom.process.task import Again, ShardReport, ShardTask, StageReport, Sta
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.facts import REMOTE_LOOKS
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.samples.ahead import LOCAL_THREADS
 
 Found = tuple[ShardTask | None, ShardReport | None]
 """What is to be done for a shard, and what earlier runs did."""

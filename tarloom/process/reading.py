@@ -5,12 +5,12 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from tarloom.format.ahead import ahead
 from tarloom.process.asking import Numbered
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.stage import Stage
 from tarloom.process.task import RowsTask
 from tarloom.process.times import Clock
-from tarloom.read.samples.ahead import ahead
 
 DECODED_AHEAD = 2
 """Batches: while the last pictures of one are decoded, no thread is idle."""

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from tarloom.errors import UsageError
+from tarloom.format.ahead import COPY_THREADS, begun, threads_for
 from tarloom.read.feed.feedable import Feedable
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.plan.catalog import Facts, catalog_of, open_catalog
 from tarloom.read.plan.picking import Picker, column_batches, numbers_of
 from tarloom.read.plan.piece_plan import PiecePlan, piece_of_rows, viewed_bytes
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.samples.ahead import LARGE_PIECES, begun, threads_for
 from tarloom.read.samples.batches import READ_BYTES, read_piece, read_samples
 from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.selection import Selection
@@ -183,7 +183,7 @@ class Dataset(Selection, Feedable):
         pieces = self.plan(piece_bytes)
         if self.ledger is not None:
             return itertools.chain.from_iterable(map(read, pieces))
-        threads = LARGE_PIECES if self.condition is None else threads_for(self.catalog.storage)
+        threads = COPY_THREADS if self.condition is None else threads_for(self.catalog.storage)
         return itertools.chain.from_iterable(begun(read, pieces, threads=threads))
 
     def _pieces_of(self, key: str) -> Iterator[Piece]:

@@ -19,6 +19,7 @@ from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig, check_left_out, check_used
 from tarloom.engines.workers import parse_workers
 from tarloom.errors import PlanMismatch, UsageError
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.layout import PRIVATE
 from tarloom.format.storage import Storage, open_storage
 from tarloom.process.curate.config import CurateConfig, read_join
@@ -29,7 +30,6 @@ from tarloom.process.curate.work import Work, portions_of
 from tarloom.read.columns.sql import names_of
 from tarloom.read.dataset import open_dataset
 from tarloom.read.plan.picking import numbers_of
-from tarloom.read.samples.ahead import ahead, threads_for
 
 QUESTION, ANSWER = f"{PRIVATE}/question.json", f"{PRIVATE}/answer.json"
 OF_COPIES = ("cpus_per_worker", "gpus_per_worker", "max_failed")

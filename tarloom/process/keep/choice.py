@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from tarloom.errors import UsageError
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.process.keep.config import KeepConfig
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.plan.picking import numbers_of
 from tarloom.read.plan.pieces import WHOLE_SHARD, Piece
-from tarloom.read.samples.ahead import ahead, threads_for
 
 
 class Chosen:

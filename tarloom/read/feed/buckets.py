@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import UsageError
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.index import ShardIndex
 from tarloom.read.columns.join import numbers_to_read, rows_to_read
 from tarloom.read.dataset import Dataset
@@ -24,7 +25,6 @@ from tarloom.read.feed.state import digest
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.plan.piece_plan import piece_of_rows
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.samples.ahead import ahead, threads_for
 
 By = str | Mapping[str, str]
 """A column whose values are the buckets; or names of buckets, and what is true of their samples, in SQL."""

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.catalog_file import forget_catalog, known_tars
 from tarloom.format.index import KEY, ShardIndex, is_utf8
 from tarloom.format.index_load import load_index
@@ -28,7 +29,6 @@ from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import ERROR, STATUS, find_sidecars
 from tarloom.format.storage import Entry, Storage, open_dataset_storage, open_storage
 from tarloom.read.plan.facts import Facts, ShardFacts, load_facts
-from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.view import Column
 
 __all__ = ["Catalog", "Facts", "ShardFacts", "ShardFiles", "cached_index", "open_catalog"]

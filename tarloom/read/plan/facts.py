@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import ShardError, StorageError
+from tarloom.format.ahead import LOCAL_THREADS, ahead
 from tarloom.format.catalog_file import SCHEMA, catalog_row, current_rows, read_catalog, write_catalog
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import shard_of
 from tarloom.format.storage import Entry, Storage
-from tarloom.read.samples.ahead import LOCAL_THREADS, ahead
 
 HANDFUL = 16
 """As many shards are looked at as fast as a catalogue is read: fewer need none."""

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import JoinError, ShardError, StorageError, UsageError
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.storage import Storage
 from tarloom.read.columns.join import numbers_to_read
 from tarloom.read.plan.catalog import Catalog, Facts, cached_index
 from tarloom.read.plan.piece_plan import PiecePlan, by_shard, piece_of_rows
 from tarloom.read.plan.pieces import WHOLE_SHARD, Piece
-from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.samples.batches import read_piece
 from tarloom.read.view import View
 

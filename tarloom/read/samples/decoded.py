@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from tarloom.format.ahead import ahead
 from tarloom.format.cpus import cpu_share
 from tarloom.read.ledger import Skipped
-from tarloom.read.samples.ahead import ahead
 from tarloom.read.samples.chunk import Chunk
 from tarloom.read.samples.decoders import Form, Result, Row, RowDecoder
 from tarloom.read.samples.pictures import PictureColumn

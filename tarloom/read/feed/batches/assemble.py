@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from tarloom.errors import RowError
+from tarloom.format.ahead import Threads, ahead
 from tarloom.format.cpus import cpu_share
 from tarloom.read.feed.batches.captions import Captions
 from tarloom.read.feed.batches.pictures import DRAWS, Fit
@@ -26,7 +27,6 @@ from tarloom.read.feed.fetching.fetch import Fetched
 from tarloom.read.feed.order.chance import uniform
 from tarloom.read.feed.order.places import Numbers, Places
 from tarloom.read.ledger import Skipped
-from tarloom.read.samples.ahead import Threads, ahead
 from tarloom.read.samples.decoders import decode_text, parse_json
 from tarloom.read.view import DecodeAs
 

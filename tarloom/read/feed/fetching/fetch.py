@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StaleIndex
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.arena import Arena, Arenas
 from tarloom.format.arrow_types import Array, ChunkedArray
 from tarloom.read.feed.fetching.scattered import Scattered
@@ -16,7 +17,6 @@ from tarloom.read.feed.fetching.sources import Source
 from tarloom.read.feed.order.places import Numbers, Places, groups
 from tarloom.read.plan.catalog import keep_indexes
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.samples.batches import read_chunks
 from tarloom.read.samples.binary import Binary
 from tarloom.read.samples.chunk import Chunk

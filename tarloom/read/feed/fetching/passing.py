@@ -6,12 +6,12 @@ from functools import cached_property
 import numpy as np
 
 from tarloom.errors import StaleIndex
+from tarloom.format.ahead import ahead, threads_for
 from tarloom.read.feed.order.places import Numbers
 from tarloom.read.plan.catalog import Catalog, Facts
 from tarloom.read.plan.picking import numbers_of
 from tarloom.read.plan.piece_plan import piece_of_rows
 from tarloom.read.plan.pieces import Piece
-from tarloom.read.samples.ahead import ahead, threads_for
 from tarloom.read.view import View
 
 KEPT_BYTES = 64 << 20

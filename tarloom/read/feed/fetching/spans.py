@@ -11,7 +11,7 @@ from concurrent.futures import Future, wait
 from itertools import chain, islice
 from typing import TypeVar
 
-from tarloom.read.samples.ahead import Threads
+from tarloom.format.ahead import Threads
 
 Span = TypeVar("Span")
 Read = TypeVar("Read")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.read.samples.ahead import ahead, begun
+from tarloom.format.ahead import ahead, begun
 
 WAIT = 20
 

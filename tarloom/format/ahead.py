@@ -18,8 +18,8 @@ THREADS = 16
 LOCAL_THREADS = 2
 """For what is on this machine, or looks like it: a network file system. More stand in each other's way: with three, the
 rows of a condition took a quarter longer."""
-LARGE_PIECES = 2
-"""Of pieces with many bytes: two threads copy as fast as memory gives, and two batches is what waits in it."""
+COPY_THREADS = 2
+"""For what has many bytes: two threads copy as fast as memory gives, and two batches is what waits in it."""
 
 
 def threads_for(storage: Storage) -> int:
