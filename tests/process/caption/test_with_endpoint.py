@@ -46,8 +46,8 @@ pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def stage_for(server, word="", **options) -> CaptionStage:
-    """Of a server that does so: where that does not take all of a row's time, it has enough on a busy machine."""
-    timeout = 1.0 if word in TAKING_ALL_TIME else 20.0
+    """Of a server that does so. Each try has half of the time, in which a busy machine, too, must answer all others."""
+    timeout = 6.0 if word in TAKING_ALL_TIME else 20.0
     return CaptionStage(**{"model": MODEL, "endpoint": server.url, "timeout": timeout, "retries": 2} | options)
 
 
@@ -105,7 +105,7 @@ def test_all_troubles_at_once_change_no_other_rows_answer():
     told = {10 * place: [word] for place, word in enumerate(words)}
     numbers = range(10 * len(words))
     with OpenAIServer(told) as server:
-        said = ask(stage_for(server, timeout=3.0, max_num_seqs=16), numbers)
+        said = ask(stage_for(server, timeout=16.0, max_num_seqs=16), numbers)
     assert [each.text for each in said] == texts(numbers)
     assert server.asked == {GREY: server.asked[GREY]} | {n: 2 if n in told else 1 for n in numbers}
 
@@ -120,12 +120,13 @@ def test_unusual_answers_are_understood(word, text):
     assert said.prompt_tokens == (None if word == "no usage" else 20)
 
 
+@pytest.mark.usefixtures("short_proof")
 @pytest.mark.parametrize("word", ["http_500", "nothing", "garbage", "wrong model", "hang"])
 def test_a_server_that_answers_nobody_any_more_ends_the_run_and_names_no_row(word):
     with OpenAIServer() as server:
-        backend = EndpointBackend(stage_for(server, timeout=0.5))
+        backend = EndpointBackend(stage_for(server, timeout=4.0))
         server.outage = word
-        with pytest.raises(EngineError, match=r"answered nobody for 0.5 s .* run the same command again"):
+        with pytest.raises(EngineError, match=r"answered nobody for 4 s .* run the same command again"):
             backend.ask([numbered(number) for number in ALL])
         backend.close()
 
@@ -144,14 +145,14 @@ def test_rows_wait_for_a_server_that_comes_back():
 def test_a_server_that_has_too_much_to_do_is_left_alone_as_long_as_it_says(word):
     with OpenAIServer({3: [word]}) as server:
         started = time.monotonic()
-        assert [each.text for each in ask(stage_for(server, timeout=5.0), [3])] == ["picture 3"]
+        assert [each.text for each in ask(stage_for(server), [3])] == ["picture 3"]
         assert time.monotonic() - started >= 1
     assert server.asked[3] == 2
 
 
 def test_throttling_is_no_try_of_a_row():
     with OpenAIServer({3: ["http_429"] * 12}) as server:
-        said = ask(stage_for(server, retries=1, timeout=10.0))
+        said = ask(stage_for(server, retries=1))
     assert said[3].text == "picture 3"
 
 
@@ -217,7 +218,7 @@ def test_a_missing_or_wrong_key_is_a_usage_error(monkeypatch, options, message):
     [
         ({"model": "no/such"}, "The model `no/such` does not exist"),
         ({"endpoint": "http://127.0.0.1:9/v1"}, "connect"),
-        ({"endpoint": "http://nobody.invalid/v1"}, "dns"),
+        ({"endpoint": "http://nobody.invalid/v1"}, "dns|timeout"),  # a resolver may take its time to know nobody
     ],
 )
 def test_a_server_that_cannot_be_asked_is_a_usage_error_before_any_row(options, message):
@@ -250,21 +251,21 @@ def test_closing_ends_what_is_under_way():
             broken.append(error)
 
     with OpenAIServer({3: ["hang"]}) as server:
-        backend = EndpointBackend(stage_for(server, timeout=60.0))
+        backend = EndpointBackend(stage_for(server, timeout=120.0))
         asking = threading.Thread(target=ask_for_long)
         asking.start()
         while not server.asked[3]:
             time.sleep(0.01)
         backend.close()
         backend.close()
-        asking.join(timeout=10)
+        asking.join(timeout=50)
     assert len(broken) == 1
 
 
 def test_no_thread_or_connection_is_left():
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     with OpenAIServer() as server:
         ask(stage_for(server))
         with pytest.raises(UsageError):
             ask(stage_for(server, model="no/such"))
-    assert {thread.name for thread in threading.enumerate()} == before
+    assert set(threading.enumerate()) - before == set()
