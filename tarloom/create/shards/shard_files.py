@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ import pyarrow as pa
 from tarloom.create.config import CreateConfig, OutputFormat
 from tarloom.create.shards.results import MetadataRows, RowResult, members_of, report_of
 from tarloom.engines.base import Report
+from tarloom.errors import FetchError
 from tarloom.format.index import IndexBuilder, write_index
 from tarloom.format.layout import metadata_name, stats_name, tar_name
 from tarloom.format.metadata import ResultColumns, write_stats
@@ -34,6 +35,8 @@ FILE_THREADS = 16
 SAMPLES_WAITING = 2 * FILE_THREADS
 ROW_GROUP_BYTES = 32 << 20
 """Pictures in one row group; so much is held in memory."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, on almost all file systems."""
 
 
 def result_columns(config: CreateConfig) -> ResultColumns:
@@ -168,6 +171,13 @@ class FolderShard(ShardWriter):
         self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="files")
         self._unfinished.callback(self._pool.shutdown, cancel_futures=True)
         return self
+
+    def add(self, result: RowResult) -> None:
+        name = f"{result.row.key}.json".rpartition("/")[2]
+        if result.picture is not None and len(name.encode()) > LONGEST_NAME:
+            error = FetchError("bad_key", f"with .json longer than a file's name can be, {LONGEST_NAME} bytes")
+            result = replace(result, picture=None, digest=None, error=error)
+        super().add(result)
 
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:
         members = members_of(result, values, self._contents.extension)

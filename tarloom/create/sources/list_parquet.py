@@ -36,8 +36,11 @@ class ParquetReader(ListReader):
         return rows, additional or pa.schema([])
 
     def _kept(self, file: InputFile, field: "pa.Field[pa.DataType]") -> "pa.Field[pa.DataType]":
-        """An additional column as the metadata has it. Raises UsageError where it is to hold boxes, and cannot."""
-        field = field.remove_metadata()
+        """An additional column as the metadata has it: null where any file may have nulls.
+
+        Raises UsageError where it is to hold boxes, and cannot.
+        """
+        field = field.remove_metadata().with_nullable(True)
         if field.name != self.bbox or _holds_boxes(field.type):
             return field
         if not is_text(field.type):

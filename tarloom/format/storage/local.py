@@ -327,7 +327,8 @@ def _link_new(temporary: str, target: Path) -> None:
 
 def _locked_temporary(target: Path) -> IO[bytes]:
     """A new temporary beside its target, locked while it is open."""
-    return _locked_file(target.parent / f"{TEMPORARY}{target.name}-{uuid.uuid4().hex[:12]}", "xb")
+    # A part of the target's name is enough for who looks; the whole one may be as long as a name can be.
+    return _locked_file(target.parent / f"{TEMPORARY}{target.name[:40]}-{uuid.uuid4().hex[:12]}", "xb")
 
 
 def _locked_file(path: Path, mode: Literal["xb", "wb"]) -> IO[bytes]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -114,6 +115,15 @@ def test_done_shards_are_skipped_and_one_without_its_stats_is_made_again(made, s
         (out / "00001" / "000000099.jpg").write_bytes(b"of a row that failed now")
     assert create(source, out, output_format=output_format, **OPTIONS).skipped == 1
     assert contents(out) == contents(made[output_format])
+
+
+def test_a_name_that_is_too_long_for_a_file_costs_its_row_alone(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for length in (1, 236, 250, 251):
+        shutil.copy(PICTURES / "0001.jpg", tmp_path / "pictures" / f"{'x' * length}.jpg")
+    create(tmp_path / "pictures", tmp_path / "out", output_format="files")
+    assert [row["error"] for row in rows(tmp_path / "out")] == [None, None, None, "bad_key"]
+    assert len(list((tmp_path / "out" / "00000").iterdir())) == 2 * 3
 
 
 def test_another_format_in_the_same_place_is_refused(made, source):
