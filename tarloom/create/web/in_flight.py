@@ -3,8 +3,9 @@
 A try waits for its place before its deadline begins, and holds it only while it lasts: pauses between tries hold none.
 Where the memory for bodies is used up, tries wait in the middle of a body before they read on, the oldest first; the
 oldest one may go on beyond the bound, so that there is always one that ends and makes room. What is held is thus never
-more than `bytes_at_most`, one body, and the piece that each try had just read. A body whose length is known waits at
-its beginning: memory is for few bodies that go on, not for the beginnings of many that do not.
+more than `bytes_at_most`, one body, and the piece that each try had just read. A body whose length is known wants room
+for all of it near its beginning, as soon as it is seen to come in time: memory is for few bodies that go on, not for
+the beginnings of many that do not, nor for those that hardly come at all.
 """
 
 import asyncio
@@ -64,8 +65,8 @@ class InFlight:
         return self._beyond is place or self.bytes_held <= self._bytes_at_most
 
     def _take(self, place: "Place", more: int) -> bool:
-        if self._waiting or self.bytes_held + more > self._bytes_at_most:
-            return False
+        if self._beyond is not place and (self._waiting or self.bytes_held + more > self._bytes_at_most):
+            return False  # but the one that may go beyond must not wait: others wait for it
         return self._hold(place, place.size + more)
 
     async def _room(self, place: "Place", more: int) -> None:

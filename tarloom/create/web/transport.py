@@ -119,7 +119,7 @@ class Transport:
         progress = begin_request()
         try:
             async with asyncio.timeout(seconds) as deadline:
-                bounds = _Bounds(max_bytes=max_bytes, place=place, deadline=deadline)
+                bounds = _Bounds(max_bytes=max_bytes, place=place, seconds=seconds, deadline=deadline)
                 return await self._get(url, bounds, check)
         except TimeoutError as error:
             kind = FetchError if progress.connected else Unreachable
@@ -157,7 +157,17 @@ class _Bounds:
 
     max_bytes: int
     place: Place
+    seconds: float
     deadline: asyncio.Timeout
+
+    def seconds_left(self) -> float:
+        """Until the deadline, as long as that does not wait."""
+        return (self.deadline.when() or 0) - asyncio.get_running_loop().time()
+
+    def is_in_time(self, size: int, rest: int) -> bool:
+        """Whether the rest of a body comes before the deadline, at the pace of its bytes until now."""
+        left = self.seconds_left()
+        return size * left > rest * (self.seconds - left)
 
 
 async def _answer(asked: Any, bounds: _Bounds, check: Check) -> Answer:
@@ -169,7 +179,7 @@ async def _answer(asked: Any, bounds: _Bounds, check: Check) -> Answer:
 
 
 async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
-    max_bytes, place = bounds.max_bytes, bounds.place
+    max_bytes = bounds.max_bytes
     announced = response.content_length or 0
     if announced > max_bytes:
         raise _too_large(max_bytes)
@@ -177,32 +187,38 @@ async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
     pieces: list[bytes] = []
     size = 0
     try:
-        if announced > place.size and not place.take(announced - place.size):
-            await _pause(response, bounds, announced - place.size)
         while data := await response.content.readany():
             for piece in decoder.pieces(data):
                 size += len(piece)
                 if size > max_bytes:
                     raise _too_large(max_bytes)
                 pieces.append(piece)
-                if size > place.size and not place.hold(size):
-                    await _pause(response, bounds)
+                if size > bounds.place.size:
+                    await _make_room(response, bounds, size, announced - size)
         decoder.end()
         return b"".join(pieces)
     finally:
         pieces.clear()  # an error's traceback would keep them
 
 
-async def _pause(response: aiohttp.ClientResponse, bounds: _Bounds, more: int = PIECE) -> None:
+async def _make_room(response: aiohttp.ClientResponse, bounds: _Bounds, size: int, rest: int) -> None:
+    """For the whole rest of a body that comes in time, for what came of others: they must not hold up those."""
+    more = rest if rest > 0 and bounds.is_in_time(size, rest) else 0
+    if not bounds.place.hold(size):
+        await _pause(response, bounds, more or PIECE)
+    elif more and not bounds.place.take(more):
+        await _pause(response, bounds, more)
+
+
+async def _pause(response: aiohttp.ClientResponse, bounds: _Bounds, more: int) -> None:
     """Read nothing until there is room for more, and let the deadline wait too: it is not the server that is slow."""
     protocol = response.connection.protocol if response.connection else None
     if protocol is not None:
         protocol.pause_reading()
-    loop = asyncio.get_running_loop()
-    left = (bounds.deadline.when() or 0) - loop.time()
+    left = bounds.seconds_left()
     bounds.deadline.reschedule(None)
     await bounds.place.room(more)
-    bounds.deadline.reschedule(loop.time() + left)
+    bounds.deadline.reschedule(asyncio.get_running_loop().time() + left)
     if protocol is not None and protocol.connected:
         protocol.resume_reading()
 

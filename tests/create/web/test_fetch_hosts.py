@@ -1,6 +1,7 @@
 """How a whole run treats its hosts: none is asked more than it likes, and none holds up the rows of the others."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -142,6 +143,46 @@ def test_rows_of_a_slow_host_hold_up_no_others():
         urls = [slow_server.url(f"/{n}") for n in range(30)] + [fast.url(f"/{n}") for n in range(30)]
         assert fetch_all(urls, thread_count=4, host_connections=2) == ["ok"] * 60
         assert fast.times[-1] < slow_server.times[10]
+
+
+def test_long_bodies_that_hardly_come_hold_up_no_rows_of_other_hosts():
+    """Together they announce fifteen times the memory for bodies, and all are under way before the others begin."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.append(asyncio.current_task())
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        length = 100_000 if path == b"/good" else 64 << 20
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + bytes(min(length, 100_000)))
+        with contextlib.suppress(OSError):
+            while path == b"/slow":
+                writer.write(b"a")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            await reader.read()
+        writer.close()
+
+    async def fetch(fetcher: WebFetcher, host: str, path: str) -> None:
+        url = f"http://{host}:{server.sockets[0].getsockname()[1]}/{path}"
+        with contextlib.suppress(FetchError):
+            await fetcher.fetch(Row(key="0", url=url, columns={}, beside={}))
+        ended.append(path)
+
+    async def run() -> None:
+        nonlocal server
+        web = WebOptions(allow_private=("127.0.0.0/8",), timeout=2, retries=0)
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            async with WebFetcher(web, lookups=Loopback()) as fetcher, asyncio.TaskGroup() as group:
+                for _ in range(31):
+                    group.create_task(fetch(fetcher, "slow.test", "slow"))
+                await asyncio.sleep(0.5)
+                for _ in range(20):
+                    group.create_task(fetch(fetcher, "good.test", "good"))
+            await asyncio.gather(*answering)
+
+    server, ended, answering = None, [], []
+    asyncio.run(run())
+    assert ended == ["good"] * 20 + ["slow"] * 31
 
 
 def test_a_redirect_counts_for_the_host_that_it_leads_to():

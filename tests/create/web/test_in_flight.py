@@ -20,29 +20,33 @@ class Watched(InFlight):
 
     most_bytes = most_tries = tries = 0
 
-    async def try_body(self, steps: list[int], fails_at: int | None) -> None:
+    async def try_body(self, steps: list[int], fails_at: int | None, known_at: int | None) -> None:
         async with self.place() as place:
             self.tries += 1
             try:
-                await self._steps(place, steps, fails_at)
+                await self._steps(place, steps, fails_at, known_at)
             finally:
                 self.tries -= 1
 
-    async def _steps(self, place: Place, steps: list[int], fails_at: int | None) -> None:
+    async def _steps(self, place: Place, steps: list[int], fails_at: int | None, known_at: int | None) -> None:
+        """known_at: from this step on it wants room for all the rest at once."""
         for number, size in enumerate(steps):
             await asyncio.sleep(0)
             if number == fails_at:
                 raise ConnectionError
             self.most_tries = max(self.most_tries, self.tries)
             if size > place.size:
+                more = steps[-1] - size if known_at is not None and number >= known_at else 0
                 may_go_on = place.hold(size)
                 self.most_bytes = max(self.most_bytes, self.bytes_held)
-                if not may_go_on:
-                    await place.room()
+                if not may_go_on or (more and not place.take(more)):
+                    await place.room(more or PIECE)
+                self.most_bytes = max(self.most_bytes, self.bytes_held)
 
 
 BODIES = st.lists(st.integers(1, PIECE), max_size=BODY // PIECE).map(lambda sizes: list(accumulate(sizes)))
-TRIES = st.lists(st.tuples(BODIES, st.none() | st.integers(0, 5), st.none() | st.integers(0, 30)), max_size=40)
+MAYBE = st.none() | st.integers(0, 5)
+TRIES = st.lists(st.tuples(BODIES, MAYBE, MAYBE, st.none() | st.integers(0, 30)), max_size=40)
 
 
 @given(tries=TRIES, places=st.integers(1, 12))
@@ -52,9 +56,9 @@ def test_memory_is_bounded_and_every_try_ends(tries, places):
 
     async def run() -> Watched:
         all_tries = Watched(tries=places, bytes_at_most=BOUND)
-        tasks = [asyncio.create_task(all_tries.try_body(steps, fails_at)) for steps, fails_at, _ in tries]
+        tasks = [asyncio.create_task(all_tries.try_body(*how)) for *how, _ in tries]
         for turn in range(31):
-            for task, (_, _, cancelled_at) in zip(tasks, tries, strict=True):
+            for task, (*_, cancelled_at) in zip(tasks, tries, strict=True):
                 if cancelled_at == turn:
                     task.cancel()
             await asyncio.sleep(0)
@@ -142,6 +146,22 @@ def test_a_known_length_is_set_aside_at_once_only_where_there_is_room_and_nobody
             assert [task.done() for task in waiting] == [True, False]  # one may go beyond the bound
             assert not first.take(1)
             waiting[1].cancel()
+
+    asyncio.run(run())
+
+
+def test_the_body_that_may_go_beyond_waits_for_nothing():
+    async def run() -> None:
+        places = InFlight(tries=2, bytes_at_most=BOUND)
+        async with places.place() as first, places.place() as second:
+            assert first.take(BOUND // 2)
+            second.hold(BOUND)
+            await second.room()
+            waiting = asyncio.create_task(first.room())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            assert second.take(BODY - BOUND)
+            waiting.cancel()
 
     asyncio.run(run())
 
