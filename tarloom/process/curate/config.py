@@ -93,6 +93,8 @@ class CurateConfig:
                 raise UsageError(f"{name}: for groups; add --group-by, or leave it out")
         if self.partition_by and self.output is None:
             raise UsageError("partition_by: for files; add --output")
+        if len(set(self.partition_by)) < len(self.partition_by):
+            raise UsageError("partition_by: names a column twice; name each once")
 
 
 @dataclass(frozen=True, kw_only=True)

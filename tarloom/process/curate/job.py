@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig, check_left_out, check_used
@@ -145,11 +146,12 @@ class CurateJob:
 
     def _prove(self, nothing: pa.Table) -> None:
         """That there is an answer of no rows, which has the columns that folders are named by."""
-        schema = self._work.answer_of(nothing).schema
-        for name in self._config.partition_by:
+        schema, folders = self._work.answer_of(nothing).schema, self._config.partition_by
+        for name in folders:
             if name not in schema.names:
                 raise UsageError(f"partition_by: the answer has no column {name!r}; it has {', '.join(schema.names)}")
-        if self._config.partition_by and len(self._config.partition_by) == len(schema.names):
+            _check_folder(name, schema.field(name).type)
+        if folders and len(folders) == len(schema.names):
             raise UsageError("partition_by: no column is left for the files; ask for more, or for fewer folders")
 
     def _asked(self) -> Iterator[Parcel]:
@@ -196,3 +198,14 @@ class CurateJob:
                 storage.delete(entry.name)
         facts = {"rows": sum(self._files.values()), "files": dict(sorted(self._files.items()))}
         storage.write(ANSWER, json.dumps(facts, indent=1).encode())
+
+
+def _check_folder(name: str, kind: pa.DataType) -> None:
+    """Raises UsageError where the values of such a column cannot name folders."""
+    try:
+        sound = not pa.types.is_binary(kind) and not pa.types.is_large_binary(kind)  # may be no text, value by value
+        pc.cast(pa.array([], kind), pa.string())
+    except pa.ArrowException:
+        sound = False
+    if not sound:
+        raise UsageError(f"partition_by: {name} is {kind}, which cannot name folders; CAST it to VARCHAR by --derive")

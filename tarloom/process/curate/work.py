@@ -83,6 +83,8 @@ class Work:
     def answer_of(self, rows: pa.Table) -> pa.Table:
         """The answer where these are all rows."""
         said = self.say(rows)
+        if self.statement.last is None:
+            return plain(said, what=self.statement.what)
         said = said.drop_columns([PARTITION]) if PARTITION in said.column_names else said
         parcel = Parcel(partition=0, portion=0, table=said)
         return plain(self.conclude(_numbered(parcel)), what=self.statement.what)

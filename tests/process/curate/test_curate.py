@@ -287,6 +287,25 @@ def test_a_question_that_cannot_work_is_refused_before_anything_is_read(folder, 
 
 
 @pytest.mark.parametrize(
+    ("question", "complaint"),
+    [
+        ({"select": ("width",), "partition_by": ("width",)}, "no column is left for the files"),
+        ({"select": ("class", "width"), "partition_by": ("width", "class")}, "no column is left for the files"),
+        ({"partition_by": ("width", "width")}, "names a column twice"),
+        ({"partition_by": ("__portion__",)}, "the answer has no column '__portion__'"),
+        ({"derive": ("l=[width]",), "partition_by": ("l",)}, "l is list<.*cannot name folders"),
+        ({"derive": ("b=encode(class)",), "partition_by": ("b",)}, "b is binary, which cannot name folders"),
+    ],
+)
+def test_folders_that_would_lose_rows_or_have_no_names_are_refused_before_any_work(
+    folder, tmp_path, question, complaint
+):
+    with pytest.raises(UsageError, match=complaint):
+        asked(folder, output=str(tmp_path / "out"), **question)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "complaint"),
     [
         ({"engine": "ray", "cpus_per_worker": 2}, "cpus_per_worker is for a copy of samples: add --to-shards"),
