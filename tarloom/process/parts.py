@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tarloom.errors import CorruptShard
 from tarloom.format.ahead import ahead, threads_for
-from tarloom.format.layout import PRIVATE
+from tarloom.format.layout import PRIVATE, is_shard_file, shard_of
 from tarloom.format.parquet import find_table, table_bytes
 from tarloom.format.sidecar import SidecarInfo, info_metadata
 from tarloom.format.storage import Storage
@@ -74,6 +74,13 @@ def sweep_parts(storage: Storage, stages: Set[str], unfinished: Set[tuple[str, s
     for shard, stage in sorted(shards_with_parts(storage) - unfinished):
         if stage in stages:
             storage.delete_folder(_folder(shard, stage))
+
+
+def parts_of_others(storage: Storage, shards: Set[str]) -> set[tuple[str, str]]:
+    """Pairs of shard and stage that have parts, of shards that lie there and are not among these."""
+    others = {pair for pair in shards_with_parts(storage) if pair[0] not in shards}
+    there = {shard_of(entry.name) for entry in storage.list() if is_shard_file(entry.name)} if others else set()
+    return {pair for pair in others if pair[0] in there}
 
 
 def shards_with_parts(storage: Storage) -> set[tuple[str, str]]:

@@ -16,7 +16,7 @@ from tarloom.format.sidecar import ERROR, STATUS, SidecarInfo, describe_differen
 from tarloom.format.storage import Storage
 from tarloom.process.answers import report_of, to_retry
 from tarloom.process.config import ProcessConfig
-from tarloom.process.parts import sweep_parts
+from tarloom.process.parts import parts_of_others, sweep_parts
 from tarloom.process.stage import Stage
 from tarloom.process.task import Again, ShardReport, ShardTask, StageReport, StageTask, shard_report
 from tarloom.read.dataset import Dataset
@@ -46,10 +46,14 @@ class Planner:
             return list(pool.map(self._look, self._pieces()))
 
     def sweep(self, found: Iterable[Found]) -> None:
-        """Remove what killed runs have left of these stages: temporaries, and parts of shards that are done or gone."""
+        """Remove what killed runs have left of these stages: temporaries, and parts of shards that are done or gone.
+
+        Shards beside those of the dataset, which may be one tar of a folder, may be neither.
+        """
         unfinished = {(task.piece.shard, stage.name) for task, _ in found if task for stage in task.stages}
+        others = parts_of_others(self._storage, {files.shard for files in self._dataset.shards})
         self._storage.sweep()
-        sweep_parts(self._storage, self._stages.keys(), unfinished)
+        sweep_parts(self._storage, self._stages.keys(), unfinished | others)
 
     @property
     def batch_rows(self) -> int:

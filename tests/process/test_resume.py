@@ -180,6 +180,17 @@ def test_parts_of_shards_that_are_gone_or_done_are_swept_and_those_of_other_stag
     assert {path.parent.name for path in parts(folder)} == {"a.other"}
 
 
+def test_a_run_over_one_tar_leaves_the_parts_of_those_beside_it(folder, log):
+    stage = stopped(folder, log, at=17)
+    write_shard(folder / "b.tar", samples(3))
+    left = parts(folder)
+    run(folder / "b.tar", stage)
+    assert parts(folder) == left
+    forget(log)
+    run(folder, stage)
+    assert len(asked(log)) == ROWS - 16
+
+
 def test_a_shard_below_another_ones_name_keeps_its_own_parts(folder, log, tmp_path):
     (folder / "a").mkdir()
     shutil.copy(folder / "a.tar", folder / "a" / "b.tar")
@@ -218,7 +229,8 @@ def test_two_stages_go_on_each_where_it_stopped(folder, log, tmp_path):
     forget(log)
     run(folder, named={"quick": quick, "slow": slow})
     assert min(asked(log, "quick")) >= "0020"  # it may have been a batch ahead
-    assert sorted(asked(log, "slow"))[:4] == [f"{number:04d}" for number in range(16, 20)]
+    assert asked(log, "slow").keys() >= {f"{number:04d}" for number in range(16, 20)}
+    assert min(asked(log, "slow")) >= "0012"  # it may have overtaken the batch before it
     assert pq.read_table(folder / "a.slow.parquet")["text"][17].as_py() == "slow quick text 17"
 
 
