@@ -23,6 +23,8 @@ SUCCESS = "success"
 FAILED = "failed"
 SKIPPED = "skipped"
 STATUSES = (SUCCESS, FAILED, SKIPPED)
+NOT_IN_SOURCE = "not_in_source"
+"""The error of a sample that was carried over from a shard on which the stage had not been run."""
 UNCHANGED = "unchanged"
 CHANGED = "changed"
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

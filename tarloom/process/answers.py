@@ -11,7 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import CorruptShard, EngineError, ShardError, StorageError
-from tarloom.format.sidecar import ERROR, FAILED, STATUS, SUCCESS, read_sidecar, sidecar_info, write_sidecar
+from tarloom.format.sidecar import (
+    ERROR,
+    FAILED,
+    NOT_IN_SOURCE,
+    STATUS,
+    SUCCESS,
+    read_sidecar,
+    sidecar_info,
+    write_sidecar,
+)
 from tarloom.process.parts import ROW, Parts
 from tarloom.process.stage import Stage, result_schema
 from tarloom.process.task import Again, RowsTask, StageReport, StageTask
@@ -152,14 +161,15 @@ def _ascend(numbers: np.ndarray) -> bool:
 
 
 def to_retry(table: pa.Table, again: Again, stage: Stage) -> list[bool]:
-    """Of each row, whether it is to be asked again."""
-    if again == "none":
-        return [False] * table.num_rows
-    statuses, errors = table.column(STATUS).to_pylist(), table.column(ERROR).to_pylist()
+    """Of each row, whether it is to be asked again; or for the first time, where it came from another dataset."""
+    endings = zip(table.column(STATUS).to_pylist(), table.column(ERROR).to_pylist(), strict=True)
+    return [error == NOT_IN_SOURCE or _failed_so(status, error, again, stage) for status, error in endings]
+
+
+def _failed_so(status: str | None, error: str | None, again: Again, stage: Stage) -> bool:
     if again == "unsuccessful":
-        return [status != SUCCESS for status in statuses]
-    wanted = stage.transient if again == "transient" else set(errors)
-    return [status == FAILED and error in wanted for status, error in zip(statuses, errors, strict=True)]
+        return status != SUCCESS
+    return status == FAILED and (again == "all" or (again == "transient" and error in stage.transient))
 
 
 def report_of(table: pa.Table, stage: Stage, *, skipped: bool = False) -> StageReport:

@@ -8,11 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+import pyarrow as pa
+
 from tarloom.errors import CorruptShard, StageMismatch, UsageError
 from tarloom.format.ahead import LOCAL_THREADS
 from tarloom.format.layout import sidecar_name
 from tarloom.format.parquet import find_table
-from tarloom.format.sidecar import ERROR, STATUS, SidecarInfo, describe_difference, info_in, sidecar_info
+from tarloom.format.sidecar import (
+    ERROR,
+    SKIPPED,
+    STATUS,
+    SUCCESS,
+    SidecarInfo,
+    describe_difference,
+    info_in,
+    sidecar_info,
+)
 from tarloom.format.storage import Storage
 from tarloom.process.answers import report_of, to_retry
 from tarloom.process.config import ProcessConfig
@@ -143,9 +155,9 @@ class Planner:
     def _done(self, piece: Piece, wanted: SidecarInfo, again: Again) -> StageReport | StageTask:
         """The report of a stage whose sidecar is there already, else what is to be done."""
         name = sidecar_name(piece.shard, wanted.stage)
-        # a killed run may have left failures in parts; they are asked again on request alone
-        anew = StageTask(info=wanted, retry="none" if self._config.retry_failed == "none" else again)
         where, stage = self._storage.describe(name), self._stages[wanted.stage]
+        # a killed run may have left failures in parts; they are asked again on request alone
+        anew = StageTask(info=wanted, retry=self._again_in_parts(stage, again))
         try:
             table = find_table(self._storage, name)
             found = None if table is None else info_in(table, where, wanted.stage)
@@ -165,9 +177,37 @@ class Planner:
         if (found.identity, found.rows) != (wanted.identity, wanted.rows):
             return anew
         endings = table.read([*stage.counted, STATUS, ERROR], texts=(STATUS, ERROR))
+        again = "unsuccessful" if self._may_say_more(piece.shard, stage, endings) else again
         if any(to_retry(endings, again, stage)):
-            return StageTask(info=wanted, retry=again, amends=True)
+            return StageTask(info=replace(wanted, carried=found.carried), retry=again, amends=True)
         return report_of(endings, stage, skipped=True)
+
+    def _again_in_parts(self, stage: Stage, again: Again) -> Again:
+        if self._config.retry_failed == "none":
+            return "none"
+        return "unsuccessful" if _sources(stage) else again
+
+    def _may_say_more(self, shard: str, stage: Stage, endings: pa.Table) -> bool:
+        """Whether it skipped a row of which another stage has said since what it wants to see.
+
+        Asked where failures are retried: that stage's retry may have been another run, or one that was killed after it.
+        """
+        if self._config.retry_failed == "none" or not _sources(stage):
+            return False
+        there = [_endings(self._storage, shard, source) == SUCCESS for source in _sources(stage)]
+        skipped = endings.column(STATUS).to_numpy() == SKIPPED
+        return all(len(each) == len(skipped) for each in there) and bool(np.logical_and.reduce([skipped, *there]).any())
+
+
+def _sources(stage: Stage) -> set[str]:
+    """The stages whose sidecars it wants to see."""
+    return {source for column in stage.inputs if (source := _source(column)) is not None}
+
+
+def _endings(storage: Storage, shard: str, stage: str) -> np.ndarray:
+    """The statuses in a sidecar, of shape (rows,); of none where there is none."""
+    table = find_table(storage, sidecar_name(shard, stage))
+    return np.zeros(0, object) if table is None else table.read([STATUS], texts=(STATUS,)).column(STATUS).to_numpy()
 
 
 def _source(column: str) -> str | None:

@@ -3,7 +3,10 @@
 import pyarrow.parquet as pq
 import pytest
 
+from tarloom.format.sidecar import sidecar_info
+from tarloom.format.storage import open_storage
 from tarloom.process.answers import Answers
+from tests.create.helpers import create
 from tests.process.asked import AskedStage, asked, forget, run
 from tests.process.shards import sidecars, write_shard
 
@@ -139,14 +142,61 @@ def test_parts_that_were_left_beside_their_sidecar_do_not_keep_rows_from_being_a
     assert endings(folder)[2] is None
 
 
-def test_a_stage_that_depends_on_one_that_is_retried_is_asked_what_it_could_not_say(folder, log):
+@pytest.fixture
+def stages(folder, log):
+    """Two, of which the second repeats what the first said: as they were when the first failed, and as of now."""
     first = AskedStage(log=str(log), word="first")
-    stages = {"first": first, "second": AskedStage(log=str(log), word="second", wants=("first.text",))}
-    run(folder, named=stages)
+    made = {"first": first, "second": AskedStage(log=str(log), word="second", wants=("first.text",))}
+    run(folder, named=made)
     assert endings(folder, "second")[2] == "no_text"
     forget(log)
     (log / "now").touch()
+    return made
+
+
+def test_a_stage_that_depends_on_one_that_is_retried_is_asked_what_it_could_not_say(folder, log, stages):
     run(folder, named=stages, retry_failed="transient")
     assert sorted(asked(log, "first")) == ["2", "5"]
     assert sorted(asked(log, "second")) == ["1", "2", "5", "7"]
     assert pq.read_table(folder / "a.second.parquet")["text"][2].as_py() == "second first later"
+
+
+def test_a_stage_that_depends_on_one_that_was_retried_alone_is_asked_what_it_could_not_say(folder, log, stages):
+    run(folder, named={"first": stages["first"]}, retry_failed="transient")
+    run(folder, named={"second": stages["second"]})
+    assert asked(log, "second") == {}
+    run(folder, named={"second": stages["second"]}, retry_failed="transient")
+    assert sorted(asked(log, "second")) == ["1", "2", "5", "7"]
+    assert endings(folder, "second") == [None, "no_text", None, None, None, None, None, "no_text", None]
+    forget(log)
+    run(folder, named=stages, retry_failed="transient")
+    assert asked(log, "first") == asked(log, "second") == {}
+
+
+def test_a_retry_of_several_stages_that_is_stopped_between_their_sidecars_goes_on(folder, log, stages, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Answers, "drop_parts", stop)  # when the first one's sidecar is there
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, named=stages, retry_failed="transient")
+    assert (endings(folder, "first")[2], endings(folder, "second")[2]) == (None, "no_text")
+    forget(log)
+    run(folder, named=stages, retry_failed="transient")
+    assert asked(log, "first") == asked(log, "second") == {}
+    assert endings(folder, "second") == [None, "no_text", None, None, None, None, None, "no_text", None]
+
+
+def test_samples_that_came_from_a_shard_without_the_stage_are_asked_in_any_run(folder, log, stage, tmp_path):
+    (folder / "b.asked.parquet").unlink()
+    both = tmp_path / "both"
+    create(folder, both, number_sample_per_shard=10, disable_all_reencoding=True)
+    summary = run(both, stage).summary()
+    assert asked(log) == {"9": 1}
+    assert (summary.rows, summary.failed_by_error) == (10, {"bad_text": 2, "not_now": 2})
+    assert sidecar_info(open_storage(both), "00000", "asked").carried == "unchanged"
+    forget(log)
+    run(both, stage, retry_failed="transient")
+    assert sorted(asked(log)) == ["2", "5"]
+    assert sidecar_info(open_storage(both), "00000", "asked").carried == "unchanged"

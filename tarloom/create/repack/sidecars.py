@@ -8,11 +8,17 @@ import pyarrow as pa
 from tarloom.create.repack.check import CarriedStage
 from tarloom.create.repack.rows import GroupSlice
 from tarloom.format.index import KEY
-from tarloom.format.sidecar import CHANGED, ERROR, SKIPPED, STATUS, UNCHANGED, SidecarInfo, write_sidecar
+from tarloom.format.sidecar import (
+    CHANGED,
+    ERROR,
+    NOT_IN_SOURCE,
+    SKIPPED,
+    STATUS,
+    UNCHANGED,
+    SidecarInfo,
+    write_sidecar,
+)
 from tarloom.format.storage import Storage
-
-NOT_IN_SOURCE = "not_in_source"
-"""The error of a sample from a shard on which the stage had not been run."""
 
 
 def write_carried(
