@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 Sample = tuple[str, Mapping[str, bytes]]
 
 
-def write_tar(path: Path, samples: Iterable[Sample], *, mtime: int = 0) -> list[tuple[str, str, int, int]]:
+def write_tar(
+    path: Path, samples: Iterable[Sample], *, mtime: int = 0, format: int = tarfile.PAX_FORMAT
+) -> list[tuple[str, str, int, int]]:
     """Write a tar; (key, extension, offset, size) of its members, as tarfile reads them back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(path, "w", format=format) as tar:
         for key, members in samples:
             for extension, data in members.items():
                 info = tarfile.TarInfo(f"{key}.{extension}")

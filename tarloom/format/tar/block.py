@@ -25,12 +25,12 @@ def header_checksum(block: bytes) -> int:
 
 
 def header_is_of(block: bytes, *, name: str, size: int) -> bool:
-    """Whether a header block can be that of this member. A name too long for it, or not ASCII, is not compared."""
+    """Whether a header block is that of this member, by what it says itself: what precedes it may say otherwise."""
     if len(block) != BLOCK or block[156:157] not in REGULAR:
         return False
     if size <= LARGEST_OCTAL and number(block[124:136]) != size:
         return False
-    return len(name) > 99 or not name.isascii() or plain_name(block).lower() == name.lower()
+    return plain_name(block).lower() == name.lower()
 
 
 def number(field: bytes) -> int | None:

@@ -6,9 +6,11 @@ Where a tar ends: at its first all-zero block, as every reader has it. A tar wit
 behind a member is read by tarfile and webdataset alike, so `walk` takes it too unless `strict` is set.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 
+from tarloom.errors import CorruptShard
 from tarloom.format.tar.block import BLOCK, LARGEST_OCTAL, header_checksum, header_is_of
 from tarloom.format.tar.headers import RECORD, Headers, Link, Member, ReadAt
 
@@ -22,6 +24,7 @@ __all__ = [
     "ReadAt",
     "header_checksum",
     "header_is_of",
+    "headers_are_of",
     "is_of_a_sample",
     "split_name",
     "walk",
@@ -46,6 +49,15 @@ def split_name(name: str) -> tuple[str, str] | None:
 def is_of_a_sample(name: str) -> bool:
     """Whether a file in a tar belongs to a sample."""
     return split_name(name) is not None
+
+
+def headers_are_of(blocks: bytes, *, name: str, size: int) -> bool:
+    """Whether these blocks end with the header of this member, read with the extension headers in front of it."""
+    with contextlib.suppress(CorruptShard):
+        for found in Headers(lambda offset, length: blocks[offset : offset + length], None, "headers"):
+            if isinstance(found, Member) and found.offset == len(blocks):
+                return found.name.lower() == name.lower() and found.size == size
+    return False
 
 
 def walk(read_at: ReadAt, size: int | None, where: str, *, strict: bool = False) -> Iterator[Member]:

@@ -13,13 +13,17 @@ from tarloom.errors import TruncatedShard
 from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
 from tarloom.format.layout import compression_of
+from tarloom.format.lazy import lazy
 from tarloom.format.storage.ranges import Ranges
 from tarloom.format.tar.compressed import tar_ranges
 from tarloom.format.tar.walk import BLOCK
 from tarloom.read.columns.join import Rows
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.binary import Binary, packed_array
-from tarloom.read.samples.trust import check_headers, member_names
+from tarloom.read.samples.trust import check_headers, extended_names, member_names
+
+_FRONT_BYTES = 64 << 10
+"""In front of a header, read with it: more is no name, but a file of no sample."""
 
 
 class Members:
@@ -54,12 +58,36 @@ class Members:
         """Members with the headers in front of them."""
         wanted = Ranges.joined(present)
         headers = Ranges(offsets=wanted.offsets - BLOCK, sizes=np.full(len(wanted), BLOCK))
-        *buffers, blocks = self._packed([*present, headers])
         names = member_names(
             self._rows.keys.slice(first, last - first), {m: found.sizes >= 0 for m, found in places.items()}
         )
-        check_headers(self._piece, self._index, blocks, names, wanted.sizes)
+        extended = extended_names(names)
+        fronts = self._fronts(headers.offsets[extended])
+        *buffers, blocks, parts = self._packed([*present, headers, fronts])
+        check_headers(self._piece, self._index, blocks, names, wanted.sizes, _by_number(extended, fronts, parts))
         return buffers
+
+    def _fronts(self, headers: np.ndarray) -> Ranges:
+        """What lies between these headers and the members before them; nothing where that is more than headers are."""
+        if not len(headers):
+            return Ranges(offsets=headers, sizes=headers)
+        starts = self._ends[np.searchsorted(self._ends, headers, side="right") - 1]
+        sizes = headers - starts
+        return Ranges(offsets=starts, sizes=np.where(sizes > _FRONT_BYTES, 0, sizes))
+
+    @lazy
+    def _ends(self) -> np.ndarray:
+        """Where the index has members end, the padding behind them included, and where the tar begins; in order."""
+        rows = np.arange(self._index.rows)
+        ends = [_places(self._index, member, rows).ends for member in self._index.extensions]
+        return np.unique(np.concatenate([[0], *(-(-end // BLOCK) * BLOCK for end in ends)]))
+
+
+def _by_number(numbers: np.ndarray, ranges: Ranges, packed: pa.Buffer) -> dict[int, memoryview]:
+    """Ranges that lie one behind the other, by the numbers of their headers."""
+    data = memoryview(packed)
+    bounds = zip(numbers.tolist(), ranges.places.tolist(), ranges.sizes.tolist(), strict=True)
+    return {number: data[place : place + size] for number, place, size in bounds}
 
 
 def _places(index: ShardIndex, member: str, numbers: np.ndarray) -> Ranges:

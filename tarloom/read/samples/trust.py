@@ -11,21 +11,33 @@ from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import scan_index
 from tarloom.format.layout import index_name
-from tarloom.format.tar.walk import BLOCK, header_is_of
+from tarloom.format.tar.walk import BLOCK, header_is_of, headers_are_of
 from tarloom.read.plan.pieces import Piece
 
+_NAME_BYTES = 100
+"""Of a plain header."""
 _DIGITS = 3 * np.arange(10, -1, -1)
 """Bits to the right of each of the eleven octal digits of a size."""
 
 
-def check_headers(piece: Piece, index: ShardIndex, blocks: pa.Buffer, names: np.ndarray, sizes: np.ndarray) -> None:
+def check_headers(
+    piece: Piece,
+    index: ShardIndex,
+    blocks: pa.Buffer,
+    names: np.ndarray,
+    sizes: np.ndarray,
+    fronts: Mapping[int, memoryview],
+) -> None:
     """Raises StaleIndex where another member lies behind one of these headers.
 
-    blocks: the headers, one behind the other; names: bytes of shape (members,), key and extension; sizes: int64.
+    blocks: the headers, one behind the other; names: bytes of shape (members,), key and extension; sizes: int64;
+    fronts: what lies in front of the headers that cannot hold their names, by their numbers.
     """
     headers = np.frombuffer(memoryview(blocks), _header(names.itemsize))
     for i in np.flatnonzero(~_plainly_of(headers, names, sizes)).tolist():
-        if not header_is_of(headers[i].tobytes(), name=names[i].decode(), size=int(sizes[i])):
+        block, name, size = headers[i].tobytes(), names[i].decode(), int(sizes[i])
+        extended = i in fronts and headers_are_of(bytes(fronts[i]) + block, name=name, size=size)
+        if not extended and not header_is_of(block, name=name, size=size):
             if _is_current(piece, index):
                 return
             where = piece.storage.describe(index_name(piece.shard))
@@ -39,6 +51,15 @@ def member_names(keys: Array, present: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     stems = _as_bytes(keys)
     return np.concatenate([[b""][:0], *(char.add(stems[has], f".{m}".encode()) for m, has in present.items())])
+
+
+def extended_names(names: np.ndarray) -> np.ndarray:
+    """The numbers of those that a plain header does not hold: not ASCII, or too long. They stand in front of it."""
+    letters = names.view(np.uint8).reshape(len(names), names.itemsize)
+    if names.itemsize <= _NAME_BYTES and letters.max(initial=0) < 128:
+        return np.zeros(0, np.int64)
+    found: np.ndarray = np.flatnonzero((letters > 127).any(axis=1) | (char.str_len(names) > _NAME_BYTES))
+    return found
 
 
 def _as_bytes(keys: Array) -> np.ndarray:
@@ -61,7 +82,7 @@ def _plainly_of(headers: np.ndarray, names: np.ndarray, sizes: np.ndarray) -> np
 
 def _header(longest: int) -> np.dtype[np.void]:
     """Those fields of a header that tell a member, the name as far as one behind the longest that is wanted."""
-    name = f"S{min(longest + 1, 100)}"
+    name = f"S{min(longest + 1, _NAME_BYTES)}"
     fields = {"name": (name, 0), "size": ("S11", 124), "type": ("u1", 156), "prefix": ("u1", 345)}
     formats, offsets = zip(*fields.values(), strict=True)
     return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": BLOCK})

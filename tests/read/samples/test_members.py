@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tarloom
 from tarloom.errors import StaleIndex, StorageError
 from tarloom.format.storage import open_storage
-from tarloom.read.samples import batches
+from tarloom.read.samples import batches, trust
 from tarloom.read.samples.batches import read_piece, read_samples
 from tests.format.raw import write_tar
 
@@ -75,6 +75,32 @@ def test_a_header_that_was_changed_between_others_is_noticed(wild, tmp_path):
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
         [batch for piece in pieces for batch in read_piece(piece)]
+
+
+STEMS = {"not ASCII": "{}", "long": "{}" + "x" * 120, "long folders": "x" * 90 + "/{}" + "y" * 90}
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.parametrize("stem", STEMS.values(), ids=STEMS)
+def test_names_that_plain_headers_do_not_hold_are_proven_by_those_in_front_of_them(tmp_path, stem, format):
+    keys = [stem.format(letter) for letter in "猫犬鳥"]
+    samples = [(key, {"n": bytes([row])}) for row, key in enumerate(keys)]
+    path = tmp_path / "00000.tar"
+    write_tar(path, [samples[0], ("__MACOSX/a", {"n": b"no"}), *samples[1:]], format=format)
+    dataset = tarloom.open(tmp_path)
+    assert [(sample["__key__"], sample["n"]) for sample in dataset.select("n")] == [(k, m["n"]) for k, m in samples]
+    times = path.stat()
+    write_tar(path, [samples[2], ("__MACOSX/a", {"n": b"no"}), *samples[:2]], format=format)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
+        list(dataset.select("n"))
+
+
+def test_names_that_are_not_ascii_are_proven_without_another_walk_over_the_tar(tmp_path, monkeypatch):
+    write_tar(tmp_path / "00000.tar", [(f"猫{row}", {"n": b"1"}) for row in range(3)])
+    (piece,) = tarloom.open(tmp_path).pieces()
+    monkeypatch.delattr(trust, "scan_index")
+    assert sum(batch.num_rows for batch in read_piece(piece)) == 3
 
 
 def test_a_tar_that_is_cut_while_it_is_read_is_named(wild, tmp_path, monkeypatch):
