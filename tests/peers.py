@@ -28,7 +28,7 @@ def run_python(python: Path | str, *arguments: str | Path, **environment: str) -
     """What a run of this Python prints; it must end well. Our own environment's settings do not reach a peer."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     command = [python, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, (
         f"{command} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     )

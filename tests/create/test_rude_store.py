@@ -32,7 +32,7 @@ def _timeless(name: str, data: bytes) -> object:
 
 def run(source, folder: str, *more: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "create/create_webdataset.py", "--source", source, "--output", folder, *WORDS, *more]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert "Traceback" not in done.stderr
     return done
 

@@ -80,7 +80,7 @@ def run(tmp_path: Path, program: str, *words: str) -> subprocess.CompletedProces
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     environment |= {"PYTHONPATH": str(ROOT), "PATH": path}
     command = [sys.executable, str(tmp_path / "program.py"), *words]
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from tests.process.shards import ROOT
 from tests.process.written_down import BATCH, KINDS, living_workers, written
 
 Victim = Literal["driver", "worker"]
-SECONDS = 300
+SECONDS = 600
 """For one start to come through."""
 
 

@@ -26,7 +26,7 @@ def captioned(tmp_path_factory):
     write_shard(folder / "formats.tar", guises())
     program = [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--json", "--batch-size", "32"]
     run = subprocess.run(
-        [*program, "--path", str(folder), "--model", str(CAPTIONER)], capture_output=True, text=True, timeout=280
+        [*program, "--path", str(folder), "--model", str(CAPTIONER)], capture_output=True, text=True, timeout=800
     )
     assert run.returncode == 0, run.stderr
     return folder, run
@@ -116,7 +116,7 @@ def test_a_model_that_sees_no_pictures_is_a_usage_error_in_one_line(tmp_path):
         [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--path", str(folder), "--model", str(CLIP)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert run.returncode == 2, run.stderr
     assert "Traceback" not in run.stderr
@@ -134,7 +134,7 @@ def test_what_an_engine_could_not_start_for_is_said_in_one_line(tmp_path):
         [sys.executable, str(ROOT / "process/caption_with_vllm.py"), "--path", str(folder), "--model", str(model)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     assert run.returncode == 2, run.stderr
     assert "SafetensorError: Error while deserializing header" in run.stderr

@@ -116,7 +116,7 @@ def test_a_picture_that_the_model_cannot_take_fails_alone(model, tmp_path):
         str(model),
     ]
     run = subprocess.run(
-        [*program, "--max-model-len", "256", "--max-tokens", "8"], capture_output=True, text=True, timeout=280
+        [*program, "--max-model-len", "256", "--max-tokens", "8"], capture_output=True, text=True, timeout=800
     )
     assert run.returncode == 0, run.stderr
     rows = pq.read_table(tmp_path / "a.caption.parquet").to_pylist()

@@ -16,7 +16,7 @@ LOOP = ROOT / "read" / "read_with_torch.py"
 
 
 def run(*command: object) -> list[str]:
-    ended = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()
 
