@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, UsageError
 from tests.engines.piped import PipingEngine
 from tests.engines.workers import CannotOpen, Collects, Squares, Stumbles
+from tests.processes import are_gone, wait_for
 
 
 class EngineSuite:
@@ -209,6 +210,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("engine", ["local", "ray", pytest.param("spark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
@@ -226,15 +228,22 @@ def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
         stderr=subprocess.PIPE,
         text=True,
     )
-    _wait_for(lambda: len(list(pids.iterdir())) == 2, seconds=60)
-    if how == signal.SIGINT:
-        os.killpg(process.pid, how)  # as a terminal does: the whole group hears it
-    else:
-        process.send_signal(how)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == (-how if how == signal.SIGKILL else 130)
-    assert "Traceback" not in said
-    _wait_for(lambda: not any(_alive(int(p.name.removeprefix("pid-"))) for p in pids.iterdir()), seconds=15)
+    try:
+        wait_for(lambda: process.poll() is not None or len(list(pids.iterdir())) == 2, seconds=200)
+        if how == signal.SIGINT and process.poll() is None:
+            os.killpg(process.pid, how)  # as a terminal does: the whole group hears it
+        else:
+            process.send_signal(how)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == (-how if how == signal.SIGKILL else 130), said
+        assert "Traceback" not in said
+        workers = [int(path.name.removeprefix("pid-")) for path in pids.iterdir()]
+        assert len(workers) == 2
+        wait_for(lambda: are_gone(workers), seconds=120)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_an_address_where_no_cluster_answers_is_a_usage_error(tmp_path):
@@ -257,20 +266,6 @@ def test_a_number_of_workers_below_one_is_refused(engine):
 def test_options_that_an_engine_would_not_heed_are_refused(engine, option):
     with pytest.raises(UsageError, match="is for Ray"):
         open_engine(EngineConfig(engine=engine, **option))
-
-
-def _wait_for(condition, *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_garbage_is_collected_in_worker_processes():

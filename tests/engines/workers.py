@@ -81,7 +81,7 @@ class CannotOpen:
 
 @dataclass(frozen=True)
 class Sleeps:
-    """Writes its process id, then sleeps a minute per item."""
+    """Writes its process id, then sleeps for longer per item than any test waits."""
 
     folder: str
 
@@ -90,7 +90,7 @@ class Sleeps:
 
     def _run(self, item: int) -> int:
         Path(self.folder, f"pid-{os.getpid()}").touch()
-        time.sleep(60)
+        time.sleep(600)
         return item
 
 
@@ -111,7 +111,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class TellsItsGpus:
-    """Says which GPUs it sees. One of the first two workers dies."""
+    """Says which GPUs it sees. One of the first two workers dies; no item ends before who replaces it has opened."""
 
     folder: str
 
@@ -121,7 +121,7 @@ class TellsItsGpus:
 
     def _run(self, item: int) -> str:
         mark = Path(self.folder, "died")
-        while len(list(Path(self.folder).glob("*-opened-*"))) < 2:
+        while len(list(Path(self.folder).glob("*-opened-*"))) < (3 if mark.exists() else 2):
             time.sleep(0.01)
         if item == 3 and not mark.exists():
             mark.touch()
