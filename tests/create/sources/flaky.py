@@ -1,5 +1,6 @@
 """A web server whose troubles pass: /503/0001.jpg, /404/..., /page/... until `recover` is told that name."""
 
+import threading
 import time
 
 from tests.create.helpers import PICTURES
@@ -16,6 +17,9 @@ class FlakyServer(SmallServer):
         self.troubles = set(TROUBLES)
         self.seconds = 0.0
         """What every answer takes."""
+        self.held: set[str] = set()
+        """Paths that are not answered while the gate is shut."""
+        self.gate = threading.Event()
         super().__init__(self._answer)
 
     def recover(self, *troubles: str) -> None:
@@ -23,6 +27,8 @@ class FlakyServer(SmallServer):
 
     def _answer(self, path: str) -> Reply:
         time.sleep(self.seconds)
+        if path in self.held:
+            self.gate.wait()
         trouble = path.split("/")[1]
         if trouble in self.troubles:
             return TROUBLES[trouble]
