@@ -563,9 +563,9 @@ def test_a_run_goes_on_where_it_stopped_and_only_with_the_same_source(tmp_path):
 
 def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
     for number in range(3):
-        write_tar(tmp_path / "in" / f"{number}.tar", some_samples(25, first=25 * number))
+        write_tar(tmp_path / "in" / f"{number}.tar", some_samples(400, first=400 * number))
         add_sidecar(tmp_path / "in", str(number))
-    repack(tmp_path / "in", tmp_path / "whole", 5)
+    repack(tmp_path / "in", tmp_path / "whole", 5)  # 240 shards: much is left, however late the kill comes
     whole, out = contents(tmp_path / "whole"), tmp_path / "out"
     words = ["--source", tmp_path / "in", "--output", out, "--number-sample-per-shard", 5, "--disable-all-reencoding"]
     words += ["--image-size", 64]
