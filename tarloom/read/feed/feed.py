@@ -63,6 +63,8 @@ class Feed:
         )
         self._drop_last = drop_last
         self._epoch = self._begin = self._position = 0
+        self._iteration = 0
+        """A number that is of the iteration that was begun last, as long as the feed is not moved."""
 
     def __len__(self) -> int:
         """Steps of an epoch, the same for every rank."""
@@ -104,6 +106,8 @@ class Feed:
     def go(self, epoch: int, samples: int) -> None:
         """The next iteration begins behind so many samples of an epoch."""
         epoch, samples = whole("epoch", epoch), whole("samples", samples)
+        if (epoch, samples) != (self._epoch, self._position):
+            self._iteration += 1
         self._epoch, self._begin, self._position = epoch, samples, samples
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,25 +144,32 @@ class Feed:
         """Batches of these steps, however they were read and changed; the feed stands behind the one taken last.
 
         all_steps: behind the last one, the feed stands at the beginning of the next epoch. Raises UsageError where the
-        feed is moved before the first one is taken.
+        feed is moved, or another iteration is begun, before the last one is taken.
         """
         self._position = min(steps.start, self._samples)
-        return self._counting((self._epoch, self._begin), steps, batches, all_steps=all_steps)
+        self._iteration += 1
+        return self._counting(self._iteration, self._epoch, steps, batches, all_steps=all_steps)
 
     def _counting(
-        self, begun: tuple[int, int], steps: range, batches: Iterator[Taken], *, all_steps: bool
+        self, iteration: int, epoch: int, steps: range, batches: Iterator[Taken], *, all_steps: bool
     ) -> Iterator[Taken]:
-        if begun != (self._epoch, self._begin):  # a state would be of that place, and these batches are of another
-            raise UsageError(
-                f"this iteration is of epoch {begun[0]} behind {begun[1]} samples, and the feed was moved before a "
-                "batch of it was taken; call set_epoch and load_state_dict before iter(feed)"
-            )
-        epoch, self._begin = self._epoch, 0
+        self._check_current(iteration, epoch, steps)
+        self._begin = 0
         for first, batch in zip(steps, batches, strict=True):
             self._position = min(first + steps.step, self._samples)
             yield batch
+            self._check_current(iteration, epoch, steps)
         if all_steps:
             self.go(epoch + 1, 0)
+
+    def _check_current(self, iteration: int, epoch: int, steps: range) -> None:
+        """Raises UsageError where the feed is elsewhere by now: a state would be of that place, and batches of this."""
+        if iteration != self._iteration:
+            raise UsageError(
+                f"this iteration began in epoch {epoch} behind {steps.start} samples, and the feed was moved since, or "
+                "iterated over anew; call set_epoch and load_state_dict before iter(feed), and take batches of the "
+                "iteration that was begun last"
+            )
 
     def _steps(self, begin: int, stride: StepStride) -> range:
         size = self.step_samples

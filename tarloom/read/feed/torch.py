@@ -37,8 +37,9 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         self.feed = feed
         self._transform = transform
         # What this process last told its workers, some of which live on from epoch to epoch: the number of the message,
-        # that of the last one by which they were to begin at a place, and the place: an epoch, and samples of it.
-        self._message = torch.zeros(4, dtype=torch.int64).share_memory_()
+        # that of the last one by which they were to begin at a place, the place (an epoch, and samples of it), and
+        # whether they are told one for every iteration.
+        self._message = torch.zeros(5, dtype=torch.int64).share_memory_()
         self._heard = 0
         self._loaded = False
         """Whether this process, a worker, begins where a state of its own says, whatever it was told."""
@@ -120,22 +121,24 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         info = get_worker_info()
         return {} if info is None else {"worker": [info.id, info.num_workers, self.feed.step_samples]}
 
-    def _tell_place(self) -> None:
-        """Workers begin their next iteration where this feed stands."""
-        self._tell(placed=self._heard + 1)
+    def _tell_place(self, *, always: bool = False) -> None:
+        """Workers begin their next iteration where this feed stands. always: they are told so before each."""
+        self._tell(placed=self._heard + 1, always=always)
 
-    def _tell(self, *, placed: int) -> None:
+    def _tell(self, *, placed: int, always: bool = False) -> None:
         self._heard += 1
-        self._message[:] = torch.tensor([self._heard, placed, self.feed.epoch, self.feed.steps().start])
+        self._message[:] = torch.tensor([self._heard, placed, self.feed.epoch, self.feed.steps().start, always])
 
     def _hear(self) -> None:
         if self._loaded:  # what was told before this process began is heard where its next iteration begins
             self._loaded, self._heard = False, 0
             return
-        number, placed, epoch, samples = self._message.tolist()
-        if number != self._heard:  # who has begun at the place already begins its epoch anew
-            self.feed.go(epoch, samples) if placed > self._heard else self.feed.set_epoch(epoch)
-            self._heard = number
+        number, placed, epoch, samples, always = self._message.tolist()
+        if always or placed > self._heard:  # a worker may be late, and hear this in an iteration that was broken off
+            self.feed.go(epoch, samples)
+        elif number != self._heard:  # who has begun at the place already begins its epoch anew
+            self.feed.set_epoch(epoch)
+        self._heard = number
 
 
 class Loader:
@@ -182,7 +185,7 @@ class Loader:
     def __iter__(self) -> Iterator[Any]:
         if not self._workers:
             return iter(self._loader)
-        self._feed._tell_place()
+        self._feed._tell_place(always=True)
         with interrupts_end_here():
             batches = iter(self._loader)
         return self._feed.feed.counting(self._feed.feed.steps(), batches)

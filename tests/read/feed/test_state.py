@@ -160,3 +160,22 @@ def test_an_iteration_is_refused_where_the_feed_is_moved_before_its_first_batch(
     feed.set_epoch(1)  # where it is already
     assert len(next(begun)["__key__"]) == 5
     assert (feed.epoch, feed.state_dict()["samples"]) == (1, 5)
+
+
+def test_an_iteration_is_refused_where_the_feed_is_moved_or_iterated_over_anew_in_the_middle(packed):
+    feed, state = tarloom.open(packed).to_numpy(5, **OPTIONS), state_of(packed)
+    keys = [batch["__key__"] for batch in tarloom.open(packed).to_numpy(5, **OPTIONS)]
+    for move in (lambda: feed.set_epoch(4), lambda: feed.load_state_dict(state), lambda: iter(feed)):
+        begun = iter(feed)
+        taken = [next(begun), next(begun)]
+        move()
+        stands = feed.state_dict()
+        with pytest.raises(UsageError, match="the feed was moved since, or iterated over anew"):
+            next(begun)
+        assert feed.state_dict() == stands
+    begun = iter(feed)
+    taken = [next(begun), next(begun)]
+    feed.load_state_dict(feed.state_dict())  # where it is already
+    taken += begun
+    assert [batch["__key__"] for batch in taken] == keys
+    assert feed.epoch == 1

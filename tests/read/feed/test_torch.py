@@ -1,8 +1,10 @@
 """The torch feed: shares that are disjoint and complete, tensors, and loaders that go on exactly where they were."""
 
 import os
+import time
 from dataclasses import fields
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +126,37 @@ def test_a_loaders_state_is_what_was_taken_and_goes_on_with_any_number_of_worker
     alone.load_state_dict(state)
     assert steps_of(alone) == epochs[0][4:]
     assert (alone.epoch, alone.state_dict()["samples"]) == (1, 0)
+
+
+class SecondIsLate:
+    """A transform that the second process it is sent to waits for, until there is a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.sent = file, 0
+
+    def __call__(self, batch):
+        return batch
+
+    def __getstate__(self):
+        self.sent += 1
+        return {"file": self.file, "waits": self.sent == 2}
+
+    def __setstate__(self, state) -> None:
+        while state["waits"] and not state["file"].exists():
+            time.sleep(0.01)
+
+
+def test_a_worker_that_starts_late_goes_to_a_loaded_place_though_it_missed_the_iteration_before(
+    make, epochs, tmp_path, monkeypatch
+):
+    feed, other = make(transform=SecondIsLate(tmp_path / "told")), make()
+    loader = feed.loader(num_workers=2)
+    assert taken(loader, 1) == epochs[0][:1]
+    assert taken(other, 4) == epochs[0][:4]
+    loader.load_state_dict(other.state_dict())
+    tell = feed._tell_place
+    monkeypatch.setattr(feed, "_tell_place", lambda **options: (tell(**options), (tmp_path / "told").touch()))
+    assert steps_of(loader) == epochs[0][4:]
 
 
 def test_workers_of_torchs_loader_live_on_hear_the_epoch_and_transform_in_their_process(make, epochs):
