@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tarloom.errors import ShardError, UsageError
@@ -63,6 +65,8 @@ class _Writer:
         self, path: str, dataset: Storage, shards: Sequence[str], target: Storage, stages: Sequence[str]
     ) -> None:
         self._path, self._dataset, self._shards, self._target, self._stages = path, dataset, shards, target, stages
+        self._taken = np.zeros(0, np.uint64)
+        """Digests of all pictures' names, ascending: 8 bytes each, as there may be many millions."""
 
     def run(self) -> FolderSummary:
         self._begin()
@@ -90,6 +94,7 @@ class _Writer:
             made_from, files = self._mark(shard)
             if wanted.get(shard) == made_from:
                 kept.add(shard)
+                self._take(files)
                 continue
             self._delete([TABLE])
             self._delete(files)
@@ -112,10 +117,32 @@ class _Writer:
         with ThreadPoolExecutor(WRITERS, thread_name_prefix="folder") as pool:
             for batch in dataset.select(*members).batches(WRITERS * 4):
                 files = dict(_pictures(batch, self._dataset.describe(shard)))
+                self._check_free(shard, list(files))
                 list(pool.map(self._target.write, files.keys(), files.values()))
                 names += files
         self._target.write(f"{MARKS}/{shard}", json.dumps([made_from, *names]).encode())
+        self._take(names)
         return len(names)
+
+    def _take(self, names: Sequence[str]) -> None:
+        new = np.sort(_digests(names))
+        self._taken = np.insert(self._taken, np.searchsorted(self._taken, new), new)
+
+    def _check_free(self, shard: str, names: Sequence[str]) -> None:
+        """Raises ShardError where another shard has a picture of such a name: shards may share keys, files cannot."""
+        digests = _digests(names)
+        first, last = (np.searchsorted(self._taken, digests, side=side) for side in ("left", "right"))
+        for number in np.flatnonzero(first < last).tolist():  # nearly always another's; digests may be equal by chance
+            if other := self._owner(names[number]):
+                raise ShardError(
+                    f"{self._dataset.describe(shard)}: shard {other} has a picture {names[number]}, too; for a folder "
+                    "give the rows of one of them other keys"
+                )
+
+    def _owner(self, name: str) -> str | None:
+        """The shard whose picture it is."""
+        marks = (entry.name.removeprefix(f"{MARKS}/") for entry in self._target.list(MARKS))
+        return next((shard for shard in marks if name in self._mark(shard)[1]), None)
 
     def _write_table(self) -> int:
         """Unless it is there, made from these versions; how many rows it has."""
@@ -156,3 +183,8 @@ def _pictures(batch: pa.RecordBatch, where: str) -> Iterator[tuple[str, bytes]]:
 
 def _digest(versions: Iterator[str] | Sequence[str]) -> str:
     return hashlib.sha256("".join(versions).encode()).hexdigest()
+
+
+def _digests(names: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """8 bytes of each."""
+    return np.frombuffer(b"".join(hashlib.sha256(name.encode()).digest()[:8] for name in names), np.uint64)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,6 +112,21 @@ def test_keys_with_folders_are_files_in_folders(tmp_path):
     write_dataset(tmp_path / "in", [[Said(key="a/b", caption="x", text="x")]])
     write_folder(str(tmp_path / "in"), str(tmp_path / "out"))
     assert (tmp_path / "out/a/b.png").read_bytes() == b"a/b" * 9
+
+
+def test_pictures_of_shards_that_share_keys_are_not_overwritten(tmp_path):
+    rows = [Said(key=key, caption="x", text="x") for key in "abcd"]
+    write_dataset(tmp_path / "in", [rows[:2], rows[2:], [rows[3], rows[1]]])
+    for _ in range(2):  # the second time by what the first has left
+        with pytest.raises(ShardError, match=r"00002: shard 0000[01] has a picture [bd]\.png, too"):
+            write_folder(str(tmp_path / "in"), str(tmp_path / "out"))
+        assert pictures(tmp_path / "out") == expected(rows)
+    assert not (tmp_path / "out/metadata.parquet").exists()
+
+
+def test_names_whose_digests_are_equal_by_chance_are_different_files(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("tarloom.generate.folder._digests", lambda names: np.zeros(len(names), np.uint64))
+    assert write_folder(str(made), str(tmp_path / "out")).pictures == 26
 
 
 def test_a_folder_in_an_object_store_is_the_same(made, s3_folder, tmp_path):
