@@ -80,16 +80,26 @@ class WebFile(ReadOnlyStorage):
 
     @cached_property
     def entry(self) -> Entry:
-        """What the server says of the file. Where it sends all of it instead of the first byte, it is kept."""
+        """What the server says of the file. Where it sends all of it instead of the first byte, it is kept; where it
+        sends that byte without a word on how many there are, all of it is asked for."""
         for pause in _pauses():
-            with self._translated(pause), _opened(self._address, {"Range": "bytes=0-0"}) as answer:
-                etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-                size = _length(answer) if answer.status == _PARTIAL else None
-                if size is None:
-                    self._spool = self._spooled(answer)
-                    size = self._spool.stat().st_size
-                return Entry(name=self.name, size=size, etag=etag)
+            with self._translated(pause):
+                with _opened(self._address, {"Range": "bytes=0-0"}) as answer:
+                    if answer.status != _PARTIAL or _length(answer) is not None:
+                        return self._entry_of(answer)
+                with _opened(self._address, {}) as answer:
+                    return self._entry_of(answer)
         raise AssertionError("unreachable")
+
+    def _entry_of(self, answer: http.client.HTTPResponse) -> Entry:
+        size = _length(answer) if answer.status == _PARTIAL else None
+        if size is None and answer.status == _PARTIAL:
+            raise StorageError(f"{self._where}: the server sends a part and does not say of how much; copy the file")
+        if size is None:
+            self._spool = self._spooled(answer)
+            size = self._spool.stat().st_size
+        etag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        return Entry(name=self.name, size=size, etag=etag)
 
     def _spooled(self, answer: http.client.HTTPResponse) -> Path:
         """The body in a temporary file, which goes when this does."""
@@ -154,8 +164,8 @@ def _opened(address: str, headers: dict[str, str]) -> Any:
 
 
 def _length(answer: http.client.HTTPResponse) -> int | None:
-    """The whole file's length, as the answer to a request for a range says it."""
-    match = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+    """The whole file's length, as the answer to a request for a range says it. Names of units have no case."""
+    match = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""), re.IGNORECASE)
     return int(match[1]) if match else None
 
 

@@ -21,6 +21,10 @@ class FileServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder = folder
         self.ranges = True
+        self.always_ranges = False
+        """Send the first byte where none is asked for."""
+        self.content_range = "bytes {}-{}/{}"
+        """First and last byte, and how many there are."""
         self.etags = True
         self.fail_next = 0
         """Answers to come that are 503."""
@@ -41,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        wanted = self.headers.get("Range")
+        wanted = self.headers.get("Range", "bytes=0-0" if self.server.always_ranges else None)
         self.server.requests.append((self.path, wanted))
         if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
             self.answer(401, b"")
@@ -74,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, data, headers)
         first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups())
         part = data[first : last + 1]
-        headers["Content-Range"] = f"bytes {first}-{first + len(part) - 1}/{len(data)}"
+        headers["Content-Range"] = self.server.content_range.format(first, first + len(part) - 1, len(data))
         return self.answer(206, part, headers)
 
     def answer_api(self, path: str) -> None:

@@ -59,6 +59,20 @@ def test_a_server_without_ranges_is_asked_once(server):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("content_range", ["Bytes {}-{}/{}", "bytes {}-{}/*", "nonsense"])
+@pytest.mark.parametrize("name", NAMES)
+def test_however_a_server_says_which_part_it_sends_all_rows_come(server, name, content_range):
+    server.content_range = content_range
+    assert urls_in(f"{server.url}/{name}") == URLS
+    assert len(server.requests) == 2 or "Bytes" in content_range
+
+
+def test_a_server_that_only_ever_sends_a_part_is_named(server):
+    server.content_range, server.always_ranges = "bytes {}-{}/*", True
+    with pytest.raises(StorageError, match=r"list\.csv: the server sends a part"):
+        source_of(f"{server.url}/list.csv")
+
+
 def test_a_server_that_fails_for_a_while_is_asked_again(server):
     server.fail_next, server.cut_next = 2, 1
     assert urls_in(f"{server.url}/list.csv") == URLS
