@@ -7,16 +7,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.format.index import KEY
+from tarloom.format.index_load import load_index
 from tarloom.format.layout import metadata_name, sidecar_name, tar_name
 from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import read_table
-from tarloom.format.sidecar import read_sidecar
+from tarloom.format.sidecar import check_fresh, read_sidecar, sidecar_info
 from tarloom.format.storage import Storage
 
 
 def rows_with_stages(storage: Storage, shard: str, stages: Sequence[str]) -> pa.Table:
-    """The shard's metadata, and as "STAGE.column" what each stage said; null where there is no sample."""
+    """The shard's metadata, and as "STAGE.column" what each stage said; null where there is no sample.
+
+    Raises ShardError where a stage has not said it, StaleSidecar where it was said of another version of the shard.
+    """
     table = read_table(storage, metadata_name(shard)).replace_schema_metadata(None)
+    _check_fresh(storage, shard, stages)
     for stage in stages:
         table = beside(table, read_sidecar(storage, shard, stage), prefix=f"{stage}.")
     return table
@@ -32,6 +37,17 @@ def beside(table: pa.Table, other: pa.Table, prefix: str = "") -> pa.Table:
         if name != KEY:
             table = table.append_column(f"{prefix}{name}", other[name].combine_chunks().take(places))
     return table
+
+
+def _check_fresh(storage: Storage, shard: str, stages: Sequence[str]) -> None:
+    tar = storage.head(tar_name(shard)) if stages else None
+    if tar is None:
+        return
+    index = load_index(storage, shard, tar)
+    for stage in stages:
+        info = sidecar_info(storage, shard, stage)
+        if info is not None:  # else reading it says what is wrong
+            check_fresh(info, index, storage.describe(sidecar_name(shard, stage)))
 
 
 def versions(storage: Storage, shard: str, stages: Sequence[str]) -> Iterator[str]:

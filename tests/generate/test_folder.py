@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tarloom.errors import ShardError, UsageError
+from tarloom.errors import ShardError, StaleSidecar, UsageError
 from tarloom.format.storage import open_storage
 from tarloom.generate.folder import FolderSummary, _Writer, write_folder
 from tests.create.helpers import contents
@@ -85,6 +85,16 @@ def test_a_shard_that_was_made_anew_takes_the_place_of_the_old_one(made, tmp_pat
         path.unlink()
     assert write_folder(str(made), str(tmp_path / "out")).written == 0
     assert pictures(tmp_path / "out") == expected(rows)
+
+
+def test_what_a_stage_said_of_another_version_of_a_shard_is_refused(made, tmp_path):
+    rows = some_rows(30)[:20]
+    write_dataset(tmp_path / "new", [[*rows[:-1], Said(key=rows[-1].key, caption="new", text="new")]])
+    for name in ("00000.tar", "00000.parquet"):
+        (made / name).write_bytes((tmp_path / "new" / name).read_bytes())
+    with pytest.raises(StaleSidecar, match=r"00000\.caption\.parquet: made for .*run the stage again"):
+        write_folder(str(made), str(tmp_path / "out"), stages=STAGES)
+    assert not (tmp_path / "out/metadata.parquet").exists()
 
 
 def test_while_a_shards_pictures_are_added_there_is_no_table(made, tmp_path):
