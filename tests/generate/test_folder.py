@@ -1,8 +1,6 @@
 """A dataset as a plain folder: every sample's picture is a file, every input row is in the parquet, nothing is half."""
 
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -146,7 +144,24 @@ def test_a_folder_in_an_object_store_is_the_same(made, s3_folder, tmp_path):
     assert {entry.name: store.read(entry.name) for entry in store.list()} == contents(tmp_path / "out")
 
 
-WRITE = "import sys; from tarloom.generate.folder import write_folder; write_folder(*sys.argv[1:])"
+WRITE = """
+import itertools, sys, time
+from tarloom.format.storage.local import LocalStorage
+from tarloom.generate.folder import write_folder
+
+source, output, pictures = *sys.argv[1:3], int(sys.argv[3])
+write, numbers = LocalStorage.write, itertools.count()
+
+def write_until_told(self, name, data):
+    if name.endswith(".png") and next(numbers) == pictures:
+        print("now", flush=True)
+        time.sleep(600)
+    write(self, name, data)
+
+LocalStorage.write = write_until_told
+write_folder(source, output)
+"""
+"""One picture is never written: whoever is told of it has all the time to kill."""
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_files(tmp_path):
@@ -155,10 +170,11 @@ def test_a_run_that_is_killed_goes_on_to_the_same_files(tmp_path):
     write_folder(str(made), str(tmp_path / "whole"))
     dice = random.Random(3)
     for wanted in (30, 120):
-        with subprocess.Popen([sys.executable, "-c", WRITE, made, tmp_path / "out"], cwd=ROOT) as process:
-            while process.poll() is None and len(list((tmp_path / "out").glob("*.png"))) < wanted:
-                time.sleep(dice.random() / 100)
-            os.kill(process.pid, signal.SIGKILL)
+        command = [sys.executable, "-c", WRITE, made, tmp_path / "out", str(wanted)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"now\n"
+            time.sleep(dice.random() / 100)
+            process.kill()
         assert not (tmp_path / "out/metadata.parquet").exists()
     summary = write_folder(str(made), str(tmp_path / "out"))
     assert 0 < summary.written < summary.pictures
