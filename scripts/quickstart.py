@@ -28,7 +28,8 @@ MARK: Final = ".made-by-quickstart"
 PORT: Final = 8765
 TIMEOUT, TRIES, PAUSES = 3, 3, 1.5
 """Seconds of a try, tries of a row, and seconds between them: what a row may take at most."""
-SLACK_SECONDS: Final = 15
+SLACK_SECONDS: Final = 120
+"""For all else that a shard takes, on a machine that is slow and has much to do. Rows that never end take for ever."""
 READERS: Final = {
     "webdataset": "read_webdataset.py",
     "torch": "read_with_torch.py",
