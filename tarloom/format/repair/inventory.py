@@ -3,7 +3,8 @@
 - Members of a key join, wherever they lie; samples are in the order in which their keys first appear.
 - A member that comes again with the same bytes is one. With other bytes, the first of neighbours is kept; where it is
   apart from them, another sample has begun under the same key: all of it is left out, so that no two samples mix.
-- A link is the file that it leads to, if that is in the same file.
+- A link is the file that it leads to, if that is in the same file. A file of its name is taken instead, wherever it
+  lies, as readers do.
 - Where the file is cut or damaged, the sample there is left out unless all that samples have in common is whole.
 """
 
@@ -28,6 +29,10 @@ class Place(NamedTuple):
 
     offset: int
     size: int
+
+
+class Followed(Place):
+    """Where the bytes lie that a hard link stands for."""
 
 
 @dataclass(kw_only=True)
@@ -119,8 +124,17 @@ class _Taking:
             self._key = key
             self._here.add(key)
         before = self._run.setdefault(extension, thing)
-        if before is not thing:
+        if _has_link(before, thing):
+            self._run[extension] = self._chosen(found.name, before, thing)
+        elif before is not thing:
             self._note_again(found.name, self._is_same(before, thing))
+
+    def _chosen(self, name: str, before: Place | Link, thing: Place | Link) -> Place | Link:
+        """Of two members of one name, of which one or both are links: the file, else the first."""
+        if before is not thing:
+            what = "links beside another member of their name left out"
+            self.inventory.note(what, repr(name), lost=_is_link(before) and _is_link(thing) and before != thing)
+        return before if _is_link(thing) else thing
 
     def _note_again(self, name: str, is_same: bool, count: int = 1) -> None:
         if is_same:
@@ -136,29 +150,29 @@ class _Taking:
             return
         known = self._samples.setdefault(self._key, {})
         again = [extension for extension in run if extension in known]
-        name = f"{self._key}.{next(iter(again or run))}"
-        if not all(self._is_same(known[extension], run[extension]) for extension in again):
+        files = [extension for extension in again if not _has_link(known[extension], run[extension])]
+        name = f"{self._key}.{next(iter(files or run))}"
+        if not all(self._is_same(known[extension], run[extension]) for extension in files):
             self._note_again(name, is_same=False, count=len(run))
             return
-        if again:
-            self._note_again(name, is_same=True, count=len(again))
+        if files:
+            self._note_again(name, is_same=True, count=len(files))
         if known and len(again) < len(run):
             self.inventory.note("samples whose members were apart joined", repr(self._key))
         for extension, thing in run.items():
-            known.setdefault(extension, thing)
+            before = known.setdefault(extension, thing)
+            if _has_link(before, thing):
+                known[extension] = self._chosen(f"{self._key}.{extension}", before, thing)
 
     def _hard_target(self, link: Link) -> Place | Link:
         found = self._names.get(posixpath.normpath(link.target)) if link.is_hard else None
-        return self._followed(link, found) if isinstance(found, Place) else link
-
-    def _followed(self, link: Link, place: Place) -> Place:
-        if split_name(link.name) is not None:
-            self.inventory.note("links made files", repr(link.name))
-        return place
+        return Followed(*found) if isinstance(found, Place) else link
 
     def _is_same(self, one: Place | Link, other: Place | Link) -> bool:
-        """Whether two members have the same bytes. (A link that leads to nothing yet has none of its own.)"""
-        if isinstance(one, Link) or isinstance(other, Link) or one == other:
+        """Whether two files have the same bytes."""
+        assert isinstance(one, Place)
+        assert isinstance(other, Place)
+        if one == other:
             return True
         return one.size == other.size and all(
             self._storage.read_ranges(self._tar.name, [one.offset + at], [size])[0]
@@ -176,7 +190,7 @@ class _Taking:
         parts = split_name(headers.cut) if headers.cut else None
         if parts is not None:
             self._drop_incomplete(parts[0])
-        elif headers.cut is None and self._key:
+        elif self._key:
             self._drop_unless_usual()
 
     def _drop_incomplete(self, key: str) -> None:
@@ -213,25 +227,33 @@ class _Taking:
 
     def _resolve_all(self) -> None:
         for key, members in self._samples.items():
-            places = {extension: self._resolved(thing) for extension, thing in members.items()}
+            places = {extension: self._resolved(f"{key}.{extension}", thing) for extension, thing in members.items()}
             sample = {extension: place for extension, place in places.items() if place is not None}
             if sample:
                 self.inventory.samples[key] = sample
 
-    def _resolved(self, thing: Place | Link) -> Place | None:
-        """Where a link leads; None, and a note, where that is nothing in this file."""
-        if isinstance(thing, Place):
-            return thing
+    def _resolved(self, name: str, thing: Place | Link) -> Place | None:
+        """Where a member's bytes are; None, and a note, where it is a link that leads to nothing in this file."""
         found: Place | Link | None = thing
         for _ in range(_MOST_LINKS):
             if not isinstance(found, Link):
                 break
             folder = "" if found.is_hard else posixpath.dirname(found.name)
             found = self._names.get(posixpath.normpath(posixpath.join(folder, found.target)))
-        if isinstance(found, Place):
-            return self._followed(thing, found)
-        self.inventory.note("links that lead to no file in here left out", repr(thing.name), lost=True)
-        return None
+        if not isinstance(found, Place):
+            self.inventory.note("links that lead to no file in here left out", repr(name), lost=True)
+            return None
+        if _is_link(thing):
+            self.inventory.note("links made files", repr(name))
+        return found
+
+
+def _is_link(thing: Place | Link) -> bool:
+    return isinstance(thing, Link | Followed)
+
+
+def _has_link(one: Place | Link, other: Place | Link) -> bool:
+    return _is_link(one) or _is_link(other)
 
 
 def _fits_a_table(key: str, extension: str) -> bool:

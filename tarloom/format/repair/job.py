@@ -2,7 +2,7 @@
 
 Every shard is gone over twice: its headers say what can be saved (inventory.py), then the bytes are copied in the order
 of the copy. What lies beside it comes along (beside.py). A shard's tar appears last; a run that is started again skips
-those whose tar is there and whose source has not changed since.
+those whose tar is there and whose source, with all that lies beside it, has not changed since.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ from tarloom.format.layout import (
     describe_lack,
     find_tars,
     index_name,
+    metadata_name,
+    sidecar_name,
     stats_name,
     tar_name,
 )
@@ -72,7 +74,7 @@ class RepairJob:
         self._tars = {shard: entries[name] for shard, name in shards.items() if tar in (None, name)}
         if not self._tars:
             raise UsageError(f"{path}: {describe_lack(entries if tar is None else ())}")
-        self._names = frozenset(entries)
+        self._entries = entries
         self._stages = find_sidecars(entries)
         self._check_output()
 
@@ -101,9 +103,16 @@ class RepairJob:
         if self._output.head(tar_name(shard)) is None or self._output.head(_report_name(shard)) is None:
             return None
         found = json.loads(self._output.read(_report_name(shard)))
-        if found["source"] != _version(tar):
+        if found["source"] != self._version(shard, tar):
             return None
         return RepairReport(**found["report"] | {"skipped": True})
+
+    def _version(self, shard: str, tar: Entry) -> list[list[object]]:
+        """What tells the files of a shard, as they are, from those of another time."""
+        sidecars = (sidecar_name(shard, stage) for stage in self._stages.get(shard, ()))
+        names = (metadata_name(shard), stats_name(shard), *sidecars)
+        beside = [versioned(self._source, self._entries[name]) for name in names if name in self._entries]
+        return [[entry.name, entry.size, entry.etag] for entry in (tar, *beside)]
 
     def _clear(self, shard: str) -> None:
         """Remove what an earlier run made of another version of a shard, or did not end with: its tar first."""
@@ -112,6 +121,7 @@ class RepairJob:
 
     def _repaired(self, shard: str, tar: Entry) -> RepairReport:
         self._clear(shard)
+        version = self._version(shard, tar)
         with contextlib.ExitStack() as stack:
             storage, plain, unsound = stack.enter_context(_as_plain(self._source, tar))
             inventory = take_inventory(storage, plain, tar_reader(storage, plain))
@@ -123,7 +133,7 @@ class RepairJob:
                 source=self._source,
                 output=self._output,
                 shard=shard,
-                names=self._names,
+                names=self._entries.keys(),
                 stages=self._stages.get(shard, ()),
             )
             with self._output.create(tar_name(shard)) as file:
@@ -132,7 +142,7 @@ class RepairJob:
                 index = beside.carry(index, writer.sha256, inventory)
                 write_index(self._output, index)
                 report = _report(shard, inventory, size=writer.size)
-                facts = {"source": _version(tar), "report": dataclasses.asdict(report)}
+                facts = {"source": version, "report": dataclasses.asdict(report)}
                 self._output.write(_report_name(shard), json.dumps(facts, indent=2).encode())
             return report
 
@@ -222,7 +232,3 @@ def _place(storage: Storage) -> str:
 
 def _report_name(shard: str) -> str:
     return f"{_REPORTS}{shard}.json"
-
-
-def _version(tar: Entry) -> list[object]:
-    return [tar.name, tar.size, tar.etag]

@@ -9,6 +9,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import tarloom
@@ -108,6 +109,33 @@ def test_links_become_the_files_that_they_lead_to(source):
     assert report.lost == ("links that lead to no file in here left out: 2, first 'f.jpg'",)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("target", ["soft:b.txt", "soft:/data/a.txt", "hard:x.txt"])
+def test_a_file_is_taken_rather_than_a_link_of_its_name(source, target, apart):
+    link, file = ("a.txt", target), ("a.txt", b"REAL")
+    between: list[Entry] = [("c.jpg", b"3")] if apart else []
+    for number, both in enumerate(([link, *between, file], [file, *between, link])):
+        entries: list[Entry] = [("x.txt", b"LINKED"), ("a.jpg", b"1"), *both, ("b.txt", b"OTHER")]
+        (source / f"{number}.tar").write_bytes(packed(entries))
+    reports = repaired(source)
+    for number, report in enumerate(reports):
+        read = {
+            sample["__key__"]: sample["txt"]
+            for sample in tarloom.open(source.parent / "copy" / f"{number}.tar")
+            if "txt" in sample
+        }
+        assert read == {"x": b"LINKED", "a": b"REAL", "b": b"OTHER"}
+        assert "links beside another member of their name left out: 'a.txt'" in report.done
+        assert (report.lost, any("same bytes" in line for line in report.done)) == ((), False)
+
+
+def test_of_links_of_one_name_the_first_is_followed_and_another_said_to_be_lost(source):
+    entries: list[Entry] = [("a.jpg", b"1"), ("b.jpg", b"2"), ("c.jpg", "soft:a.jpg"), ("c.jpg", "soft:b.jpg")]
+    report, found = repair_one(source, packed(entries))
+    assert found["c"] == {"jpg": b"1"}
+    assert report.lost == ("links beside another member of their name left out: 'c.jpg'",)
+
+
 def test_concatenated_archives_become_one(source):
     parts = [packed([(f"{i}.jpg", bytes([i])), (f"{i}.txt", b"x")]) for i in range(3)]
     report, found = repair_one(source, b"".join(parts))
@@ -138,6 +166,14 @@ def test_of_a_cut_tar_all_samples_that_are_complete_are_saved(source, suffix):
             assert list(samples_of(copy)) == [f"{i:03d}" for i in range(complete)]
             assert report.lost
             assert complete == 0 or findings(copy) == []
+
+
+def test_a_sample_whose_end_may_lie_behind_a_cut_in_a_file_of_no_sample_is_left_out(source):
+    entries = [(f"{name}.{kind}", b"1") for name in "ab" for kind in ("jpg", "txt")]
+    data = packed([*entries[:3], ("._b.txt", bytes(2000)), *entries[3:]])
+    report, found = repair_one(source, data[: 3 * 1024 + 600])
+    assert list(found) == ["a"]
+    assert "incomplete samples left out: 'b'" in report.lost
 
 
 def test_behind_a_damaged_header_nothing_is_guessed(source):
@@ -268,6 +304,16 @@ def test_a_second_run_skips_what_is_done_and_makes_anew_what_has_changed(dataset
     (dataset / "00000.tar").write_bytes(b"")
     assert next(iter(repaired(dataset))).bytes == 0
     assert [path.name for path in copy.glob("00000*")] == []
+
+
+def test_a_second_run_makes_anew_what_lies_beside_another_table_by_now(dataset, tmp_path):
+    repaired(dataset)
+    edit(dataset / "00000.caption.parquet", lambda table: table.set_column(1, "text", pa.array(["anew"] * 8)))
+    assert [report.skipped for report in repaired(dataset)] == [False, True]
+    assert {sample["caption.text"] for sample in tarloom.open(tmp_path / "copy").select("caption.text")} > {"anew"}
+    (dataset / "00001.clip.parquet").unlink()
+    assert [report.skipped for report in repaired(dataset)] == [True, False]
+    assert not (tmp_path / "copy" / "00001.clip.parquet").exists()
 
 
 def test_a_dataset_in_an_object_store_is_repaired_into_another(dataset, tmp_path, s3_folder):
