@@ -2,9 +2,10 @@
 
 import errno
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -148,7 +149,7 @@ class Answers:
 
     def _settled(self, table: pa.Table) -> np.ndarray:
         """Which of these answers are not asked for again."""
-        return np.flatnonzero(~np.array(to_retry(table, self._wanted.retry, self.stage), bool))
+        return np.flatnonzero(~to_retry(table, self._wanted.retry, self.stage))
 
 
 def _rows(table: pa.Table, places: np.ndarray) -> pa.Table:
@@ -160,16 +161,20 @@ def _ascend(numbers: np.ndarray) -> bool:
     return bool((np.diff(numbers) == 1).all())
 
 
-def to_retry(table: pa.Table, again: Again, stage: Stage) -> list[bool]:
-    """Of each row, whether it is to be asked again; or for the first time, where it came from another dataset."""
-    endings = zip(table.column(STATUS).to_pylist(), table.column(ERROR).to_pylist(), strict=True)
-    return [error == NOT_IN_SOURCE or _failed_so(status, error, again, stage) for status, error in endings]
-
-
-def _failed_so(status: str | None, error: str | None, again: Again, stage: Stage) -> bool:
+def to_retry(table: pa.Table, again: Again, stage: Stage) -> np.ndarray:
+    """Which rows are to be asked again: bool of shape (rows,). Or for the first time: those from another dataset."""
+    statuses, errors = table.column(STATUS), table.column(ERROR)
+    wanted = _is_any(errors, {NOT_IN_SOURCE})
     if again == "unsuccessful":
-        return status != SUCCESS
-    return status == FAILED and (again == "all" or (again == "transient" and error in stage.transient))
+        wanted |= ~_is_any(statuses, {SUCCESS})
+    elif again != "none":
+        failed = _is_any(statuses, {FAILED})
+        wanted |= failed if again == "all" else failed & _is_any(errors, stage.transient)
+    return wanted
+
+
+def _is_any(texts: "pa.ChunkedArray[Any]", of: Set[str]) -> np.ndarray:
+    return np.asarray(pc.is_in(texts, value_set=pa.array(sorted(of), pa.string())).to_numpy(), bool)
 
 
 def report_of(table: pa.Table, stage: Stage, *, skipped: bool = False) -> StageReport:

@@ -178,7 +178,7 @@ class Planner:
             return anew
         endings = table.read([*stage.counted, STATUS, ERROR], texts=(STATUS, ERROR))
         again = "unsuccessful" if self._may_say_more(piece.shard, stage, endings) else again
-        if any(to_retry(endings, again, stage)):
+        if to_retry(endings, again, stage).any():
             return StageTask(info=replace(wanted, carried=found.carried), retry=again, amends=True)
         return report_of(endings, stage, skipped=True)
 
