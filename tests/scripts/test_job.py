@@ -67,7 +67,7 @@ def test_without_a_cluster_it_runs_here(tmp_path):
             env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"PATH": path},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["successes"] == 10

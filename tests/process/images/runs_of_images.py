@@ -4,6 +4,11 @@ import csv
 import json
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tarloom.create.config import ListOptions
@@ -16,6 +21,8 @@ from tests.source_tree import ROOT
 
 PROGRAM = [sys.executable, str(ROOT / "process/process_images.py")]
 LOOPBACK = ("127.0.0.0/8",)
+HELD_BACK_SECONDS = 200
+"""The longest that pictures are held back, and longer than any other picture takes."""
 
 
 def url_list(path: Path, server: str, *, good: int | None = None) -> Path:
@@ -31,11 +38,46 @@ def url_list(path: Path, server: str, *, good: int | None = None) -> Path:
     return path
 
 
+class HoldsBack(BaseHTTPRequestHandler):
+    """Gives the pictures of "later" only when the server's `is_time` says so."""
+
+    def do_GET(self) -> None:
+        _, when, name = self.path.split("/")
+        deadline = time.monotonic() + HELD_BACK_SECONDS
+        while when == "later" and not self.server.is_time() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        data = (ROOT / "source_data/pictures" / name).read_bytes()
+        self.send_response(200 if when == "now" or self.server.is_time() else 404)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def held_back(path: Path, is_time: Callable[[], bool], *, now: int, later: int) -> Iterator[Path]:
+    """A list of so many pictures that come at once, and so many that come when it is time."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HoldsBack)
+    server.daemon_threads = True
+    server.is_time = is_time
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    where = f"http://127.0.0.1:{server.server_address[1]}"
+    whens = ["now"] * now + ["later"] * later
+    path.write_text("url,caption\n" + "".join(f"{where}/{when}/{n:04d}.jpg,x\n" for n, when in enumerate(whens, 1)))
+    try:
+        yield path
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def job_of(source, output, *, stages="hash", engine=None, retry=None, words=(), **options) -> ImagesJob:
     """Options are those of the run, of the shards, and of fetching."""
     shards = {name: options.pop(name) for name in list(options) if name in ShardOptions.__dataclass_fields__}
     web = {name: options.pop(name) for name in list(options) if name in WebOptions.__dataclass_fields__}
-    web = {"allow_private": LOOPBACK, "timeout": 1.0, "retries": 1, "max_bytes": 4_000_000} | web
+    web = {"allow_private": LOOPBACK, "timeout": 10.0, "retries": 1, "max_bytes": 4_000_000} | web
     keys = {"key_from": options.pop("key_from")} if "key_from" in options else {}
     config = SourceConfig(
         source=str(source),
@@ -60,7 +102,7 @@ def run_job(source, output, **options) -> ImagesSummary:
 
 def words_for(source, output, *more: str) -> list[str]:
     """Words of a command line that asks for what `job_of` does, by default for hashes."""
-    fetching = ["--allow-private", *LOOPBACK, "--timeout", "1", "--retries", "1", "--max-bytes", "4000000"]
+    fetching = ["--allow-private", *LOOPBACK, "--timeout", "10", "--retries", "1", "--max-bytes", "4000000"]
     where = ["--source", str(source), "--output", str(output), "--caption-col", "caption"]
     stages = [] if "--stages" in more or any(word.startswith("--caption.") for word in more) else ["--stages", "hash"]
     return [*where, *fetching, *stages, "--number-sample-per-shard", "10", "--download-workers", "1", "--json", *more]
@@ -68,7 +110,7 @@ def words_for(source, output, *more: str) -> list[str]:
 
 def facts_of(words, *, code: int = 0) -> dict:
     """What the program ends with."""
-    done = subprocess.run([*PROGRAM, *words], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*PROGRAM, *words], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

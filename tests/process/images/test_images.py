@@ -3,8 +3,6 @@
 import os
 import signal
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
@@ -21,9 +19,16 @@ from tarloom.process.job import ProcessJob
 from tarloom.process.registry import named_stages
 from tests.create.helpers import create
 from tests.create.sources.list_servers import serving
-from tests.process.images.runs_of_images import dataset, job_of, only_run, run_job, url_list
+from tests.process.images.runs_of_images import (
+    HELD_BACK_SECONDS,
+    dataset,
+    held_back,
+    job_of,
+    only_run,
+    run_job,
+    url_list,
+)
 from tests.processes import descendants, wait_for
-from tests.source_tree import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def urls(server, tmp_path_factory):
 def one_after_the_other(urls, tmp_path_factory):
     """What creating first and then processing makes of the list."""
     folder = tmp_path_factory.mktemp("apart") / "set"
-    create(urls, folder, image_size=128, caption_col="caption", timeout=1.0, retries=1, max_bytes=4_000_000)
+    create(urls, folder, image_size=128, caption_col="caption", timeout=10.0, retries=1, max_bytes=4_000_000)
     job = ProcessJob([kind() for kind in named_stages("hash").values()], ProcessConfig(path=str(folder)), LocalEngine())
     job.prepare()
     list(job)
@@ -56,42 +61,17 @@ def test_on_ray_the_bytes_are_the_same(urls, tmp_path, one_after_the_other, ray_
     assert dataset(summary.folder) == one_after_the_other
 
 
-class HoldsBack(BaseHTTPRequestHandler):
-    """Gives the pictures of "later" only when the server's `first` is there."""
-
-    def do_GET(self) -> None:
-        _, when, name = self.path.split("/")
-        deadline = time.monotonic() + 30
-        while when == "later" and not self.server.is_there() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        data = (ROOT / "source_data/pictures" / name).read_bytes()
-        self.send_response(200 if when == "now" or self.server.is_there() else 404)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_shard_is_processed_while_the_next_is_downloaded(tmp_path, workers):
     """The second shard's pictures come only when the first shard's sidecar is there."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HoldsBack)
-    server.daemon_threads = True
-    server.is_there = lambda: any(tmp_path.glob("*/00000.hash.parquet"))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    where = f"http://127.0.0.1:{server.server_address[1]}"
-    (tmp_path / "urls.csv").write_text(
-        "url,caption\n" + "".join(f"{where}/{'now' if n <= 10 else 'later'}/{n:04d}.jpg,x\n" for n in range(1, 21))
-    )
-    job = job_of(tmp_path / "urls.csv", tmp_path, engine=EngineConfig(num_workers=workers), timeout=30)
-    job.prepare()
-    try:
+
+    def first_is_processed() -> bool:
+        return any(tmp_path.glob("*/00000.hash.parquet"))
+
+    with held_back(tmp_path / "urls.csv", first_is_processed, now=10, later=10) as urls:
+        job = job_of(urls, tmp_path, engine=EngineConfig(num_workers=workers), timeout=HELD_BACK_SECONDS, retries=0)
+        job.prepare()
         job.execute()
-    finally:
-        server.shutdown()
-        server.server_close()
     assert job.summary().created.successes == 20
 
 
@@ -99,6 +79,7 @@ def test_every_row_of_the_quickstarts_list_is_accounted_for_in_tables(server, tm
     source = url_list(tmp_path / "urls.csv", server.url)
     output = tmp_path / "out"
     options = {"stages": "hash,quality", "output_format": "parquet", "number_sample_per_shard": 50}
+    options |= {"timeout": 4.0}  # of which some rows of this list take all
     summary = run_job(source, output, rows_per_file=120, **options)
     files = sorted(only_run(output).glob("*.parquet"))
     assert [pq.read_metadata(file).num_rows for file in files] == [100, 100, 52]

@@ -6,13 +6,23 @@ import random
 import re
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
 import tarloom
 from tarloom.format.storage import open_storage
-from tests.process.images.runs_of_images import PROGRAM, dataset, facts_of, only_run, url_list, words_for
+from tests.process.images.runs_of_images import (
+    HELD_BACK_SECONDS,
+    PROGRAM,
+    dataset,
+    facts_of,
+    held_back,
+    only_run,
+    url_list,
+    words_for,
+)
 from tests.process.openai_server import MODEL, OpenAIServer
 from tests.processes import descendants, wait_for
 from tests.source_tree import ROOT
@@ -35,8 +45,8 @@ def whole(urls, tmp_path_factory):
     return dataset(only_run(output))
 
 
-def started(urls, output) -> "subprocess.Popen[str]":
-    words = [*PROGRAM, *words_for(urls, output)]
+def started(urls, output, *more: str) -> "subprocess.Popen[str]":
+    words = [*PROGRAM, *words_for(urls, output, *more)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -47,7 +57,7 @@ def whole_sidecars(output) -> int:
 @pytest.mark.parametrize("sidecars", [0, 2])
 def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_bytes(urls, tmp_path, whole, sidecars):
     process = started(urls, tmp_path)
-    wait_for(lambda: list(tmp_path.glob("*/_tarloom")) and whole_sidecars(tmp_path) >= sidecars)
+    wait_for(lambda: list(tmp_path.glob("*/_tarloom")) and whole_sidecars(tmp_path) >= sidecars, seconds=240)
     time.sleep(random.uniform(0, 0.2))
     children = descendants("", process.pid)
     process.kill()
@@ -61,19 +71,27 @@ def test_a_killed_run_leaves_no_process_and_goes_on_to_the_same_bytes(urls, tmp_
     assert dataset(only_run(tmp_path)) == whole
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on_by_its_folder_alone(urls, tmp_path, whole):
-    process = started(urls, tmp_path)
-    wait_for(lambda: whole_sidecars(tmp_path) >= 1)
-    children = descendants("", process.pid)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert said.splitlines()[0] == f"the run's folder: {only_run(tmp_path)}"
-    assert "run the same command again" in said.splitlines()[-1]
-    assert "Traceback" not in said
-    wait_for(lambda: not any(_is_alive(child) for child in children))
-    facts_of(["--resume", str(only_run(tmp_path))])
-    assert dataset(only_run(tmp_path)) == whole
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on_by_its_folder_alone(tmp_path):
+    """Its last pictures do not come before it is interrupted, so that it cannot be over."""
+    output, interrupted = tmp_path / "out", threading.Event()
+    with held_back(tmp_path / "urls.csv", interrupted.is_set, now=50, later=10) as urls:
+        patient = ("--timeout", str(2 * HELD_BACK_SECONDS))
+        process = started(urls, output, *patient)
+        wait_for(lambda: whole_sidecars(output) >= 1, seconds=HELD_BACK_SECONDS)
+        children = descendants("", process.pid)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=HELD_BACK_SECONDS)
+        assert process.returncode == 130
+        assert said.splitlines()[0] == f"the run's folder: {only_run(output)}"
+        assert "run the same command again" in said.splitlines()[-1]
+        assert "Traceback" not in said
+        assert children
+        wait_for(lambda: not any(_is_alive(child) for child in children))
+        interrupted.set()
+        facts_of(["--resume", str(only_run(output))])
+        facts_of(words_for(urls, tmp_path / "whole", *patient))
+    assert dataset(only_run(output)) == dataset(only_run(tmp_path / "whole"))
+    assert whole_sidecars(output) == 6
 
 
 def test_a_list_that_is_not_there_is_wrong_usage(tmp_path):
@@ -134,7 +152,7 @@ def test_captions_by_the_engine_are_right_everywhere(server, tmp_path, place, re
     """The quickstart's whole list, with all its troubles, captioned by the tiny captioner."""
     source = url_list(tmp_path / "urls.csv", server.url)
     output = request.getfixturevalue("s3").folder("captions") if "s3" in place else tmp_path / "out"
-    options = ["--number-sample-per-shard", "64", "--caption.model", CAPTIONER]
+    options = ["--number-sample-per-shard", "64", "--caption.model", CAPTIONER, "--timeout", "4"]
     facts = facts_of(words_for(source, output, *options, *(["--engine", "ray"] if "ray" in place else [])))
     assert (facts["rows"], facts["successes"], facts["shards"]) == (252, 240, 4)
     assert facts["stages"]["caption"]["successes"] == 240

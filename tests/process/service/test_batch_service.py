@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from tests.s3_server import environment_set
 
 SHARDS, ROWS = 3, 8
 PICTURES = ROOT / "source_data/pictures"
-LOOPBACK = WebOptions(allow_private=("127.0.0.0/8",), timeout=2, retries=0)
+LOOPBACK = WebOptions(allow_private=("127.0.0.0/8",), timeout=10, retries=1)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,8 @@ def photo_server():
         yield server
 
 
-def embed(source, output, *, max_samples=None, workers=1, model=CLIP, name="clip", **options):
-    loader = UnifiedDataLoader(str(source), options=InputOptions(**options), web=LOOPBACK)
+def embed(source, output, *, max_samples=None, workers=1, model=CLIP, name="clip", web=LOOPBACK, **options):
+    loader = UnifiedDataLoader(str(source), options=InputOptions(**options), web=web)
     job = BatchInferenceOrchestrator(str(model), engine=LocalEngine(workers), name=name)
     return job.process_dataset(loader, UnifiedOutputWriter(str(output)), max_samples=max_samples)
 
@@ -302,13 +303,14 @@ def test_a_job_that_is_asked_to_stop_goes_on_later(photo_server, tmp_path):
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, complaint = process.communicate(timeout=60)
+        _, complaint = process.communicate(timeout=240)
     assert process.returncode == 130, complaint
     assert "interrupted; nothing is left half-done" in complaint.splitlines()[-1]
     assert "Traceback" not in complaint
     (log,) = (tmp_path / "out/logs").iterdir()
     assert "ended by KeyboardInterrupt" in log.read_text().splitlines()[-1]
     embedded = done.read_bytes()
-    summary = embed(tmp_path / "list.txt", tmp_path / "out", number_sample_per_shard=4)
+    hasty = replace(LOOPBACK, timeout=4)
+    summary = embed(tmp_path / "list.txt", tmp_path / "out", web=hasty, number_sample_per_shard=4)
     assert (summary.embeddings, summary.failed_by_error) == (5, {"timeout": 1})
     assert done.read_bytes() == embedded
