@@ -22,6 +22,8 @@ from tarloom.format.tar.compressed import Unpacked
 from tarloom.format.tar.walk import ReadAt, split_name, walk
 
 _WINDOW_BYTES = 4 << 20
+_HASHED_BYTES = 32 << 20
+"""Read at a time to be hashed."""
 
 
 def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardIndex:
@@ -54,7 +56,7 @@ def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
             index = read_index(place, shard)
             if index is not None and _fits(index, tar):
                 return index
-    index = _with_packed_identity(storage, scan_index(storage, shard, tar))
+    index = _with_packed_identity(storage, tar, scan_index(storage, shard, tar))
     for place in _places(storage):
         with contextlib.suppress(StorageError):  # nowhere to keep it: the next reader walks the tar again
             write_index(place, index)
@@ -121,10 +123,11 @@ class _Window:
         return self._data[within : within + size]
 
 
-def _with_packed_identity(storage: Storage, index: ShardIndex) -> ShardIndex:
-    """The index with the identity that the shard's stats name, if they are ours and of a tar of this size.
+def _with_packed_identity(storage: Storage, tar: Entry, index: ShardIndex) -> ShardIndex:
+    """The index with the identity that the shard's stats name, if the tar is still that which we packed.
 
-    Thus an index made anew has the identity that sidecars were made for.
+    Thus an index made anew has the identity that sidecars were made for. All of the tar is read for it, as another one
+    may well have the size; but once, since the index is kept.
     """
     try:
         stats = read_stats(storage, index.shard)
@@ -132,4 +135,13 @@ def _with_packed_identity(storage: Storage, index: ShardIndex) -> ShardIndex:
         return index
     if stats is None or stats.identity is None or stats.tar_size != index.size:
         return index
-    return dataclasses.replace(index, identity=stats.identity)
+    return dataclasses.replace(index, identity=stats.identity) if _packed(storage, tar) == stats.identity else index
+
+
+def _packed(storage: Storage, tar: Entry) -> str:
+    """The identity of a tar that we packed."""
+    found = hashlib.sha256()
+    for offset in range(0, tar.size, _HASHED_BYTES):
+        size = min(_HASHED_BYTES, tar.size - offset)
+        found.update(storage.read_ranges(tar.name, [offset], [size])[0])
+    return f"sha256:{found.hexdigest()}"

@@ -210,6 +210,19 @@ def test_a_packed_shards_index_made_anew_has_its_identity_again(tmp_path):
     assert load_index(storage, "00000", tar_of(storage)).identity.startswith("headers:")
 
 
+def test_another_tar_of_the_size_that_was_packed_has_an_identity_of_its_own(tmp_path, s3_folder):
+    raw.packed_dataset(tmp_path, shards=1)
+    packed = (tmp_path / "00000.tar").read_bytes()
+    other = packed.replace(b"a caption", b"A CAPTION")
+    remote = open_storage(s3_folder)
+    for data, kind in ((packed, "sha256:"), (other, "headers:")):
+        for storage in (open_storage(tmp_path), remote):
+            storage.write("00000.tar", data)
+            storage.write("00000_stats.json", (tmp_path / "00000_stats.json").read_bytes())
+            storage.delete(STORED)
+            assert load_index(storage, "00000", tar_of(storage)).identity.startswith(kind)
+
+
 def test_the_identity_of_a_foreign_tar_changes_with_names_sizes_order_and_times(tmp_path):
     samples = raw.some_samples(3)
     variants = [samples, samples[::-1], samples[:2], [*samples[:2], ("x", samples[2][1])]]
