@@ -4,12 +4,12 @@ Whoever creates from a source knows more of its rows, and has a plan: see create
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
 
-from tarloom.errors import UsageError
+from tarloom.errors import ShardError, UsageError
 from tarloom.format.index import IndexBuilder, write_index
 from tarloom.format.layout import metadata_name, tar_name
 from tarloom.format.metadata import SUCCESS, stats_of, write_stats
@@ -33,6 +33,8 @@ class SampleShardWriter:
         self._columns: list[pa.Table] = []
         self._started = time.time()
         self.rows = 0
+        self.schema = pa.schema([])
+        """Of the metadata, as soon as that is written."""
 
     def add(self, keys: list[str], members: Mapping[str, list[bytes | None]], columns: pa.Table) -> None:
         """Append samples: members and columns by name, each with one value a key; None where a sample lacks a member.
@@ -47,13 +49,16 @@ class SampleShardWriter:
         self.rows += len(keys)
 
     def finish(self, storage: Storage) -> None:
-        """End the tar, and commit all that belongs to it."""
+        """End the tar, and commit all that belongs to it. Raises ShardError for columns of types that do not go
+        together."""
         self._tar.close()
         identity = f"sha256:{self._tar.sha256}"
-        metadata = pa.concat_tables(self._columns, promote_options="permissive")
+        metadata = concat(self._columns, self._where)
         status = pa.array([SUCCESS] * self.rows, pa.string())
         counts = {SUCCESS: self.rows}
-        write_table(storage, metadata_name(self._shard), metadata.append_column("status", status))
+        metadata = metadata.append_column("status", status)
+        write_table(storage, metadata_name(self._shard), metadata)
+        self.schema = metadata.schema
         write_index(storage, self._index.finish(self._shard, self._tar.size, identity))
         stats = stats_of(counts, counts, started=self._started, identity=identity, tar_size=self._tar.size)
         write_stats(storage, self._shard, stats)
@@ -67,6 +72,14 @@ class SampleShardWriter:
                 raise UsageError(f"{self._where}: {name!r} would be read as another sample; use keys without dots")
             offset = self._tar.add(name, data)
             self._index.add(key, extension, offset, len(data))
+
+
+def concat(tables: Sequence[pa.Table], where: str) -> pa.Table:
+    """Their rows, each column of a type that holds the values of all. Raises ShardError where there is none."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ShardError(f"{where}: rows differ in the types of their columns: {error}; cast them to one") from error
 
 
 @contextmanager

@@ -3,7 +3,8 @@
     rows.write_datasink(TarSink("s3://bucket/made"))
 
 A write task writes a tar, or several of at most `shard_rows` samples. Every tar appears whole, under a name that is its
-task's: a task that Ray runs again writes the same files again.
+task's: a task that Ray runs again writes the same files again. No task knows the columns of the others: when all have
+ended, metadata that differs in their types is written again, with types that hold the values of all.
 """
 
 import itertools
@@ -16,14 +17,15 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.index import KEY
-from tarloom.format.layout import is_shard_file, numbered_shard
-from tarloom.format.new_shard import OWN_COLUMNS, SampleShardWriter, new_shard
+from tarloom.format.layout import is_shard_file, metadata_name, numbered_shard
+from tarloom.format.new_shard import OWN_COLUMNS, SampleShardWriter, concat, new_shard
+from tarloom.format.parquet import read_table, write_table
 from tarloom.format.storage import open_storage
 from tarloom.read.ray.tensors import plain_table
 
 try:
     from ray.data.block import Block
-    from ray.data.datasource import Datasink
+    from ray.data.datasource import Datasink, WriteResult
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
@@ -49,24 +51,41 @@ class TarSink(Datasink):  # type: ignore[misc]
         self._storage = open_storage(str(path))
         self._shard_rows = shard_rows
         self._members = None if members is None else tuple(members)
+        self.on_write_start()
+
+    def on_write_start(self, schema: pa.Schema | None = None) -> None:
+        """Ray's schema is that of rows before the steps that run in the tasks that write: of no use here.
+
+        Raises UsageError for a folder with shards, such as those that this sink has written before.
+        """
         if any(is_shard_file(entry.name) for entry in self._storage.list()):
-            raise UsageError(f"{path}: holds shards already; choose an empty folder, or remove them")
+            raise UsageError(f"{self._storage.url}: holds shards already; choose an empty folder, or remove them")
 
     @property
     def min_rows_per_write(self) -> int | None:
         return self._shard_rows
 
-    def write(self, blocks: Iterable[Block], ctx: Any) -> int:
-        """Samples written by one task."""
-        written = 0
+    def write(self, blocks: Iterable[Block], ctx: Any) -> list[tuple[str, pa.Schema]]:
+        """The shards written by one task, and their metadata's columns."""
+        written = []
         slices = _numbered(map(plain_table, blocks), self._shard_rows)
         for part, group in itertools.groupby(slices, key=operator.itemgetter(0)):
-            shard = numbered_shard(ctx.task_idx)
-            with new_shard(self._storage, shard if self._shard_rows is None else f"{shard}-{part:03d}") as made:
+            shard = numbered_shard(ctx.task_idx) + ("" if self._shard_rows is None else f"-{part:03d}")
+            with new_shard(self._storage, shard) as made:
                 for _, rows in group:
                     self._add(made, rows)
-                written += made.rows
+            written.append((shard, made.schema))
         return written
+
+    def on_write_complete(self, write_result: WriteResult[list[tuple[str, pa.Schema]]]) -> None:
+        """Raises ShardError where shards have a column of types that do not go together."""
+        made = [found for task in write_result.write_returns for found in task]
+        columns = concat([schema.empty_table() for _, schema in made] or [pa.table({})], self._storage.url)
+        for shard, schema in made:
+            if schema != columns.schema:
+                name = metadata_name(shard)
+                table = concat([columns, read_table(self._storage, name)], self._storage.describe(name))
+                write_table(self._storage, name, table)
 
     def on_write_failed(self, error: Exception) -> None:
         self._storage.sweep()

@@ -3,13 +3,15 @@
 import os
 import tarfile
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import ray.data
+from ray.data.expressions import col
 from ray.exceptions import RayError
 
 import tarloom
-from tarloom.errors import CorruptShard, UsageError
+from tarloom.errors import CorruptShard, ShardError, UsageError
 from tarloom.format.verify.dataset import verify
 from tarloom.read.ray.sink import TarSink
 from tests.read.sample_sets import digest_of, packed_samples
@@ -97,6 +99,47 @@ def test_a_column_of_a_members_name_that_holds_none_stays_metadata_where_it_is_e
     ray.data.from_arrow([first, second]).write_datasink(TarSink(tmp_path / "made"))
     made = tarloom.open(tmp_path / "made").select("json")
     assert sorted((sample["__key__"], sample["json"]) for sample in made) == [("0", {"x": 1}), ("1", None)]
+
+
+def test_columns_have_in_all_shards_a_type_that_holds_the_values_of_all(tmp_path):
+    values = [pa.array([7], pa.int64()), pa.array([float("nan")]), pa.nulls(1), None, pa.array([2], pa.int32())]
+    columns = [{} if value is None else {"w": value} for value in values]
+    tables = [pa.table({"__key__": [str(n)], "jpg": [b"1"], **found}) for n, found in enumerate(columns)]
+    ray.data.from_arrow(tables).write_datasink(TarSink(tmp_path / "made"))
+    made = tarloom.open(tmp_path / "made")
+    assert len(made.shards) > 1
+    found = made.table("w").sort_by("__key__")
+    assert str(found["w"].to_pylist()) == "[7.0, nan, None, None, 2.0]"
+    assert findings(tmp_path / "made") == []
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_columns_of_types_that_do_not_go_together_are_named_when_they_are_written(tmp_path, shards):
+    first = pa.table({"__key__": ["0"], "jpg": [b"1"], "w": [1]})
+    second = pa.table({"__key__": ["1"], "jpg": [b"1"], "w": ["one"]})
+    rows = ray.data.from_arrow([first, second])
+    where = tmp_path / "00000-000.tar" if shards == 1 else tmp_path
+    with pytest.raises(ShardError, match=f"{where}: rows differ in the types .* w has incompatible types: .*cast them"):
+        rows.write_datasink(TarSink(tmp_path, shard_rows=2 if shards == 1 else 1))
+
+
+def test_a_sink_that_has_written_is_not_used_again(tmp_path):
+    sink = TarSink(tmp_path)
+    rows_of(jpg=[b"a", b"b"]).write_datasink(sink)
+    with pytest.raises(UsageError, match="holds shards already; choose an empty folder"):
+        rows_of(jpg=[b"c"]).write_datasink(sink)
+    assert [sample["jpg"] for sample in tarloom.open(tmp_path)] == [b"a", b"b"]
+
+
+def with_vectors(batch):
+    return {**batch, "vector": np.ones((len(batch["__key__"]), 3), np.float32)}
+
+
+def test_blocks_that_a_filter_empties_are_written_too(tmp_path):
+    tables = [pa.table({"__key__": [str(n)], "jpg": [b"1"], "n": [n]}) for n in range(3)]
+    rows = ray.data.from_arrow(tables).map_batches(with_vectors).materialize().filter(expr=col("n") == 1)
+    rows.materialize().write_datasink(TarSink(tmp_path))
+    assert [sample["vector"] for sample in tarloom.open(tmp_path).select("vector")] == [[1.0, 1.0, 1.0]]
 
 
 class DiesOnce:
