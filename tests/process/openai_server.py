@@ -51,6 +51,8 @@ class OpenAIServer:
         """The most requests that were under way together."""
         self.outage: str | None = None
         """What is done to everybody, whatever the picture."""
+        self.strict = False
+        """Whether a schema must forbid additional properties, as OpenAI has it."""
         self.seconds = 0.0
         """How long an answer takes."""
         self.words = cycle(["answer"])
@@ -124,6 +126,9 @@ class OpenAIServer:
             return error(int(status), f"told to say {status}", {"Retry-After": after} if after else {})
         if body["model"] != MODEL:
             return error(404, f"The model `{body['model']}` does not exist.")
+        schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        if self.strict and schema and schema.get("additionalProperties") is not False:
+            return error(400, "'additionalProperties' is required to be supplied and to be false")
         return web.json_response(CHANGES.get(word, dict)(completion(self.caption(body))))
 
 

@@ -5,7 +5,7 @@ A subclass says what a row's question shows besides its prompt: a picture, or no
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from tarloom.engines.workers import visible_gpus
@@ -82,6 +82,12 @@ class LanguageStage(SamplingOptions, ServerOptions, Stage):
     @abstractmethod
     def probe(self) -> Question:
         """One that only tells if there are answers: a backend that cannot answer this one answers nothing."""
+
+    @property
+    def schema_probes(self) -> tuple[Question, ...]:
+        """One for each JSON schema: one that a backend does not take would fail every row. Raises UsageError."""
+        structures = [caption.structure for caption in self.captions if caption.structure is not None]
+        return tuple(replace(self.probe, schema=structure.schema) for structure in structures)
 
     @property
     def picture_first(self) -> bool:

@@ -1,7 +1,7 @@
 """Captions as JSON: a schema that the model's answers must fit, and the columns that its properties become."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -73,10 +73,30 @@ class Structure:
             kind.check_schema(self.schema)
         except jsonschema.SchemaError as error:
             raise self._wrong(error.message) from error
+        self._resolve_references()
         return kind(self.schema)
 
+    def _resolve_references(self) -> None:
+        """Raises UsageError for one that leads nowhere within the schema: nothing is fetched for it."""
+        import referencing.exceptions
+        import referencing.jsonschema
+        from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+
+        draft = referencing.jsonschema.DRAFT202012
+        resource = referencing.Resource.from_contents(self.schema, default_specification=draft)
+        resolver = REGISTRY.with_resource(resource.id() or "", resource).resolver(resource.id() or "")
+        for reference in _references(self.schema):
+            try:
+                resolver.lookup(reference)
+            except referencing.exceptions.Unresolvable as error:
+                raise self._wrong(f"its reference {reference!r} leads nowhere") from error
+
     def _wrong(self, why: str) -> UsageError:
-        return UsageError(f"JSON schema {self.text[:60]!r}: {why}")
+        return wrong_schema(self.text, why)
+
+
+def wrong_schema(text: str, why: str) -> UsageError:
+    return UsageError(f"JSON schema {text[:60]!r}: {why}")
 
 
 def inlined(given: str) -> str:
@@ -102,6 +122,14 @@ def schemas_by_prompt(given: Sequence[str], names: Sequence[str | None]) -> dict
         found[name] = Structure(text=text if named is None else named[2])
         found[name].check()
     return found
+
+
+def _references(schema: Any) -> Iterator[str]:
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for value in inner:
+        yield from _references(value)
+    if isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
+        yield schema["$ref"]
 
 
 def _type(kind: Any) -> pa.DataType | None:

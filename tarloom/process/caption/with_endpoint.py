@@ -6,6 +6,7 @@ row's fault. It ends the run, and the same command goes on from there once the s
 """
 
 import asyncio
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
@@ -23,6 +24,7 @@ from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said
 from tarloom.process.caption.background import Background
 from tarloom.process.caption.chat import WRONG_MODEL, Reply, base_url, complaint, encoded, headers, reply
 from tarloom.process.caption.language import LanguageStage
+from tarloom.process.caption.structured import wrong_schema
 
 MAX_ANSWER_BYTES = 8 << 20
 LONGEST_PAUSE = 30.0
@@ -95,7 +97,9 @@ class _Server:
         )
         try:
             self._probe = await self._encoded(self._stage.probe)
-            self._model = (await self._first_answer()).model
+            self._model = (await self._first_answer(self._probe)).model
+            for question in self._stage.schema_probes:
+                await self._first_answer(await self._encoded(question), json.dumps(question.schema))
         except BaseException:
             await self.close()
             raise
@@ -172,14 +176,14 @@ class _Server:
                 "see what the server says, then run the same command again"
             ) from None
 
-    async def _first_answer(self) -> Reply:
-        """Raises UsageError."""
+    async def _first_answer(self, probe: bytes, schema: str | None = None) -> Reply:
+        """Raises UsageError. schema: that the answer must fit."""
         trouble = FetchError("timeout", "no answer came in time")
         try:
             async with asyncio.timeout(self._stage.timeout):
                 for failures in range(self._stage.retries + 1):
                     try:
-                        return await self._try(self._probe)
+                        return await self._try(probe)
                     except FetchError as error:
                         trouble = error
                         if not error.transient:
@@ -189,6 +193,8 @@ class _Server:
             pass
         except EngineError as error:
             raise UsageError(str(error)) from error
+        if schema is not None:
+            raise wrong_schema(schema, f"{self.url} does not take it: {trouble}")
         raise UsageError(f"{self.url}: cannot be asked: {trouble}; check the address and the server")
 
     async def _try(self, body: bytes) -> Reply:

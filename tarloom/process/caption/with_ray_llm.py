@@ -5,6 +5,7 @@ processor's stages one after the other here. Pictures go to the engine as they a
 prepare them needs modules that vLLM has moved since the version that Ray pins, and pickles every picture.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from tarloom.format.sidecar import FAILED
 from tarloom.process.caption.backend import PROMPT_REFUSED, Question, Said
 from tarloom.process.caption.background import Background
 from tarloom.process.caption.language import LanguageStage
+from tarloom.process.caption.structured import wrong_schema
 from tarloom.process.models import cannot_load, model_location
 
 try:
@@ -108,6 +110,10 @@ class RayLlmBackend:
         (said,) = self.ask([self._stage.probe])
         if said.text is None:
             raise ValueError("it does not answer a question that only tells if it does")
+        for question in self._stage.schema_probes:
+            (said,) = self.ask([question])
+            if said.text is None:
+                raise wrong_schema(json.dumps(question.schema), "vLLM does not take it; the same without Ray says why")
 
 
 def _check_place() -> None:

@@ -23,6 +23,7 @@ from tarloom.process.caption.backend import BROKEN_OFF, PROMPT_REFUSED, Question
 from tarloom.process.caption.background import Background
 from tarloom.process.caption.child_output import ChildOutput
 from tarloom.process.caption.language import LanguageStage
+from tarloom.process.caption.structured import wrong_schema
 from tarloom.process.models import cannot_load, model_location
 
 
@@ -135,6 +136,16 @@ class VllmBackend:
                 self._inputs.try_together(question.prompt)
         except Exception as error:
             raise cannot_load(self._stage.model, self._output.reason() or error) from error
+        for question in self._stage.schema_probes:
+            self._probe_schema(question)
+
+    def _probe_schema(self, question: Question) -> None:
+        """Raises UsageError for a schema that the engine does not take."""
+        schema = json.dumps(question.schema)
+        try:
+            self._background.do(self._said(self._inputs.alone(question), self._sampling(schema)))
+        except REFUSALS as error:
+            raise wrong_schema(schema, f"vLLM does not take it: {error}") from error
 
     async def _one_word(self, question: Question) -> Said:
         return await self._said(self._inputs.alone(question), SamplingParams(max_tokens=1))

@@ -74,11 +74,20 @@ def test_an_answer_that_does_not_fit_has_no_values(text):
         ('{"type": "array"}', "properties"),
         ('{"type": "object"}', "properties"),
         ('{"type": "object", "properties": {"a": {"type": "nothing"}}}', "nothing"),
+        ('{"type": "object", "properties": {"a": {"$ref": "#/$defs/no"}}}', "#/\\$defs/no' leads nowhere"),
+        ('{"type": "object", "properties": {"a": {"$ref": "http://nobody.invalid/a"}}}', "leads nowhere"),
     ],
 )
 def test_a_schema_without_columns_is_refused(text, message):
     with pytest.raises(UsageError, match=message):
         schemas_by_prompt([text], [None])
+
+
+def test_references_within_a_schema_are_followed():
+    text = '{"type": "object", "properties": {"a": {"$ref": "#/$defs/small"}}, "$defs": {"small": {"maximum": 3}}}'
+    structure = schemas_by_prompt([text], [None])[None]
+    assert structure.read('{"a": 3}') == {"a": "3"}
+    assert structure.read('{"a": 4}') is None
 
 
 def test_a_file_is_read_where_the_stage_is_made(tmp_path):

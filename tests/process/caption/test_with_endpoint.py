@@ -1,5 +1,6 @@
 """Captions from a server that answers, that misbehaves, and that is not there."""
 
+import json
 import threading
 import time
 
@@ -224,6 +225,18 @@ def test_a_missing_or_wrong_key_is_a_usage_error(monkeypatch, options, message):
 def test_a_server_that_cannot_be_asked_is_a_usage_error_before_any_row(options, message):
     with OpenAIServer() as server, pytest.raises(UsageError, match=message):
         ask(stage_for(server, **options))
+
+
+def test_a_schema_that_the_server_does_not_take_is_a_usage_error_before_any_row():
+    loose = {"type": "object", "properties": {"colour": {"type": "string"}}}
+    strict = loose | {"additionalProperties": False}
+    with OpenAIServer() as server:
+        server.strict = True
+        EndpointBackend(stage_for(server, json_schema=(json.dumps(strict),))).close()
+        stage = stage_for(server, prompt=("a=What?", "b=Which?"), json_schema=(f"b={json.dumps(loose)}",))
+        with pytest.raises(UsageError, match=r"JSON schema '.*colour.* does not take it: .*additionalProperties"):
+            ask(stage)
+    assert server.asked == {GREY: 4}
 
 
 def test_a_wrong_path_is_a_usage_error():

@@ -23,6 +23,7 @@ from PIL import Image
 
 from source_data.scenes import HELD_OUT_SEEDS, scene
 from tarloom.engines.base import WorkerBroken
+from tarloom.errors import UsageError
 from tarloom.process.caption.backend import Question, Said
 from tarloom.process.caption.stage import CaptionStage
 from tests.process.caption.inputs import same_input
@@ -209,6 +210,13 @@ def test_an_answer_fits_its_schema(backend, questions):
         read = json.loads(answer.text)
         assert set(read) == {"colour", "count"}
         assert read["colour"] in ("red", "green", "blue")
+
+
+def test_a_schema_that_the_engine_does_not_take_is_a_usage_error(backend, questions):
+    unique = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    with pytest.raises(UsageError, match=r"JSON schema .* vLLM does not take it: .*not supported by xgrammar"):
+        backend._probe_schema(replace(questions[0], schema=unique))
+    backend._probe_schema(replace(questions[0], schema=SCHEMA))
 
 
 def test_no_question_needs_no_answer(backend):
