@@ -46,10 +46,11 @@ def _plain(column: Any, name: str) -> Any:
     if not isinstance(column.type, pa.BaseExtensionType):
         return column
     shape: Any = getattr(column.type, "shape", ())
+    stored: Any = column.type.storage_type
     if len(shape) != 1 or None in shape:
         raise UsageError(f"column {name} holds tensors ({column.type}); encode pictures, or drop it, before writing")
     if not len(column):  # as of a block that a filter empties: it may have no chunk
-        return pa.array([], pa.list_(column.type.storage_type.value_type, shape[0]))
+        return pa.array([], pa.list_(stored.value_type, shape[0]))
     rows: Any = np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks])
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), shape[0])
 
