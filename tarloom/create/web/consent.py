@@ -4,6 +4,7 @@ A wish is a permanent failure, opted_out. robots.txt (RFC 9309) and /.well-known
 a host and kept for a day.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from yarl import URL
 
 from tarloom.create.config import ConsentOptions
-from tarloom.create.web.robots import Robots, Rule, comparable_path, comparable_pattern, parse_robots
+from tarloom.create.web.robots import MAX_BYTES, Robots, Rule, Rules, comparable_path, comparable_pattern, parse_robots
 from tarloom.create.web.shared import Shared
 from tarloom.create.web.transport import Answer, Check, Headers
 from tarloom.create.web.urls import Origin, origin_of, path_of
@@ -29,7 +30,11 @@ _VALUED = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-p
 """Directives of X-Robots-Tag that have a colon of their own."""
 _TOKEN = re.compile(r"\s*([^\s:,]+)\s*:(.*)", re.DOTALL)
 
-Rules = TypeVar("Rules")
+LONG = 64 << 10
+"""Bytes of a file that would take long to parse, while other hosts' deadlines run out."""
+
+Said = TypeVar("Said")
+"""What a host's file says."""
 Ask = Callable[[URL], Awaitable[Answer]]
 """Gets a small file, redirects followed. Raises FetchError."""
 
@@ -85,21 +90,27 @@ class Consent:
             return _unreadable_robots(error)
         if answer.status >= 500:
             return FetchError("opted_out", "robots.txt cannot be read"), KEPT_FAILED_SECONDS
-        return parse_robots(answer.body, self._token), KEPT_SECONDS
+        return await _parsed(parse_robots, answer.body, self._token), KEPT_SECONDS
 
-    async def _load_reservations(self, origin: Origin) -> tuple[list[tuple[Rule, bool]], float]:
+    async def _load_reservations(self, origin: Origin) -> tuple[Rules, float]:
         """A file that cannot be had, or says nothing that can be understood, reserves nothing."""
         try:
             answer = await self._ask(_at(origin, "/.well-known/tdmrep.json"))
         except FetchError as error:
-            return [], KEPT_FAILED_SECONDS if error.transient else KEPT_SECONDS
-        return parse_reservations(answer.body), KEPT_SECONDS
+            return Rules(), KEPT_FAILED_SECONDS if error.transient else KEPT_SECONDS
+        return await _parsed(parse_reservations, answer.body), KEPT_SECONDS
 
 
 def _shared(
-    load: Callable[[Origin], Awaitable[tuple[Rules, float]]], count: Callable[[Rules], int]
-) -> Shared[Origin, Rules]:
+    load: Callable[[Origin], Awaitable[tuple[Said, float]]], count: Callable[[Said], int]
+) -> Shared[Origin, Said]:
     return Shared(load, weigh=lambda rules: 1 + count(rules), weight_at_most=KEPT_RULES)
+
+
+async def _parsed(parse: Callable[..., Said], data: bytes, *more: str) -> Said:
+    if len(data) < LONG:
+        return parse(data, *more)
+    return await asyncio.to_thread(parse, data, *more)
 
 
 def _rules_in_robots(robots: Robots | FetchError) -> int:
@@ -121,23 +132,27 @@ def directives_for(value: str, token: str) -> list[str]:
     return [directive.strip().lower() for directive in value.split(",")]
 
 
-def parse_reservations(data: bytes) -> list[tuple[Rule, bool]]:
-    """The rules of a tdmrep.json in their order, and whether each reserves. Never fails."""
+def parse_reservations(data: bytes) -> Rules:
+    """What a tdmrep.json says: a rule that "allows" reserves. Never fails."""
     try:
-        found = json.loads(data)
+        found = json.loads(_whole_entries(data))
     except (ValueError, RecursionError):
-        return []
+        return Rules()
     rules = [_reservation(entry) for entry in found] if isinstance(found, list) else []
-    return [rule for rule in rules if rule is not None]
+    return Rules(rule for rule in rules if rule is not None)
 
 
-def is_reserved(rules: list[tuple[Rule, bool]], path: str) -> bool:
+def is_reserved(rules: Rules, path: str) -> bool:
     """What the first rule says that matches a path."""
-    compared = comparable_path(path)
-    return next((reserves for rule, reserves in rules if rule.matches(compared)), False)
+    return rules.allow(comparable_path(path), otherwise=False)
 
 
-def _reservation(entry: Any) -> tuple[Rule, bool] | None:
+def _whole_entries(data: bytes) -> bytes:
+    """As much as is read."""
+    return data if len(data) <= MAX_BYTES else data[: data.rfind(b"}", 0, MAX_BYTES) + 1] + b"]"
+
+
+def _reservation(entry: Any) -> Rule | None:
     if not isinstance(entry, dict) or not isinstance(location := entry.get("location"), str):
         return None
     value = entry.get("tdm-reservation")
@@ -145,7 +160,7 @@ def _reservation(entry: Any) -> tuple[Rule, bool] | None:
         return None
     if not location.isprintable():  # JSON can hold halves of characters
         return None
-    return Rule(pattern=comparable_pattern(location), allows=True), str(value) == "1"
+    return Rule(pattern=comparable_pattern(location), allows=str(value) == "1")
 
 
 def _check_reservation(status: int, headers: Headers, reserved: bool) -> None:
@@ -157,7 +172,7 @@ def _check_reservation(status: int, headers: Headers, reserved: bool) -> None:
 
 def _unreadable_robots(error: FetchError) -> tuple[Robots | FetchError, float]:
     if error.name in ("too_many_redirects", "http_408", "http_425", "http_429"):
-        return Robots(rules=()), KEPT_SECONDS
+        return Robots(), KEPT_SECONDS
     if error.name in ("dns", "connect", "tls", "timeout", "proxy", "refused_private_address"):
         return error.alone(), KEPT_FAILED_SECONDS
     return FetchError("opted_out", "robots.txt cannot be read"), KEPT_FAILED_SECONDS

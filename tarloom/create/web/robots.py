@@ -1,8 +1,9 @@
 """What a robots.txt allows to one robot, as RFC 9309 has it. No I/O: see consent.py for asking and keeping."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import inf
 
 from tarloom.create.web.urls import percent_encoded
 
@@ -14,13 +15,18 @@ _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]", re.ASCII)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
     """One line of a group: paths that match are allowed, or not."""
 
     pattern: str
     """`*` stands for any characters, a `$` at its end for the path's end; else a path's beginning."""
     allows: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """The pattern is just a path's beginning."""
+        return "*" not in self.pattern and not self.pattern.endswith("$")
 
     def matches(self, path: str) -> bool:
         """path: as `comparable_path` returns it."""
@@ -45,33 +51,62 @@ class Rule:
         return True
 
 
+class Rules:
+    """Rules in their order: the first that matches a path holds for it.
+
+    Plain ones are looked up by the path's beginnings: files of ten thousands of rules would else stop the event loop.
+    """
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self._plain: dict[str, tuple[int, bool]] = {}
+        self._others: dict[str, tuple[int, Rule]] = {}
+        for place, rule in enumerate(rules):
+            if rule.is_plain:
+                self._plain.setdefault(rule.pattern, (place, rule.allows))
+            else:
+                self._others.setdefault(rule.pattern, (place, rule))
+        self._lengths = sorted({len(start) for start in self._plain})
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._others)
+
+    def allow(self, path: str, *, otherwise: bool) -> bool:
+        """What the first rule says that matches. path: as `comparable_path` returns it."""
+        starts = (path[:length] for length in self._lengths if length <= len(path))
+        found = [self._plain[start] for start in starts if start in self._plain]
+        first, says = min(found, default=(inf, otherwise))
+        for place, rule in self._others.values():
+            if place > first:
+                break
+            if rule.matches(path):
+                return rule.allows
+        return says
+
+
 @dataclass(frozen=True, kw_only=True)
 class Robots:
     """The rules for one robot, the most specific first."""
 
-    rules: tuple[Rule, ...]
+    rules: Rules = field(default_factory=Rules)
 
     def allows(self, path: str) -> bool:
         """Whether the robot may ask for a path (with its query): the longest rule that matches says so."""
-        if path == "/robots.txt":
-            return True
-        compared = comparable_path(path)
-        return next((rule.allows for rule in self.rules if rule.matches(compared)), True)
+        return path == "/robots.txt" or self.rules.allow(comparable_path(path), otherwise=True)
 
 
 def parse_robots(data: bytes, product: str) -> Robots:
     """The rules of all groups that name the robot's product token, else of those for `*`. Never fails."""
     groups: dict[str, list[Rule]] = {product.lower(): [], "*": []}
     named: set[str] = set()
-    for names, rules in _groups(_bounded(data).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")):
+    for names, rules in _groups(_whole_lines(data).removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")):
         for name in names & groups.keys():
             groups[name] += rules
             named.add(name)
     rules = groups[product.lower() if product.lower() in named else "*"]
-    return Robots(rules=tuple(sorted(rules, key=lambda rule: (-len(rule.pattern), not rule.allows))))
+    return Robots(rules=Rules(sorted(rules, key=lambda rule: (-len(rule.pattern), not rule.allows))))
 
 
-def _bounded(data: bytes) -> bytes:
+def _whole_lines(data: bytes) -> bytes:
     """As much as is read, in whole lines."""
     if len(data) <= MAX_BYTES:
         return data

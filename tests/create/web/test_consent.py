@@ -184,7 +184,26 @@ def test_any_tdmrep_file_says_something(data, path):
 
 
 def test_a_deep_file_reserves_nothing():
-    assert parse_reservations(b"[" * 100_000) == []
+    assert len(parse_reservations(b"[" * 100_000)) == 0
+
+
+def test_of_a_long_file_the_whole_entries_of_its_beginning_are_read():
+    entries = [{"location": f"/{number}/", "tdm-reservation": 1} for number in range(50_000)]
+    rules = parse_reservations(json.dumps(entries).encode())
+    assert 10_000 < len(rules) < 20_000
+    assert is_reserved(rules, "/9999/x.jpg")
+    assert not is_reserved(rules, "/49999/x.jpg")
+    assert len(parse_reservations(json.dumps(entries[:9000]).encode())) == 9000
+
+
+def test_a_long_file_is_parsed_beside_the_loop_and_heeded():
+    file = json.dumps([{"location": f"/{number}/", "tdm-reservation": 1} for number in range(5000)]).encode()
+    text = b"user-agent: *\n" + b"".join(b"disallow: /%d/\n" % number for number in range(10_000))
+    replies = {"/.well-known/tdmrep.json": Reply(file), "/robots.txt": Reply(text)}
+    with SmallServer(lambda path: replies.get(path, Reply(PICTURE))) as server:
+        urls = [server.url(f"/{name}/x.jpg") for name in ("4999", "9999", "yes")]
+        assert fetch_all(urls, tdm_reservation=True) == [RESERVED, "ok", "ok"]
+        assert fetch_all(urls, robots_txt=True) == ["opted_out: robots.txt disallows it"] * 2 + ["ok"]
 
 
 def test_the_run_says_who_it_is():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.create.web.robots import MAX_BYTES, parse_robots
+from tarloom.create.web.robots import MAX_BYTES, Rule, Rules, comparable_path, comparable_pattern, parse_robots
 
 
 def allows(text: str, path: str, product: str = "tarloom") -> bool:
@@ -180,6 +180,40 @@ def slow_match(pattern: str, path: str) -> bool:
 @given(pattern=st.text("ab*", max_size=8), end=st.sampled_from(["", "$"]), path=st.text("ab", max_size=10))
 def test_patterns_match_as_they_are_defined(pattern, end, path):
     assert allows(f"user-agent: *\ndisallow: /{pattern}{end}", f"/{path}") is not slow_match(pattern + end, path)
+
+
+PATTERNS = st.builds(
+    "{}{}{}".format, st.sampled_from(["/", "", "*"]), st.text("ab*%$", max_size=4), st.sampled_from(["", "$"])
+)
+
+
+@given(rules=st.lists(st.tuples(PATTERNS, st.booleans()), max_size=12), path=st.text("ab*%$", max_size=6))
+def test_rules_that_are_looked_up_say_what_the_first_in_their_order_says(rules, path):
+    """As it is for reservations; robots.txt's are sorted first."""
+    ordered = [Rule(pattern=comparable_pattern(pattern), allows=allows) for pattern, allows in rules]
+    compared = comparable_path(f"/{path}")
+    for otherwise in (True, False):
+        expected = next((rule.allows for rule in ordered if rule.matches(compared)), otherwise)
+        assert Rules(ordered).allow(compared, otherwise=otherwise) is expected
+
+
+@given(rules=st.lists(st.tuples(PATTERNS, st.booleans()), max_size=12), path=st.text("ab*%$", max_size=6))
+def test_the_longest_rule_wins_and_of_two_as_long_the_one_that_allows(rules, path):
+    lines = [f"{'allow' if allows else 'disallow'}: {pattern}" for pattern, allows in rules]
+    known = [Rule(pattern=comparable_pattern(pattern), allows=allows) for pattern, allows in rules if pattern]
+    matching = [rule for rule in known if rule.matches(comparable_path(f"/{path}"))]
+    longest = max((len(rule.pattern) for rule in matching), default=0)
+    expected = any(rule.allows for rule in matching if len(rule.pattern) == longest) or not matching
+    assert allows("\n".join(["user-agent: *", *lines]), f"/{path}") is expected
+
+
+def test_ten_thousands_of_rules_take_no_time_for_each_page():
+    lines = "".join(f"disallow: /{number}/\n" for number in range(33_000))
+    robots = parse_robots(f"user-agent: *\n{lines}".encode(), "tarloom")
+    started = time.process_time()
+    assert not any(robots.allows(f"/{number}/x.jpg") for number in range(1000, 2000))
+    assert all(robots.allows(f"/x{number}.jpg") for number in range(1000))
+    assert time.process_time() - started < 2, "seconds of CPU: a hundred times what it takes"
 
 
 @pytest.mark.parametrize(
