@@ -182,13 +182,13 @@ start_cluster() {
   background 3-monitor ceph-mon -f -i a
   osd=$(cat /proc/sys/kernel/random/uuid)
   # who asks before the monitor listens may get no answer at all; to ask twice does no harm
-  wait_until 60 "the monitor" ceph_cli osd new "$osd"
+  wait_until 180 "the monitor" ceph_cli osd new "$osd"
   ceph-osd -i 0 --mkfs --osd-uuid "$osd"
   background 2-osd ceph-osd -f -i 0
-  wait_until 30 "the OSD" osd_is_up
+  wait_until 180 "the OSD" osd_is_up
   radosgw-admin user create --uid=tarloom --display-name=tarloom --access-key="$ACCESS_KEY" --secret-key="$SECRET_KEY"
   background 1-gateway radosgw -f -n client.rgw
-  wait_until 60 "the gateway" gateway_answers
+  wait_until 180 "the gateway" gateway_answers
 }
 
 start() { # sets everything up in $STATE; prints the environment of a client
@@ -223,17 +223,21 @@ is_alive() { # a zombie counts as dead
   case $(ps -o stat= -p "$1" 2>/dev/null) in '' | Z*) return 1 ;; esac
 }
 
+has_ended() { # PID TENTHS: it, within so many tenths of a second
+  for _ in $(seq "$2"); do
+    is_alive "$1" || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
 stop() { # in the order of the pid files' names: the gateway first. What they hold is thrown away, so none may linger.
   local file pid
   for file in "$STATE"/run/*.pid; do
     [ -e "$file" ] || continue
     pid=$(cat "$file")
     kill "$pid" 2>/dev/null || true
-    for _ in $(seq 30); do
-      is_alive "$pid" || break
-      sleep 0.1
-    done
-    is_alive "$pid" && kill -9 "$pid"
+    has_ended "$pid" 30 || { kill -9 "$pid" 2>/dev/null; has_ended "$pid" 600; } || true
     rm -f "$file"
   done
   rm -rf "$STATE"/{mon,osd,rgw,run,log,keyring,monmap,ceph.conf,.s3_server}

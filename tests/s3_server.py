@@ -92,5 +92,5 @@ def _give_up(process: subprocess.Popen[str]) -> None:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 0, f"{SCRIPT} ended with exit code {process.returncode}"
