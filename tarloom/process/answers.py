@@ -44,6 +44,7 @@ class Answers:
         self._parts = Parts(storage=task.storage, shard=task.shard, info=wanted.info, retry=wanted.retry)
         self._keeps_parts = task.keep and task.rows > stage.batch_size
         """Small shards write no parts: a killed run redoes them whole, which is cheap."""
+        self._added: list[pa.Table] = []
         self._tables: list[pa.Table] = []
         self._table_of = np.full(task.rows, UNANSWERED)
         """Of shape (rows,): which table answers each row."""
@@ -67,6 +68,12 @@ class Answers:
             with room():
                 self._parts.add(numbers, answer)
         self._hold(np.asarray(numbers, np.int64), answer)
+        self._added.append(answer)
+
+    @property
+    def asked(self) -> StageReport:
+        """What was said of the rows that were asked now."""
+        return asked_report(self._added, self.stage)
 
     def of(self, numbers: Sequence[int]) -> pa.Table:
         """The answers of these rows, in this order. All of them must be there."""
@@ -188,6 +195,11 @@ def report_of(table: pa.Table, stage: Stage, *, skipped: bool = False) -> StageR
         skipped=skipped,
         totals={column: pc.sum(table.column(column)).as_py() or 0 for column in stage.counted},
     )
+
+
+def asked_report(tables: Sequence[pa.Table], stage: Stage) -> StageReport:
+    """As report_of, of several tables, or none."""
+    return report_of(pa.concat_tables(tables), stage) if tables else StageReport(rows=0, successes=0)
 
 
 @contextmanager

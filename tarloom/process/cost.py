@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from tarloom.process.task import ShardReport, ShardTask
+from tarloom.process.task import ShardReport, ShardTask, StageReport
 
 MILLION = 1_000_000
 HOUR = 3600.0
@@ -43,7 +43,7 @@ class StageCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of the shards that a run did, without those of earlier runs."""
+    """Of the rows that a run asked about, without those that earlier runs had answered."""
 
     images: int
     seconds: float
@@ -71,7 +71,7 @@ def cost_of(
     """Sum up. workers: that worked side by side. gpus: of all of them together. paid_seconds: of the whole run, where
     more of it is paid for than the work on shards."""
     done = [report for report in reports if not report.skipped and report.seconds]
-    images = sum(max((stage.rows for stage in report.stages.values()), default=0) for report in done)
+    images = sum(max((stage.rows for stage in _asked(report).values()), default=0) for report in done)
     seconds = sum(report.seconds for report in done) / workers
     seconds_in = _summed(report.seconds_in for report in done)
     paid = seconds if paid_seconds is None else paid_seconds
@@ -112,7 +112,7 @@ class Estimate:
     sampled: int
     """Images that the stages were run over."""
     remaining: int
-    """Images of the shards that are not done."""
+    """Images that are still to be asked about."""
     images_per_second: float | None
     seconds: float
     """That the rest will take, without loading models."""
@@ -148,13 +148,17 @@ def predict(cost: Cost, reports: Iterable[ShardReport], *, remaining: int) -> Es
 
 
 def _stage_cost(name: str, done: list[ShardReport], seconds_in: Mapping[str, float], workers: int) -> StageCost:
-    reports = [report.stages[name] for report in done if name in report.stages]
+    reports = [_asked(report)[name] for report in done if name in _asked(report)]
     images, seconds = sum(report.rows for report in reports), seconds_in.get(name, 0.0) / workers
     return StageCost(
         images=images,
         images_per_second=round(images / seconds, 1) if seconds else None,
         totals={what: round(value) for what, value in _summed(report.totals for report in reports).items()},
     )
+
+
+def _asked(report: ShardReport) -> Mapping[str, StageReport]:
+    return report.asked or report.stages
 
 
 def _names(done: Iterable[ShardReport]) -> list[str]:

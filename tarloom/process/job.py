@@ -16,6 +16,7 @@ from tarloom.errors import UsageError
 from tarloom.format.sidecar import check_stage_name
 from tarloom.process.config import ProcessConfig
 from tarloom.process.cost import sample
+from tarloom.process.pipeline import ShardPipeline
 from tarloom.process.plan import Planner
 from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
@@ -96,8 +97,8 @@ class ProcessJob:
 
     @property
     def remaining(self) -> int:
-        """Rows of the shards that are not done."""
-        return sum(task.piece.rows for task in self._todo)
+        """Rows that are still to be asked, by whichever stage has the most."""
+        return ShardPipeline(stages=self.stages).left(self._todo)
 
     @property
     def reports(self) -> Sequence[ShardReport]:
@@ -149,7 +150,7 @@ class ProcessJob:
         errors = Counter[str]()
         for stage in stages.values():
             errors.update(stage.errors)
-        done_now = sum(report.rows for report in self._reports if not report.skipped)
+        done_now = sum(stage.rows for report in self._reports for stage in report.asked.values())
         return ProcessSummary(
             rows=sum(stage.rows for stage in stages.values()),
             successes=sum(stage.successes for stage in stages.values()),

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from tarloom.engines.base import Pool
 from tarloom.format.sidecar import ERROR, STATUS
-from tarloom.process.answers import Answers, report_of, room
+from tarloom.process.answers import Answers, asked_report, report_of, room
 from tarloom.process.asking import ask, open_stages, seen_later
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.parts import ROW, Parts, shards_with_parts
@@ -103,6 +103,10 @@ class ShardPipeline:
                 portion = Portion(numbered=(numbers, batch), said=said, seconds=seconds, bytes=batch.rows.nbytes)
                 yield pack_portion(portion, sizes)
 
+    def left(self, tasks: Sequence[RowsTask]) -> int:
+        """Rows that are still to be asked, by whichever stage has the most."""
+        return sum(begun.task.rows - min(self._answered(begun)) for begun in self.begin(tasks))
+
     def write(self, begun: Begun, answered: Any) -> list[Receipt]:
         """The answers become parts. Raises EngineError where nothing can be written at their place."""
         return [self._written(begun.task, answer) for answer in unpack_answers(answered)]
@@ -111,11 +115,14 @@ class ShardPipeline:
         """The parts become what they are kept for."""
         every = [receipt for portion in receipts for receipt in portion]
         seconds = Counter[str]()
+        endings: dict[str, list[pa.Table]] = {wanted.name: [] for wanted in task.stages}
         for receipt in every:
             seconds.update(receipt.seconds)
+            endings[receipt.stage].append(receipt.endings)
         return shard_report(
             task.shard,
             self._committed(task, every),
+            asked={name: asked_report(tables, self.stages[name]) for name, tables in endings.items()},
             bytes=sum(receipt.bytes for receipt in every),
             seconds=sum(seconds.values()),
             seconds_in={name: round(spent, 6) for name, spent in seconds.items()},
@@ -130,6 +137,10 @@ class ShardPipeline:
                 if answered.any():
                     done[wanted.name] = np.packbits(answered).tobytes()
         return Begun(task=task, done=done)
+
+    def _answered(self, begun: Begun) -> list[int]:
+        """How many rows each stage has answered."""
+        return [int(_bits(begun.done.get(wanted.name), begun.task.rows).sum()) for wanted in begun.task.stages]
 
     def _earlier(self, task: RowsTask, wanted: StageTask, stages: Mapping[str, Stage]) -> "_Earlier | None":
         columns = [c.removeprefix(f"{wanted.name}.") for c in seen_later(wanted.name, stages.values())]

@@ -143,6 +143,7 @@ class _ShardWork:
         return shard_report(
             self._task.shard,
             reports,
+            asked={name: answer.asked for name, answer in answers.items()},
             bytes=self._reader.bytes,
             seconds=time.monotonic() - self._started,
             seconds_in={name: round(seconds, 6) for name, seconds in self._clock.seconds.items()},

@@ -127,6 +127,8 @@ class ShardReport(Report):
 
     stages: Mapping[str, StageReport] = field(default_factory=dict)
     """By the sidecars' names."""
+    asked: Mapping[str, StageReport] = field(default_factory=dict)
+    """The same of the rows that were asked now, which the seconds were for: earlier runs may have answered others."""
     seconds_in: Mapping[str, float] = field(default_factory=dict)
     """Seconds of work by kind, summed over threads: read, decode, write, and each stage by its name."""
 

@@ -1,9 +1,6 @@
 """The shard loop in pieces does what the loop does: the same questions, the same bytes, wherever it stops."""
 
-import pickle
-import random
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,43 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tarloom.engines.base import Outcome, Pool
 from tarloom.engines.local import LocalEngine
-from tarloom.engines.workers import Workers
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
 from tarloom.process.portions import Portion, Said, pack_portion, unpack_portion
 from tarloom.process.shard import ShardProcessor
 from tests.process.asked import AskedStage, asked, forget
+from tests.process.pieces import PiecesEngine
 from tests.process.pixels import PixelStage
 from tests.process.shards import LengthStage, scene_sample, scene_shards, sidecars, write_shard
 from tests.process.stage_contract import rows_of
-
-
-class PiecesEngine:
-    """All pieces in this process: all is read, then answered in any order and written. stop: after so many portions;
-    apart: stages that live in workers of their own."""
-
-    def __init__(self, *, seed: int = 0, stop: int | None = None, apart: tuple[str, ...] = ()) -> None:
-        self._dice, self._stop = random.Random(seed), stop
-        self._pools = {name: Pool(workers=Workers(least=1, most=1)) for name in apart}
-
-    def map(self, opener, items, *, retries=2):
-        pipeline, items = pickle.loads(pickle.dumps(replace(opener, pools=self._pools).pipeline())), list(items)
-        begun = [pickle.loads(pickle.dumps(each)) for each in pipeline.begin(items)]
-        portions = [(number, portion) for number, each in enumerate(begun) for portion in pipeline.read(each)]
-        self._dice.shuffle(portions)
-        workers = [step.open() for step in pipeline.steps]
-        receipts = {number: [] for number in range(len(items))}
-        for number, portion in portions[: self._stop]:
-            for worker in workers:
-                portion = worker(portion)
-            receipts[number].append(pipeline.write(begun[number], portion))
-        for worker in workers:
-            worker.close()
-        if self._stop is None:
-            yield from (Outcome(item=item, result=pipeline.finish(item, receipts[n])) for n, item in enumerate(items))
 
 
 def run(folder, stages, engine, **options):

@@ -110,6 +110,13 @@ def test_what_was_answered_is_neither_asked_nor_read_again(folder, log):
     assert job.summary().rows == ROWS
 
 
+def test_of_a_run_that_goes_on_only_what_is_missing_remains(folder, log):
+    stage = stopped(folder, log, at=17)
+    job = ProcessJob(stage, ProcessConfig(path=str(folder)), LocalEngine(1))
+    job.prepare()
+    assert job.remaining == ROWS - 16
+
+
 def test_a_run_with_other_batches_goes_on_with_what_is_missing(folder, log):
     stopped(folder, log, at=17)
     forget(log)

@@ -3,11 +3,16 @@
 import pyarrow.parquet as pq
 import pytest
 
+from tarloom.engines.local import LocalEngine
 from tarloom.format.sidecar import sidecar_info
 from tarloom.format.storage import open_storage
 from tarloom.process.answers import Answers
+from tarloom.process.config import ProcessConfig
+from tarloom.process.cost import cost_of
+from tarloom.process.job import ProcessJob
 from tests.create.helpers import create
 from tests.process.asked import AskedStage, asked, forget, run
+from tests.process.pieces import PiecesEngine
 from tests.process.shards import sidecars, write_shard
 
 TEXTS = [b"one", b"bad", b"later", b"four", b"five", b"later", b"seven", b"bad again", b"nine"]
@@ -54,6 +59,16 @@ def test_the_rows_that_failed_are_asked_again_and_no_others(folder, log, stage, 
     assert endings(folder) == [None, "bad_text", None, None, None, None, None, "bad_text", None]
     assert (summary.rows, summary.successes, summary.failed_by_error) == (10, 8, {"bad_text": 2})
     assert (folder / "b.asked.parquet").stat().st_mtime_ns == untouched
+
+
+@pytest.mark.parametrize("engine", [LocalEngine(1), PiecesEngine()], ids=["shards", "pieces"])
+def test_what_a_retry_takes_is_counted_for_the_rows_that_were_asked(folder, stage, engine):
+    job = ProcessJob(stage, ProcessConfig(path=str(folder), retry_failed="transient"), engine)
+    job.prepare()
+    assert job.remaining == 2
+    cost = cost_of(list(job), workers=1)
+    assert (cost.images, cost.stages["asked"].images, cost.stages["asked"].totals) == (2, 2, {"length": 0})
+    assert job.summary().rows == 10
 
 
 def test_retried_rows_give_what_they_would_have_given_at_once(folder, log, stage, tmp_path):
