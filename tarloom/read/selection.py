@@ -1,7 +1,7 @@
 """What is chosen of a dataset: members and columns, samples by a condition, in which form, and what failures are."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, get_args
 
@@ -106,6 +106,7 @@ class Selection:
 
     def joining(self, policy: JoinPolicy) -> Self:
         """The same with another answer to samples that have no row, or several, or a stale one, in a joined table."""
+        _check_policy("join", policy, get_args(JoinPolicy))
         return dataclasses.replace(self, join=policy)
 
     def decoding(self, images: DecodeAs | None = None, /, **members: DecodeAs) -> Self:
@@ -135,5 +136,11 @@ class Selection:
         ledger: where they are counted, with limits if it has them; by default a new one, `ds.ledger`. Iterating counts
         there; engines do not, but they deliver "row", and warn of what they "skip".
         """
+        _check_policy("on_error", policy, get_args(OnError))
         ledger = ledger if policy == "raise" or ledger is not None else Ledger()
         return dataclasses.replace(self, errors=policy, ledger=ledger)
+
+
+def _check_policy(what: str, policy: str, known: Sequence[str]) -> None:
+    if policy not in known:
+        raise UsageError(f"{what} must be one of {', '.join(known)}, not {policy!r}")

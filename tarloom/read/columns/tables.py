@@ -18,6 +18,7 @@ from tarloom.format.lazy import lazy
 from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import ParquetTable, find_table
 from tarloom.format.sidecar import check_fresh, info_in
+from tarloom.read.columns.casts import as_type
 from tarloom.read.plan.catalog import text_columns
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.view import Column
@@ -78,11 +79,10 @@ class JoinedTable:
         else:
             part = values.take(pa.array(rows, mask=rows == ABSENT))
         try:
-            array: Array = part.cast(column.type).combine_chunks()
+            return as_type(part, column.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             message = f"{self.where}: {column.field} is {values.type}, elsewhere in the dataset {column.type}"
             raise ShardError(f"{message}; make it again, or select without it") from error
-        return array
 
     @property
     def samples(self) -> int:

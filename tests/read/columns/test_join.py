@@ -5,6 +5,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import tarloom
-from tarloom.errors import CorruptShard, JoinError, ShardError, StaleSidecar
+from tarloom.errors import CorruptShard, JoinError, ShardError, StaleSidecar, UsageError
+from tarloom.read.columns.casts import as_type
 from tarloom.read.columns.join import rows_to_read
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.samples.batches import read_piece
@@ -241,9 +243,53 @@ def test_a_damaged_table_is_an_error_whatever_the_policy(packed, tmp_path):
         list(tarloom.open(folder).select("clip.embedding").joining("skip"))
 
 
+def test_a_policy_that_is_none_is_refused(packed):
+    with pytest.raises(UsageError, match="join must be one of error, skip, null, not 'Error'"):
+        tarloom.open(packed).joining("Error")
+    with pytest.raises(UsageError, match="on_error must be one of raise, skip, row, not 'Raise'"):
+        tarloom.open(packed).on_error("Raise")
+
+
 def test_a_column_of_another_type_than_elsewhere_is_named(packed, tmp_path):
     folder = shutil.copytree(packed, tmp_path / "copy")
     keys = [key for key, _ in packed_samples(2)][38:]
     write_parquet(folder / "00001.parquet", {"key": keys, "status": ["success"] * 38, "width": ["wide"] * 38})
     with pytest.raises(ShardError, match=r"00001\.parquet: width is string, elsewhere in the dataset int32"):
         list(tarloom.open(folder).where("width > 1"))
+
+
+FLOAT, HALF, NAN = pa.float32(), pa.float16(), float("nan")
+NOON = datetime(2024, 1, 1, 12)
+LOSSES = [
+    (FLOAT, pa.array([0.5, 1e300])),
+    (HALF, pa.array([0.5, 1e6], FLOAT)),
+    (pa.list_(FLOAT), pa.array([[0.5], [1e300, NAN]])),
+    (pa.bool_(), pa.array([1, 5])),
+    (pa.date32(), pa.array([NOON, None], pa.timestamp("us"))),
+    (pa.timestamp("us"), pa.array([1, 2])),
+    (pa.decimal128(3, 2), pa.array([1.0, 1.129])),
+    (pa.struct([("a", pa.int64())]), pa.array([{"a": 1, "b": 2}] * 2)),
+    (pa.int32(), pa.array(["1", "one"])),
+]
+FITTING = [
+    (FLOAT, pa.array([0.5, NAN, None])),
+    (pa.float64(), pa.array([0.1, NAN, None], FLOAT)),
+    (HALF, pa.array([np.float16(0.5), None, np.float16(NAN)], HALF).cast(FLOAT)),
+    (pa.list_(FLOAT), pa.array([[0.5, NAN], None, []], pa.list_(pa.float64()))),
+    (pa.list_(HALF, 2), pa.array([[0.5, 1], None, [NAN, 0]], pa.list_(FLOAT))),
+    (pa.string(), pa.DictionaryArray.from_arrays(pa.array([1, 0, None]), pa.array(["a", "b"]))),
+    (pa.string(), pa.nulls(3)),
+    (pa.int32(), pa.array([1, None, 3])),
+    (pa.timestamp("ns"), pa.array([NOON, None], pa.timestamp("us"))),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), LOSSES)
+def test_values_that_another_type_does_not_hold_are_refused(kind, values):
+    with pytest.raises((pa.ArrowInvalid, pa.ArrowNotImplementedError)):
+        as_type(pa.chunked_array([values]), kind)
+
+
+@pytest.mark.parametrize(("kind", "values"), FITTING)
+def test_values_that_another_type_holds_are_taken(kind, values):
+    assert str(as_type(pa.chunked_array([values]), kind)) == str(values.cast(kind))
