@@ -48,7 +48,7 @@ def cursor() -> duckdb.DuckDBPyConnection:
     return _database(os.getpid()).cursor()
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache  # of a forked process its parent's as well: to close that where its threads are not would hang
 def _database(process: int) -> duckdb.DuckDBPyConnection:
     return connect(threads=1)
 

@@ -41,8 +41,10 @@ UNSTEADY = {
     *("gen_random_uuid", "get_current_time", "get_current_timestamp", "getvariable", "in_search_path", "nextval"),
     *("now", "random", "setseed", "setval", "sleep_ms", "stats", "today", "transaction_timestamp", "txid_current"),
     *("uuid", "uuidv4", "uuidv7", "vector_type", "write_log"),
+    *("current_catalog", "current_localtime", "current_localtimestamp", "pg_sleep"),
 }
-"""Functions that do not always say the same, or do something: all that duckdb_functions() calls so."""
+"""Functions that do not always say the same, or do something: all that duckdb_functions() calls so, and in the last
+line those that it does not."""
 
 
 def compile_where(sql: str, names: Names) -> Where:
@@ -86,10 +88,16 @@ def _expression(tree: Node, what: str, kind: str, example: str) -> Node:
         if form not in _EXPRESSIONS:
             words = form.lower().replace("_", " ")
             raise UsageError(f"{what}: a {kind} on one row holds no {words}; tarloom query can do more")
-        if part.get("function_name", "").lower() in UNSTEADY:
+        if _is_unsteady(part):
             name = part["function_name"]
             raise UsageError(f"{what}: {name}() does not always say the same; write the value, or use ds.sample")
     return expression
+
+
+def _is_unsteady(node: Node) -> bool:
+    """Whether it calls a function that does not always say the same. The age of one time is that until now."""
+    name = node.get("function_name", "").lower()
+    return name in UNSTEADY or (name == "age" and len(node.get("arguments") or node.get("children") or ()) == 1)
 
 
 def _named(node: Node, names: Names) -> str:
