@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 
 class OwnLoop:
-    """Runs one coroutine after the other, in this thread if it can: there Ctrl-C ends them."""
+    """Runs one coroutine after the other, in this thread if it can. Ctrl-C ends them."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=_loop_factory())
@@ -19,7 +19,15 @@ class OwnLoop:
         """What the coroutine returns, or raises."""
         if self._thread is None:
             return self._runner.run(coroutine)
-        return self._thread.submit(self._runner.run, coroutine).result()
+        task: Future[asyncio.Task[Result]] = Future()
+        running = self._thread.submit(self._runner.run, _told(coroutine, task))
+        try:
+            return running.result()
+        except BaseException:  # Ctrl-C ends this thread's wait, and must end the other's work
+            if not running.done():
+                task.result().get_loop().call_soon_threadsafe(task.result().cancel)
+                wait([running])
+            raise
 
     def close(self) -> None:
         """Cancel what is left on the loop."""
@@ -28,6 +36,14 @@ class OwnLoop:
         else:
             self._thread.submit(self._runner.close).result()
             self._thread.shutdown()
+
+
+async def _told(coroutine: Coroutine[Any, Any, Result], task: "Future[asyncio.Task[Result]]") -> Result:
+    """The coroutine, and by which task it is run."""
+    current = asyncio.current_task()
+    assert current is not None
+    task.set_result(current)
+    return await coroutine
 
 
 def _is_inside_a_loop() -> bool:
