@@ -55,8 +55,8 @@ class Query:
         check_cases([KEY, *used], what=self._what)
         self._samples = _Samples(dataset.select(*used))
         self._database = connect(memory_limit=MEMORY)
-        self._database.register(TABLE, self._samples)
         try:
+            self._database.register(TABLE, self._samples)
             self._answer = self._database.sql(unparse(tree))
         except duckdb.Error as error:
             raise UsageError(f"{self._what}: {first_line(error)}{_hint(tree, known_names)}") from error
@@ -127,9 +127,16 @@ def _used(tree: Node, names: Names) -> list[str]:
     found = {names.refer(node) for node in refs}
     whole_rows = any(node["column_names"][-1].lower() in names.tables for node in refs)
     for node in nodes(tree):
-        whole_rows |= node.get("class") == "STAR" or node.get("type") == "SHOW_REF" or node.get("ref_type") == "NATURAL"
+        whole_rows |= _is_of_whole_rows(node)
         found |= names.columns.keys() & set(node.get("using_columns") or ())
     return [name for name in names.columns if whole_rows or name in found]
+
+
+def _is_of_whole_rows(node: Node) -> bool:
+    """Whether it names all columns, or some by their places among all."""
+    if node.get("class") in ("POSITIONAL_REFERENCE", "STAR") or node.get("column_name_alias"):
+        return True
+    return node.get("type") == "SHOW_REF" or node.get("ref_type") == "NATURAL"
 
 
 def _hint(tree: Node, names: Names) -> str:
