@@ -106,18 +106,22 @@ def _search(dataset: Dataset, gallery: Gallery, config: ReportConfig, facts: Fac
     try:
         own = gallery.spread(OWN_QUERIES)
         if config.clip_model is not None:
-            return _search_texts(dataset, gallery, config, _texts(gallery, config, own))
+            return _search_texts(dataset, gallery, config, facts, _texts(gallery, config, own))
         return _search_pictures(dataset, gallery, config, own)
     except ShardError as error:
         facts.problems.append(f"{column} is left out: {error}")
         return []
 
 
-def _search_texts(dataset: Dataset, gallery: Gallery, config: ReportConfig, texts: Sequence[str]) -> list[Query]:
-    from tarloom.process.embed.stage import text_vectors
+def _search_texts(
+    dataset: Dataset, gallery: Gallery, config: ReportConfig, facts: Facts, texts: Sequence[str]
+) -> list[Query]:
+    from tarloom.process.embed.stage import revision_of, text_vectors
 
     assert config.clip_model is not None
-    vectors = text_vectors(config.clip_model, texts)
+    stage = facts.stages.get(config.embeddings.partition(".")[0])
+    revision = revision_of(config.clip_model, stage.made_by.get("model") if stage else None)
+    vectors = text_vectors(config.clip_model, texts, revision=revision)
     size = dataset.select(config.embeddings).schema.field(config.embeddings).type.list_size
     if vectors.shape[1] != size:
         made = f"{config.clip_model} makes vectors of {vectors.shape[1]} numbers, {config.embeddings} has {size}"

@@ -244,9 +244,24 @@ def test_without_a_model_pictures_are_the_queries_and_never_find_themselves(data
     assert all(f">{key}<" not in found for key, found in rows)
 
 
+def made_by(dataset: Path, fingerprint: dict[str, str]) -> None:
+    """Have the vectors say so."""
+    for path in dataset.glob("*.clip.parquet"):
+        table = pq.read_table(path)
+        told = {**table.schema.metadata, b"tarloom.fingerprint": json.dumps(fingerprint).encode()}
+        pq.write_table(table.replace_schema_metadata(told), path)
+
+
 def test_vectors_of_another_size_than_the_models_are_refused(dataset):
     pytest.importorskip("transformers")
+    made_by(dataset, {})
     with pytest.raises(UsageError, match=r"makes vectors of 96 numbers, clip\.embedding has 8"):
+        draw(dataset, clip_model="source_data/models/clip", queries=("a star",))
+
+
+def test_texts_are_not_compared_with_another_models_vectors(dataset):
+    made_by(dataset, {"model": "other@main"})
+    with pytest.raises(UsageError, match=r"model source_data/models/clip: is clip@sha256:.* with other@main"):
         draw(dataset, clip_model="source_data/models/clip", queries=("a star",))
 
 

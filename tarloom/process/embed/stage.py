@@ -131,6 +131,20 @@ class EmbedTextStage(ModelStage):
         return TextWorker(self)
 
 
+def revision_of(model: str, made_with: str | None) -> str | None:
+    """Which revision of a model made vectors, None for the one that is taken anyway. Raises UsageError where it is
+    another model.
+
+    made_with: the model by their fingerprint; None where they do not name it.
+    """
+    told = (made_with or "").rpartition("@")[2]
+    revision = None if told in ("", "main") or told.startswith("sha256:") else told
+    found = model_identity(model, revision=revision)
+    if made_with not in (None, found):
+        raise UsageError(f"model {model}: is {found}, but the vectors were made with {made_with}; give that one")
+    return revision
+
+
 def text_vectors(model: str, texts: Sequence[str], *, revision: str | None = None) -> "np.ndarray":
     """Unit vectors of texts, to compare with the embeddings of pictures by the same model: float32 of shape (n, dim).
 

@@ -2,9 +2,10 @@
 
     _tarloom/search/clip.arrow    Arrow IPC: blocks of rows (key, url, caption, embedding), uncompressed
 
-The search is exact: every vector is compared, block by block, in threads, where it lies: as float32, since to make that
-of float16 takes ten times as long as to compare it. The file is a cache: it lies beside the vectors, or in the user's
-cache directory (TARLOOM_CACHE) where they are remote or cannot be written, and is made anew when they have changed.
+The search is exact: every vector is compared, block by block, in threads, where it lies: of unit length, and as
+float32, since to make that of float16 takes ten times as long as to compare it. The file is a cache: it lies beside the
+vectors, or in the user's cache directory (TARLOOM_CACHE) where they are remote or cannot be written, and is made anew
+when they have changed.
 """
 
 import contextlib
@@ -26,10 +27,12 @@ from tarloom.format.index_load import cache_storage
 from tarloom.format.layout import PRIVATE
 from tarloom.format.storage import LocalStorage, Storage
 from tarloom.process.search.vectors import EMBEDDING, FINGERPRINT, Vectors, regrouped
+from tarloom.process.texts import text_at
 
 BLOCK_ROWS = 16_384
 VERSION = "tarloom.search_version"
-"""In the file: the version of the vectors that it was made from."""
+"""In the file: what is in it (FORMAT), and the version of the vectors that it was made from."""
+FORMAT = "2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class Match:
     """A row, and how near it is."""
 
     score: float
-    """Cosine similarity, from -1 to 1."""
+    """Cosine similarity, from -1 to 1; 0 where all numbers of a vector are."""
     row: int
     """Its number among the rows that have a vector."""
     values: Mapping[str, str | None]
@@ -47,9 +50,10 @@ class Match:
 def open_index(vectors: Vectors, storage: Storage) -> "SearchIndex":
     """The index of these vectors, made if it is not there or not of this version. storage: where the vectors lie.
 
-    Raises UsageError where there are no vectors, StorageError where the index has no place.
+    Raises UsageError where there are no vectors, or not all by one model, StaleSidecar where they are of another version
+    of a shard, StorageError where the index has no place.
     """
-    version, name = vectors.version(), f"{PRIVATE}/search/{vectors.name}.arrow"
+    version, name = f"{FORMAT}:{vectors.version()}", f"{PRIVATE}/search/{vectors.name}.arrow"
     places = list(_places(storage))
     for place in places:
         with contextlib.suppress(StorageError, pa.ArrowInvalid):  # a cache that cannot be read is made anew
@@ -122,8 +126,9 @@ class SearchIndex:
 
     def _match(self, score: float, row: int) -> Match:
         block = int(np.searchsorted(self._starts, row, side="right")) - 1
-        values = self._file.get_batch(block).slice(row - int(self._starts[block]), 1).drop_columns([EMBEDDING])
-        return Match(score=min(1.0, score), row=row, values=values.to_pylist()[0])
+        columns, place = self._file.get_batch(block).drop_columns([EMBEDDING]), row - int(self._starts[block])
+        values = {name: text_at(columns.column(name), place) for name in columns.schema.names}
+        return Match(score=max(-1.0, min(1.0, score)), row=row, values=values)
 
 
 def _places(storage: Storage) -> Iterator[LocalStorage]:
@@ -141,5 +146,16 @@ def _made(vectors: Vectors, version: str, place: LocalStorage, name: str) -> Sea
         sink: Any = file
         with pa.ipc.new_file(sink, schema) as blocks:
             for block in regrouped(vectors.batches(), BLOCK_ROWS, vectors.schema):
-                blocks.write_table(block.cast(schema))
+                blocks.write_table(_of_unit_length(block).cast(schema))
     return SearchIndex(Path(place.url, name))
+
+
+def _of_unit_length(block: pa.Table) -> pa.Table:
+    """As cosines want vectors: those of foreign tables may be of any length. Those of zeros alone stay so."""
+    vectors: Any = block.column(EMBEDDING).combine_chunks()
+    dim = vectors.type.list_size
+    flat = vectors.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, dim)
+    lengths = np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64)).astype(np.float32)
+    flat = flat / np.where(lengths == 0, np.float32(1), lengths)[:, None]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), dim)
+    return block.set_column(block.column_names.index(EMBEDDING), EMBEDDING, column)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tarloom.errors import UsageError
 from tarloom.format.storage import Storage, open_storage, split_location
-from tarloom.process.embed.stage import EmbedStage, picture_vectors, text_vectors
+from tarloom.process.embed.stage import picture_vectors, revision_of, text_vectors
 from tarloom.process.search.index import Match, SearchIndex, open_index
 from tarloom.process.search.vectors import ParquetVectors, SidecarVectors, Vectors
 from tarloom.read.dataset import open_dataset
@@ -33,11 +33,13 @@ class Searcher:
 
     def by_texts(self, texts: Sequence[str], k: int = 10) -> list[list[Match]]:
         """For each text the k nearest samples."""
-        return self.index.nearest(text_vectors(self.model, texts), k)
+        model, revision = self._loaded()
+        return self.index.nearest(text_vectors(model, texts, revision=revision), k)
 
     def by_picture(self, data: bytes, k: int = 10) -> list[Match]:
         """The k samples nearest to an encoded picture."""
-        return self.index.nearest(picture_vectors(self.model, [data]), k)[0]
+        model, revision = self._loaded()
+        return self.index.nearest(picture_vectors(model, [data], revision=revision), k)[0]
 
     def by_key(self, key: str, k: int = 10) -> list[Match]:
         """The k samples nearest to the one with this key, which is the first of them."""
@@ -46,14 +48,15 @@ class Searcher:
     @property
     def model(self) -> str:
         """Raises UsageError where it is not known, or not the one that made the vectors."""
+        return self._loaded()[0]
+
+    def _loaded(self) -> tuple[str, str | None]:
+        """The model and its revision."""
         made_with = self.index.fingerprint.get("model")
         model = self._model or self._told_model(made_with)
         if model is None:
             raise UsageError(f"model: give the one that made the vectors, {made_with or 'which they do not name'}")
-        found = EmbedStage(model=model).fingerprint()["model"]
-        if made_with not in (None, found) and not (made_with or "").startswith(f"{model}@"):
-            raise UsageError(f"model {model}: is {found}, but the vectors were made with {made_with}; give that one")
-        return model
+        return model, revision_of(model, made_with)
 
     def _told_model(self, made_with: str | None) -> str | None:
         told = self._vectors.footer().get(MODEL) if isinstance(self._vectors, ParquetVectors) else None

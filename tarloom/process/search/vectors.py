@@ -16,13 +16,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tarloom.errors import CorruptShard, UsageError
+from tarloom.errors import CorruptShard, StageMismatch, UsageError
+from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
-from tarloom.format.layout import sidecar_name
+from tarloom.format.layout import metadata_name, sidecar_name, tar_name
 from tarloom.format.parquet import open_table
-from tarloom.format.sidecar import ERROR, sidecar_info
+from tarloom.format.sidecar import ERROR, describe_difference, sidecar_info
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.storage.streams import open_stream
+from tarloom.process.texts import texts_of
 from tarloom.read.dataset import Dataset
 
 EMBEDDING = "embedding"
@@ -81,16 +84,29 @@ class SidecarVectors(Vectors):
         names = (*self._texts, self._column, f"{self.name}.{ERROR}")
         for batch in self.dataset.select(*names).batches():
             columns = zip((KEY, *names), schema, strict=True)
-            arrays = [batch.column(name).cast(field.type) for name, field in columns]
+            arrays = [_as(field.type, batch.column(name)) for name, field in columns]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def fingerprint(self) -> Mapping[str, str]:
-        shard = next((files.shard for files in self.dataset.shards if self.name in files.sidecars), None)
-        info = None if shard is None else sidecar_info(self.dataset.catalog.storage, shard, self.name)
-        return {} if info is None else info.fingerprint
+        """Raises StageMismatch where shards were embedded in several ways: such vectors cannot be compared."""
+        storage = self.dataset.catalog.storage
+        shards = [files.shard for files in self.dataset.shards if self.name in files.sidecars]
+        infos = ahead(lambda shard: sidecar_info(storage, shard, self.name), shards, threads=threads_for(storage))
+        told = [{} if info is None else dict(info.fingerprint) for info in infos]
+        others = [shard for shard, made in zip(shards, told, strict=True) if made != told[0]]
+        if others:
+            where, first = storage.describe(sidecar_name(others[0], self.name)), told[shards.index(others[0])]
+            raise StageMismatch(
+                f"{where}: its vectors, and those of {len(others)} of {len(shards)} shards up to {others[-1]}, cannot "
+                f"be compared with the first's: {describe_difference(told[0], first)}; embed them alike (--overwrite)"
+            )
+        return told[0] if told else {}
 
     def version(self) -> str:
-        wanted = {sidecar_name(files.shard, self.name) for files in self.dataset.shards}
+        """Of the vectors, and of what they are of."""
+        shards = [files.shard for files in self.dataset.shards]
+        wanted = {name for shard in shards for name in (tar_name(shard), metadata_name(shard))}
+        wanted |= {sidecar_name(shard, self.name) for shard in shards}
         return _version(self.dataset.catalog.storage.survey(wanted.__contains__)[0])
 
     @property
@@ -123,7 +139,8 @@ class ParquetVectors(Vectors):
             )
         if "key" not in found.names:
             raise UsageError(f"{self._where}: no column key; it has {', '.join(found.names)}")
-        return pa.schema([found.field(name) for name in ("key", *TEXTS, EMBEDDING) if name in found.names])
+        texts = [pa.field(name, pa.string()) for name in ("key", *TEXTS) if name in found.names]
+        return pa.schema([*texts, found.field(EMBEDDING)])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         schema = self.schema
@@ -132,7 +149,8 @@ class ParquetVectors(Vectors):
             with stream, pq.ParquetFile(stream, pre_buffer=False) as table:
                 # Not in Arrow's threads: see tarloom.format.parquet.
                 for batch in table.iter_batches(16_384, columns=schema.names, use_threads=False):
-                    yield _with_vectors(batch.select(schema.names).cast(schema))
+                    arrays = [_as(field.type, batch.column(field.name)) for field in schema]
+                    yield _with_vectors(pa.RecordBatch.from_arrays(arrays, schema=schema))
         except (pa.ArrowException, OSError) as error:
             raise CorruptShard(f"{self._where}: not a sound parquet file ({error}); make it anew") from error
 
@@ -155,6 +173,14 @@ class ParquetVectors(Vectors):
 def _with_vectors(batch: pa.RecordBatch) -> pa.RecordBatch:
     vectors = batch.column(EMBEDDING)
     return batch.filter(vectors.is_valid()) if vectors.null_count else batch
+
+
+def _as(kind: pa.DataType, column: Array) -> Array:
+    """The column as it is wanted; texts of whatever it holds: foreign keys may be numbers, and texts no text."""
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.array(texts_of(column), kind)
 
 
 def _version(entries: Collection[Entry]) -> str:

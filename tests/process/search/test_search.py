@@ -1,6 +1,8 @@
 """Similarity search: exact, whatever the blocks; by texts, pictures and keys; an index follows what it is made from."""
 
+import itertools
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from source_data.scenes import HELD_OUT_SEEDS, scene
 from tarloom.engines.local import LocalEngine
-from tarloom.errors import UsageError
+from tarloom.errors import StageMismatch, StaleSidecar, UsageError
 from tarloom.format.storage import open_storage
 from tarloom.process.search import index as index_module
 from tarloom.process.search.index import open_index
@@ -56,10 +58,14 @@ def vectors_file(path: Path, vectors: np.ndarray) -> Path:
 
 def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> list[list[int]]:
     """By the definition: rows by their scores, the earlier of two that are equal first."""
-    scores = vectors.astype(np.float32) @ queries.T
+    scores = vectors.astype(np.float32) @ queries.T / np.maximum(np.linalg.norm(vectors, axis=1), 1)[:, None]
     return [
         sorted(range(len(vectors)), key=lambda row: (-scores[row, query], row))[:k] for query in range(len(queries))
     ]
+
+
+EXACT = [row for row in itertools.product(range(-2, 3), repeat=4) if math.hypot(*row) in (0, 1, 2, 4)]
+"""Vectors whose cosines with whole numbers are exact."""
 
 
 @settings(max_examples=40)
@@ -71,10 +77,10 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> list[list[int]]
     seed=st.integers(0, 1000),
 )
 def test_the_nearest_are_those_of_the_definition(tmp_path_factory, rows, queries, k, block, seed):
-    """Of few small whole numbers, so that many rows are equally near."""
+    """Of few small whole numbers, so that many rows are equally near; and whatever the length of the vectors."""
     chance, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("vectors")
-    vectors = chance.integers(-2, 3, (rows, 3)).astype(np.float16)
-    asked = chance.integers(-2, 3, (queries, 3)).astype(np.float32)
+    vectors = chance.choice(EXACT, rows).astype(np.float16)
+    asked = chance.integers(-2, 3, (queries, 4)).astype(np.float32)
     path = vectors_file(folder / "v.parquet", vectors)
     found, storage = find_vectors(str(path), "clip")
     with pytest.MonkeyPatch.context() as patch:
@@ -134,6 +140,72 @@ def test_vectors_in_an_object_store_are_indexed_in_the_users_cache(embedded, s3_
     assert Searcher(f"{s3_folder}/out").by_key("000000047") == here
     assert sorted(path.name for path in cache.rglob("*.arrow")) == ["clip.arrow", "embeddings.arrow"]
     assert not [entry.name for entry in open_storage(s3_folder).list() if "search" in entry.name]
+
+
+def test_foreign_vectors_of_any_length_are_compared_by_their_cosines(tmp_path):
+    vectors = np.array([[1, 0], [10, 10], [0, 1], [-3, 0], [0, 0], [np.nan, 1]], np.float64)
+    matches = Searcher(vectors_file(tmp_path / "v.parquet", vectors)).by_key("0")
+    assert [match.values["key"] for match in matches] == ["0", "1", "2", "4", "3", "5"]
+    assert [match.score for match in matches] == pytest.approx([1, 0.5**0.5, 0, 0, -1, -1])
+
+
+def test_foreign_keys_may_be_numbers_and_texts_no_text(tmp_path):
+    embedding = pa.array([[1, 0], [0, 1]], pa.list_(pa.float32(), 2))
+    captions = pa.array([b"a\xff", b"b"]).view(pa.string())
+    table = {"key": pa.array([7, 8]), "url": pa.array([["x"], None]), "caption": captions, "embedding": embedding}
+    pq.write_table(pa.table(table), tmp_path / "v.parquet")
+    first, second = Searcher(tmp_path / "v.parquet").by_key("7")
+    assert first.values == {"key": "7", "url": "['x']", "caption": "a\N{REPLACEMENT CHARACTER}"}
+    assert second.values == {"key": "8", "url": None, "caption": "b"}
+
+
+@pytest.fixture
+def own(embedded, tmp_path) -> Path:
+    """Shards with sidecars, to be changed."""
+    shutil.copytree(embedded, tmp_path / "own", ignore=shutil.ignore_patterns("search", "out"))
+    return tmp_path / "own"
+
+
+def told_model(folder: Path, shard: str, model: str) -> None:
+    """Have a sidecar say that this model made it."""
+    table = pq.read_table(folder / f"{shard}.clip.parquet")
+    made = json.loads(table.schema.metadata[b"tarloom.fingerprint"]) | {"model": model}
+    told = table.replace_schema_metadata({**table.schema.metadata, b"tarloom.fingerprint": json.dumps(made)})
+    pq.write_table(told, folder / f"{shard}.clip.parquet")
+
+
+def test_vectors_of_two_models_are_not_compared(own):
+    told_model(own, "00001", "other@sha256:1")
+    with pytest.raises(StageMismatch, match=r"00001\.clip\.parquet: .* 1 of 2 shards .*now 'other@sha256:1'"):
+        Searcher(own)
+
+
+def test_texts_and_pictures_go_through_the_revision_that_made_the_vectors(own, monkeypatch):
+    for shard in ("00000", "00001"):
+        told_model(own, shard, "org/model@abc123")
+    asked = []
+
+    def vectors_of(model, things, *, revision):
+        asked.append((model, revision))
+        return np.ones((len(things), 96), np.float32)
+
+    monkeypatch.setattr("tarloom.process.search.query.text_vectors", vectors_of)
+    monkeypatch.setattr("tarloom.process.search.query.picture_vectors", vectors_of)
+    for searcher in (Searcher(own), Searcher(own, model="org/model")):
+        searcher.by_texts(["red"])
+        searcher.by_picture(b"")
+    assert asked == [("org/model", "abc123")] * 4
+    with pytest.raises(UsageError, match="is org/other@abc123, but the vectors were made with org/model@abc123"):
+        Searcher(own, model="org/other").by_texts(["red"])
+
+
+def test_a_shard_that_was_made_anew_beside_its_old_vectors_is_refused(own, tmp_path):
+    assert len(Searcher(own).index) == SHARDS * ROWS - 3
+    scene_shards(tmp_path / "new", shards=1, rows=ROWS - 1)
+    for path in (tmp_path / "new").glob("00000*"):
+        shutil.copy(path, own)
+    with pytest.raises(StaleSidecar, match="run the stage again"):
+        Searcher(own)
 
 
 def test_what_has_no_room_for_an_index_is_indexed_in_the_users_cache(tmp_path, cache):
