@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
@@ -32,18 +34,21 @@ from tests.create.web.hostile_addresses import (
 SPECIAL = tuple(map(ip_network, (*SPECIAL_V4, *SPECIAL_V6)))
 ALLOWED = (f"{PERMITTED}/32",)
 AT_ONCE = 100
+PORTS_TRIED = 20
 connections: Counter[str] = Counter()
 """Addresses that a socket of this process was about to be connected to. No other but PERMITTED is really tried."""
 
 
 def _watch(event: str, arguments: tuple) -> None:
-    if event == "socket.connect" and watching and arguments[0].family != socket.AF_UNIX:
+    """Only of the thread that fetches: others, such as those of a Ray that an earlier test began, have their own peers."""
+    if event == "socket.connect" and threading.get_ident() == watching and arguments[0].family != socket.AF_UNIX:
         connections[arguments[1][0]] += 1
         if arguments[1][0] != PERMITTED:
             raise PermissionError("a test was about to connect to a private server")
 
 
-watching = False
+watching: int | None = None
+"""The thread whose connections are counted."""
 sys.addaudithook(_watch)
 
 
@@ -57,10 +62,22 @@ class Canary:
     """Listens on every address of this machine but PERMITTED, and counts who comes."""
 
     def __enter__(self) -> "Canary":
+        for left in reversed(range(PORTS_TRIED)):
+            try:
+                self._listen()
+                return self
+            except OSError as error:  # a port that is free on one address need not be free on all
+                self.__exit__()
+                if error.errno != errno.EADDRINUSE or not left:
+                    raise
+        raise AssertionError
+
+    def _listen(self) -> None:
+        self._listeners: list[socket.socket] = []
         self.permitted = _listener(PERMITTED, 0)
         self.port = self.permitted.getsockname()[1]
-        self._listeners = [_listener(host, self.port) for host in ("0.0.0.0", "::", *own_addresses())]
-        return self
+        for host in ("0.0.0.0", "::", *own_addresses()):
+            self._listeners.append(_listener(host, self.port))
 
     def __exit__(self, *failure: object) -> None:
         for listener in (*self._listeners, self.permitted):
@@ -85,8 +102,12 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
     if ":" in host:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listener.bind(socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)[0][4])
-    listener.listen(1024)
+    try:
+        listener.bind(socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)[0][4])
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
     listener.setblocking(False)
     return listener
 
@@ -146,11 +167,11 @@ def fetch_all(urls: list[str], canary: Canary) -> list[str | None]:
 
     global watching
     connections.clear()
-    watching = True
+    watching = threading.get_ident()
     try:
         return asyncio.run(run())
     finally:
-        watching = False
+        watching = None
 
 
 def hostiles(count: int, port: int) -> list[Hostile]:
