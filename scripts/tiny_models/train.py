@@ -15,6 +15,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging
 
 import tarloom
+from tarloom.errors import UsageError
 
 from .captioner import Captioner
 from .clip import Clip
@@ -70,11 +71,12 @@ def _train(options: argparse.Namespace, name: str, *, steps: int, die_at: int | 
     course = COURSES[name]
     shape, size = SHIPPED / course.model, course.batches * options.batch_size
     lesson = course.begin(shape, found)
-    feed = tarloom.open(options.shards).to_torch(
-        size, seed=options.seed, columns=lesson.columns, decode=lesson.decode, drop_last=True
-    )
-    if not len(feed):
-        sys.exit(f"{options.shards}: fewer scenes than a step of {size}; give a smaller --batch-size")
+    try:
+        feed = tarloom.open(options.shards).to_torch(
+            size, seed=options.seed, columns=lesson.columns, decode=lesson.decode, drop_last=True
+        )
+    except UsageError as error:  # such as fewer scenes than a step
+        sys.exit(f"{options.shards}: {error}")
     plan = Plan(folder=options.logs / name, steps=steps, save_every=options.save_every, die_at=die_at)
     Training(lesson, feed, plan).run()
     weights = shutil.ignore_patterns("*.safetensors")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tarloom.errors import UsageError
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.feedable import Feedable
+from tarloom.read.feed.state import whole
 
 
 def mix(*parts: tuple[Dataset, float], samples: int | None = None) -> "Mixture":
@@ -19,6 +20,7 @@ def mix(*parts: tuple[Dataset, float], samples: int | None = None) -> "Mixture":
     for dataset, weight in parts:
         if not (weight > 0 and math.isfinite(weight)):
             raise UsageError(f"mix: the weight of {dataset.path} is {weight}; give one greater than 0")
+    samples = None if samples is None else whole("samples", samples)
     if samples is not None and samples < 1:
         raise UsageError(f"mix: an epoch cannot have {samples} samples; give 1 or more")
     datasets, weights = zip(*parts, strict=True)

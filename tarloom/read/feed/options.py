@@ -71,7 +71,7 @@ class FeedOptions:
 
 
 def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:
-    """Raises UsageError for values that cannot be, and for a dataset without samples."""
+    """Raises UsageError for values that cannot be, and for a dataset without samples, or without a step."""
     options.check()
     batch_size, rank = whole("batch_size", batch_size), whole("rank", rank)
     world_size = whole("world_size", world_size)
@@ -79,15 +79,15 @@ def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, 
     parts = data.datasets if isinstance(data, Mixture) else (data,)
     chosen = parts if options.columns is None else tuple(part.select(*options.columns) for part in parts)
     captioned = tuple(_with_captions(part, options.captions) for part in chosen)
-    _check_alike(captioned)
     undecoded = tuple(replace(part, decode=()) for part in captioned)
+    _check_alike(undecoded)
     bare = replace(data, datasets=undecoded) if isinstance(data, Mixture) else undecoded[0]
     sources, order = _sampled(bare, batch_size, options)
-    return Feed(
+    feed = Feed(
         sources,
         order,
         Assembly(
-            decode=_decode(chosen[0], options.decode),
+            decode=_decode_alike(chosen, options.decode),
             seed=options.seed,
             captions=options.captions,
             left_out=frozenset(captioned[0].schema.names) - frozenset(chosen[0].schema.names),
@@ -97,6 +97,12 @@ def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, 
         memory_bytes=options.memory_bytes,
         max_skipped=options.max_skipped,
     )
+    if options.drop_last and not len(feed):
+        raise UsageError(
+            f"an epoch has {order.samples} samples, no whole step of {feed.step_samples}, and drop_last leaves out "
+            "what is smaller; give a smaller batch_size"
+        )
+    return feed
 
 
 def _sampled(data: Dataset | Mixture, batch_size: int, options: FeedOptions) -> Sampled:
@@ -144,6 +150,17 @@ def _check_place(batch_size: int, rank: int, world_size: int) -> None:
         raise UsageError(f"batch_size must be at least 1, not {batch_size}")
     if not 0 <= rank < world_size:
         raise UsageError(f"rank must be at least 0 and less than world_size, not {rank} of {world_size}")
+
+
+def _decode_alike(datasets: Sequence[Dataset], decode: Decode | Mapping[str, Decode] | None) -> Mapping[str, Any]:
+    """As _decode; raises UsageError where that is not the same of all."""
+    first, *others = ((dataset.path, _decode(dataset, decode)) for dataset in datasets)
+    for path, forms in others:
+        differing = sorted(name for name in {*first[1], *forms} if first[1].get(name) != forms.get(name))
+        if differing:
+            names = ", ".join(differing)
+            raise UsageError(f"{first[0]} and {path} decode {names} to different forms; say decode={{...}} for both")
+    return first[1]
 
 
 def _decode(dataset: Dataset, decode: Decode | Mapping[str, Decode] | None) -> Mapping[str, Any]:

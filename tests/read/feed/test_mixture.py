@@ -60,6 +60,7 @@ def test_mixtures_that_cannot_be_are_refused(halves, packed):
         (lambda: tarloom.mix(), "give datasets and weights"),
         (lambda: tarloom.mix((first, 0)), "greater than 0"),
         (lambda: tarloom.mix((first, 1), samples=0), "1 or more"),
+        (lambda: tarloom.mix((first, 1), samples=1e2), "samples must be a whole number, not 100.0"),
         (lambda: tarloom.mix((first, 1), (none, 1)).to_numpy(4), "no samples to feed"),
         (lambda: tarloom.mix((first, 1), (second, 1e-9)).to_numpy(4), "gives it none of 76"),
         (lambda: tarloom.mix((first, 1), (second, 1)).to_numpy(4, buckets="width"), "of one dataset"),
@@ -67,6 +68,20 @@ def test_mixtures_that_cannot_be_are_refused(halves, packed):
     ]:
         with pytest.raises(UsageError, match=says):
             make()
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("json", "text"), ("json", None), ("text", None)])
+def test_datasets_that_are_decoded_differently_are_mixed_where_the_feed_says_how(halves, ours, theirs):
+    parts = [
+        (half.select("json", "txt") if form is None else half.select("json", "txt").decoding(json=form), 1)
+        for half, form in zip(halves, (ours, theirs), strict=True)
+    ]
+    with pytest.raises(UsageError, match=r"decode json to different forms; say decode=\{...\} for both"):
+        tarloom.mix(*parts).to_numpy(4)
+    with pytest.raises(UsageError, match="decode json to different forms"):
+        tarloom.mix(*parts).to_numpy(4, decode={"txt": "text"})
+    batch = next(iter(tarloom.mix(*parts).to_numpy(4, decode={"json": "text"})))
+    assert [type(text) for text in batch["json"]] == [str] * 4
 
 
 def test_columns_are_selected_of_each_dataset(halves, packed):

@@ -17,7 +17,7 @@ KINDS = {
     "as they lie": {"options": {"columns": ("json",), "shuffle": False, "memory_bytes": 1000}},
     "one window": {"options": {"columns": ("json",)}},
     "bad samples": {"options": {**CROPPED, **SHUFFLED}},
-    "filtered": {"where": "width >= 10 AND class <> 'a'", "options": {**CROPPED, **SHUFFLED, "drop_last": True}},
+    "filtered": {"where": "width >= 9 OR class = 'a'", "options": {**CROPPED, **SHUFFLED, "drop_last": True}},
     "mixed": {"folders": 2, "options": {**CROPPED, **SHUFFLED}},
     "captions": {
         "options": {**SHUFFLED, "columns": ("width",), "captions": Captions(of={"json": 0.3, "caption.text": 0.7})}

@@ -46,6 +46,13 @@ def test_what_is_no_whole_number_is_refused(packed, options):
         tarloom.open(packed).to_numpy(**{"batch_size": 4, "buckets": {"all": "width > 0"}} | options)
 
 
+def test_an_epoch_without_a_step_is_refused(packed):
+    dataset = tarloom.open(packed)
+    assert len(dataset.to_numpy(76, drop_last=True)) == len(dataset.to_numpy(77)) == 1
+    with pytest.raises(UsageError, match="an epoch has 76 samples, no whole step of 80, and drop_last leaves out"):
+        dataset.to_numpy(40, world_size=2, drop_last=True)
+
+
 def test_a_state_is_the_same_in_every_process(packed):
     code = (
         "import json, sys, tarloom\n"
