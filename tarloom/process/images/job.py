@@ -21,7 +21,7 @@ from tarloom.engines.base import Engine, Report
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.workers import parse_workers
 from tarloom.errors import PlanMismatch, UsageError
-from tarloom.format.layout import is_shard_file, stats_name
+from tarloom.format.layout import is_shard_file, shard_of, stats_name
 from tarloom.format.storage import open_storage
 from tarloom.process.config import ProcessConfig
 from tarloom.process.images.config import RunOptions, SourceConfig, sized
@@ -208,11 +208,27 @@ class ImagesJob:
         rows = self._source.sharding.number_sample_per_shard
         files = Files(planned.shards, rows_per_shard=rows, rows_per_file=self._options.rows_per_file)
         if self._is_table:
+            self._check_all_wanted(planned)
             tables.begin(files)
         return TableWriter(tables, files)
+
+    def _check_all_wanted(self, planned: Planned) -> None:
+        """Raises UsageError where tables hold rows that are not asked for any more: nobody asked to remove them."""
+        others = sorted(whole_shards(self._dataset).difference(planned.shards))
+        if others:
+            raise UsageError(
+                f"{self.run.folder}: has rows of {len(others)} shards that are not asked for any more, such as "
+                f"{others[0]}; ask for all of them (--max-images, --shards), or begin another run by --new-run"
+            )
 
 
 def has_shards(folder: str) -> bool:
     """Whether there are shards that are whole."""
+    return bool(whole_shards(folder))
+
+
+def whole_shards(folder: str) -> set[str]:
+    """The shards that are there and whole."""
     names = {entry.name for entry in open_storage(folder).list()}
-    return any(is_shard_file(name) and stats_name(name.rpartition(".")[0]) in names for name in names)
+    tars = (name for name in names if is_shard_file(name) and stats_name(shard_of(name)) in names)
+    return {shard_of(name) for name in tars}

@@ -109,6 +109,16 @@ def test_a_run_that_is_gone_on_with_in_larger_files_has_each_row_once(urls, tmp_
     assert [pq.read_metadata(file).num_rows for file in files] == [20, 15]
 
 
+def test_fewer_rows_of_a_run_than_its_tables_hold_are_refused_and_the_tables_stay(urls, tmp_path):
+    options = {"output_format": "parquet", "rows_per_file": 10}
+    first = run_job(urls, tmp_path, **options)
+    before = {file.name: file.read_bytes() for file in only_run(tmp_path).glob("*.parquet")}
+    with pytest.raises(UsageError, match=r"2 shards that are not asked for any more, such as 00002; .* --new-run"):
+        run_job(urls, tmp_path, **options, resume=first.folder, max_images=20)
+    assert {file.name: file.read_bytes() for file in only_run(tmp_path).glob("*.parquet")} == before
+    assert run_job(urls, tmp_path, **options, resume=first.folder).tables == 4
+
+
 def test_a_row_that_failed_for_its_key_has_nothing_of_the_row_that_had_it_first(server, tmp_path):
     (tmp_path / "urls.csv").write_text(
         f"url,caption\n{server.url}/pictures/0001.jpg,same\n{server.url}/pictures/0002.jpg,same\n"
