@@ -38,6 +38,9 @@ DUPLICATES_SOURCE = "tarloom.source"
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 """Extensions that hold a picture. Of a sample with several, the first in this order is its picture."""
 
+NAMES_OF_READERS = frozenset({"__key__", "__url__", "__error__", "__shard__"})
+"""What readers put beside a sample's members and columns: no column can be called so."""
+
 
 def further_plan_name(first_shard: int) -> str:
     """The plan of a run that extended the dataset, its shards beginning at this number."""

@@ -16,6 +16,7 @@ from tarloom.format.catalog_file import forget_catalog, known_tars
 from tarloom.format.index import KEY, ShardIndex, is_utf8
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
+    NAMES_OF_READERS,
     PLAN,
     describe_lack,
     find_tars,
@@ -95,6 +96,7 @@ class Catalog:
     def columns(self) -> Mapping[str, Column]:
         """Columns of metadata and sidecars by name, from the first footer of each that can be read.
 
+        Those of a foreign metadata that are called as what readers give a sample themselves are left out.
         One damaged table hides no others: whoever reads its rows is told.
         """
         with self._lock:
@@ -161,7 +163,7 @@ def text_columns(stage: str | None) -> tuple[str, ...]:
 
 def _columns_of(stage: str | None, schema: pa.Schema) -> Iterator[Column]:
     texts, prefix = text_columns(stage), "" if stage is None else f"{stage}."
-    for field in schema:
+    for field in schema if stage else filter(lambda field: field.name not in NAMES_OF_READERS, schema):
         kind = pa.string() if field.name in texts else field.type
         yield Column(name=f"{prefix}{field.name}", stage=stage, field=field.name, type=kind)
 
@@ -186,6 +188,14 @@ def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> Sha
     _kept[wanted] = held
     _forget_old()
     return held[0]
+
+
+def forget_index(storage: Storage, shard: str) -> None:
+    """Where a shard is not what its index says: what is kept of it in this process, and the catalogue made of that."""
+    for held in list(_kept):
+        if held[:2] == (storage, shard):
+            _kept.pop(held, None)
+    forget_catalog(storage)
 
 
 def keep_indexes(count: int) -> None:

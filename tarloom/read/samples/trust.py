@@ -12,6 +12,7 @@ from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import scan_index
 from tarloom.format.layout import index_name
 from tarloom.format.tar.walk import BLOCK, header_is_of, headers_are_of
+from tarloom.read.plan.catalog import forget_index
 from tarloom.read.plan.pieces import Piece
 
 _NAME_BYTES = 100
@@ -40,6 +41,7 @@ def check_headers(
         if not extended and not header_is_of(block, name=name, size=size):
             if _is_current(piece, index):
                 return
+            forget_index(piece.storage, piece.shard)
             where = piece.storage.describe(index_name(piece.shard))
             raise StaleIndex(f"{piece.url}: was changed after its index was made; remove {where} and open it again")
 

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tarloom
-from tarloom.errors import CorruptShard, StaleIndex
+from tarloom.errors import CorruptShard, StaleIndex, UsageError
 from tarloom.format.index_load import cache_storage
 from tarloom.format.layout import CATALOG
 from tarloom.format.storage import open_storage
 from tarloom.read.plan import catalog
 from tarloom.read.plan.facts import HANDFUL
-from tests.format.raw import sample_members, some_samples, write_index, write_tar
+from tests.format.raw import sample_members, some_samples, write_index, write_parquet, write_tar
 
 SHARDS = HANDFUL + 2
 ROWS = 3
@@ -284,3 +284,28 @@ def test_a_catalogue_in_an_object_store_goes_by_etags(many, s3_folder):
         "__url__": f"{s3_folder}/{name(0)}",
         "txt": b"another cap",
     }
+
+
+def test_a_dataset_can_be_read_again_in_the_process_that_found_an_index_stale_and_removed_it(many):
+    assert len(list(tarloom.open(many))) == SHARDS * ROWS
+    tar = many / name(0)
+    times = tar.stat()
+    write_tar(tar, some_samples(ROWS, first=30 * 1000))
+    os.utime(tar, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(StaleIndex, match=r"remove .* and open it again"):
+        list(tarloom.open(many))
+    (many / "_tarloom" / "index" / "00000.parquet").unlink()
+    assert [sample["__key__"] for sample in tarloom.open(many)][:ROWS] == [
+        key for key, _ in some_samples(ROWS, first=30000)
+    ]
+
+
+def test_a_column_called_as_what_readers_give_a_sample_is_left_out(tmp_path):
+    samples = some_samples(2)
+    write_tar(tmp_path / "a.tar", samples)
+    columns = {"key": [key for key, _ in samples], "status": ["success"] * 2, "mine": [1, 2]}
+    write_parquet(tmp_path / "a.parquet", columns | {"__key__": ["x", "y"], "__url__": ["x", "y"]})
+    dataset = tarloom.open(tmp_path)
+    assert [name for name in dataset.columns if name not in samples[0][1]] == ["key", "status", "mine"]
+    with pytest.raises(UsageError, match="has no '__url__'"):
+        dataset.select("__url__")
