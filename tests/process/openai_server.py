@@ -55,11 +55,14 @@ class OpenAIServer:
         """Whether a schema must forbid additional properties, as OpenAI has it."""
         self.seconds = 0.0
         """How long an answer takes."""
+        self.together = 0
+        """All but the first request, which is a backend's probe, wait until so many are under way, or for a minute."""
         self.words = cycle(["answer"])
         """What is done to the requests about pictures of which nothing is told, one after the other; not to grey."""
         self._told = {number: list(words) for number, words in (told or {}).items()}
         self._key = key
         self._now = 0
+        self._met = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openai-server", daemon=True)
 
@@ -100,12 +103,22 @@ class OpenAIServer:
         self._now += 1
         self.at_once = max(self.at_once, self._now)
         try:
+            await self._meet()
             await asyncio.sleep(self.seconds)
             if self._key is not None and request.headers.get("Authorization") != f"Bearer {self._key}":
                 return error(401, "this key is not known")
             return await self._do_as_told(self.outage or self._next_word(number), request, body)
         finally:
             self._now -= 1
+
+    async def _meet(self) -> None:
+        """Whoever waited in vain lets all others go on, too."""
+        if self._now >= self.together:
+            self._met.set()
+        if self.asked.total() > 1:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._met.wait(), 60)
+            self._met.set()
 
     def _next_word(self, number: int) -> str:
         words = self._told.get(number, [])

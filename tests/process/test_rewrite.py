@@ -85,7 +85,7 @@ def test_engines_in_rays_actors_say_the_same(rewritten, backend, ray_session, tm
 def test_many_rows_are_under_way_though_batches_are_small(tmp_path):
     write_shard(tmp_path / "0.tar", [(f"{number:03d}", {"txt": b"a text"}) for number in range(320)])
     with OpenAIServer() as server:
-        server.seconds, server.caption = 0.3, lambda body: "another text"
+        server.together, server.seconds, server.caption = 128, 0.3, lambda body: "another text"
         stage = RewriteStage(model=MODEL, endpoint=server.url, prompt="{txt}")
         job = ProcessJob(stage, ProcessConfig(path=str(tmp_path)), LocalEngine())
         job.prepare()

@@ -29,14 +29,15 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """As from a shell in the repository, with this interpreter's programs first."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=240)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=600)
 
 
 def test_ray_is_started_for_a_scan_and_stopped_after_it(packed, tmp_path):
     (tmp_path / "scan.py").write_text(SCAN)
     finished = run(sys.executable, tmp_path / "scan.py", "ray_data", packed)
     assert json.loads(finished.stdout) == [digest_of(packed_samples(2)), False]
-    assert finished.stderr == ""
+    said = [line for line in finished.stderr.splitlines() if "instead of /dev/shm" not in line]
+    assert said == []  # but what Ray says where a machine has little shared memory
 
 
 @pytest.mark.parametrize("launcher", ["spark-submit", sys.executable], ids=["spark-submit", "python"])
@@ -58,6 +59,6 @@ def test_an_interrupted_torch_reader_says_one_line_and_leaves_no_worker(packed):
         time.sleep(0.01)
     time.sleep(0.5)
     os.killpg(reading.pid, signal.SIGINT)
-    _, said = reading.communicate(timeout=60)  # comes back when no process writes there any more
+    _, said = reading.communicate(timeout=240)  # comes back when no process writes there any more
     assert reading.returncode == 130
     assert said == "read_with_torch.py: interrupted; nothing is left half-done: run the same command again\n"

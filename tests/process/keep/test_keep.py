@@ -198,25 +198,28 @@ def test_a_copy_from_one_object_store_to_another_has_the_same_bytes(made, curate
 
 
 KEEP = """
-import sys
+import sys, time
 from tarloom.engines.local import LocalEngine
 from tarloom.process.keep.config import KeepConfig
 from tarloom.process.keep.job import KeepJob
-path, output, keep_if = sys.argv[1:]
+path, output, keep_if, shards = sys.argv[1:]
 job = KeepJob(KeepConfig(path=path, output=output, keep_if=keep_if, number_sample_per_shard=1), LocalEngine(1))
 job.prepare()
-for report in job:
-    pass
+for done, report in enumerate(job, 1):
+    while done == int(shards) - 1:  # it is killed before it is over, however late
+        time.sleep(1)
 """
 
 
 def test_a_copy_that_is_killed_goes_on_to_the_same_bytes(made, tmp_path):
     keep(made, tmp_path / "whole", AGREES, number_sample_per_shard=1)
-    wanted, dice = 1 + len(list((tmp_path / "whole").glob("*.tar"))) // 3, random.Random(7)
-    with subprocess.Popen([sys.executable, "-c", KEEP, made, tmp_path / "out", AGREES], cwd=ROOT) as process:
-        while process.poll() is None and len(list((tmp_path / "out").glob("*.tar"))) < wanted:
+    shards, dice = len(list((tmp_path / "whole").glob("*.tar"))), random.Random(7)
+    words = [made, tmp_path / "out", AGREES, str(shards)]
+    with subprocess.Popen([sys.executable, "-c", KEEP, *words], cwd=ROOT) as process:
+        while process.poll() is None and len(list((tmp_path / "out").glob("*.tar"))) < 1 + shards // 3:
             time.sleep(dice.random() / 100)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     summary = keep(made, tmp_path / "out", AGREES, number_sample_per_shard=1)
     assert 0 < summary.skipped < summary.shards
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

@@ -68,6 +68,10 @@ def submitted(package: Path, door: str, out: Any) -> "subprocess.Popen[bytes]":
     command = [
         *(Path(sys.executable).with_name("spark-submit"), "--master", "local-cluster[2,1,1024]"),
         *("--conf", "spark.task.maxFailures=2"),
+        # Both executors are to be there before there is work: the first could do all of it.
+        *("--conf", "spark.cores.max=2"),
+        *("--conf", "spark.scheduler.minRegisteredResourcesRatio=1.0"),
+        *("--conf", f"spark.scheduler.maxRegisteredResourcesWaitingTime={SECONDS}s"),
         *("--py-files", package, Path(__file__).with_name("spark_scans.py"), door),
     ]
     environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
