@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard
-from tarloom.format.layout import index_name
+from tarloom.format.layout import index_name, is_utf8
 from tarloom.format.parquet import FORMAT_VERSION, find_table, write_table
 from tarloom.format.storage import Storage
 from tarloom.format.tar.walk import Member
@@ -179,11 +179,6 @@ def _scattered(rows: Sequence[int], values: Sequence[int], length: int) -> pa.In
 def _flat(table: pa.Table, name: str) -> Any:
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def is_utf8(name: str) -> bool:
-    """Whether it was UTF-8, and can stand in a table: names that were not hold surrogates."""
-    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _has_index_columns(table: pa.Table) -> bool:

@@ -96,10 +96,20 @@ def shard_of(tar: str) -> str:
     return next((tar.removesuffix(suffix) for suffix in TAR_SUFFIXES if tar.endswith(suffix)), tar)
 
 
+def is_utf8(name: str) -> bool:
+    """Whether it was UTF-8, and can stand in a table: names that were not hold surrogates."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def find_tars(names: Iterable[str], where: str) -> dict[str, str]:
-    """The tars among a dataset's file names, by shard. Raises UsageError where two are of one shard."""
+    """The tars among a dataset's file names, by shard.
+
+    Raises UsageError where two are of one shard, and for a name that no table can hold.
+    """
     found: dict[str, str] = {}
     for name in filter(is_shard_file, names):
+        if not is_utf8(name):
+            raise UsageError(f"{where}: the name of the shard {shard_of(name)!r} is not UTF-8; rename its files")
         other = found.setdefault(shard_of(name), name)
         if other != name:
             both = " and ".join(sorted((other, name)))

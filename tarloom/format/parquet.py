@@ -135,6 +135,7 @@ class ParquetTable:
             self._file = file if len(end) == self._size else None
             self._found = file.metadata
             self.schema = self._found.schema.to_arrow_schema().remove_metadata()
+        _check_distinct(self.schema.names, self._where)
         self.rows = self._found.num_rows
 
     def footer(self) -> dict[str, str]:
@@ -206,6 +207,14 @@ class _Sparse(io.RawIOBase):
         data = bytes(self._parts[number][first:][: size if size >= 0 else None]) if number >= 0 else b""
         self._position += len(data)
         return data
+
+
+def _check_distinct(names: Sequence[str], where: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise CorruptShard(f"{where}: has more than one column {name!r}; write it anew with one of each name")
+        seen.add(name)
 
 
 def _check_columns(columns: Sequence[str], schema: pa.Schema, where: str) -> None:

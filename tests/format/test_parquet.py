@@ -103,6 +103,14 @@ def test_an_absent_file_is_said_to_be_absent(storage, read):
         read(storage, "none")
 
 
+@pytest.mark.parametrize("read", [read_table, read_schema, read_footer])
+def test_a_table_with_two_columns_of_one_name_is_corrupt(storage, read):
+    with storage.create("t.parquet") as file:
+        pq.write_table(pa.table([[1], [2], [3]], names=["a", "b", "a"]), file)
+    with pytest.raises(CorruptShard, match=r"t\.parquet: has more than one column 'a'"):
+        read(storage, "t.parquet")
+
+
 def test_an_absent_column_is_named_with_those_there_are(storage, table):
     write_table(storage, "a.parquet", table)
     with pytest.raises(CorruptShard, match=r"a\.parquet: lacks the column x; it has key, a\.b, v"):

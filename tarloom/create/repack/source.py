@@ -35,9 +35,18 @@ from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import ShardError, UsageError
-from tarloom.format.index import ShardIndex, is_utf8
+from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import load_index
-from tarloom.format.layout import PLAN, compression_of, is_shard_file, metadata_name, shard_of, sidecar_name, stats_name
+from tarloom.format.layout import (
+    PLAN,
+    compression_of,
+    is_shard_file,
+    is_utf8,
+    metadata_name,
+    shard_of,
+    sidecar_name,
+    stats_name,
+)
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import CHANGED, check_fresh, find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, Storage

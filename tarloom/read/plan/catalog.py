@@ -13,7 +13,7 @@ import pyarrow as pa
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
 from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.catalog_file import forget_catalog, known_tars
-from tarloom.format.index import KEY, ShardIndex, is_utf8
+from tarloom.format.index import KEY, ShardIndex
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
     NAMES_OF_READERS,
@@ -244,9 +244,6 @@ def _shards(storage: Storage) -> list[ShardFiles]:
     found, names = storage.survey(is_shard_file, known=partial(known_tars, storage))
     entries = {entry.name: entry for entry in found}
     tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
-    unnameable = next((shard for shard in tars if not is_utf8(shard)), None)
-    if unnameable is not None:
-        raise UsageError(f"{storage.url}: the name of the shard {unnameable!r} is not UTF-8; rename its files")
     names.update(entries)
     sidecars, planned = find_sidecars(names), storage.head(PLAN) is not None
     return [

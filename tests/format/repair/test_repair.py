@@ -370,6 +370,13 @@ def test_it_writes_into_no_folder_of_something_else(dataset, tmp_path):
         repaired(tmp_path / "empty")
 
 
+def test_a_tar_whose_own_name_is_not_utf8_is_refused_by_name(source):
+    (source / "caf\udce9.tar").write_bytes(packed([("a.jpg", b"1")]))
+    for look in (repaired, findings):
+        with pytest.raises(UsageError, match=r"the name of the shard 'caf\\udce9' is not UTF-8; rename its files"):
+            look(source)
+
+
 def test_the_copy_is_the_same_whatever_the_headers_of_the_source(source, tmp_path):
     entries: list[Entry] = [("a.jpg", b"1"), ("é.jpg", b"2")]
     copies = set()
