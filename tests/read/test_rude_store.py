@@ -21,7 +21,7 @@ from tests.s3_server import S3Server, environment_set
 from tests.source_tree import ROOT
 
 SHARDS, ROWS = 3, 100
-TRIES = 4
+TRIES = 10
 
 
 def samples(shard: int):

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from tests.s3_server import S3Server, environment_set
 
 ROWS = sum(SHARDS)
 CACHE_BYTES = 64 << 20
-TRIES = 4
+TRIES = 10
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,8 @@ def test_a_store_that_gives_no_more_is_named_within_its_deadline(s3, remote, tmp
 @pytest.mark.usefixtures("fresh_clients")
 def test_who_waits_for_a_slow_store_is_told_for_what(s3, remote, monkeypatch, caplog):
     monkeypatch.setattr(spans, "PATIENCE", 0.1)
+    monkeypatch.setattr(object_client, "STALL", timedelta(seconds=20))  # all of it must come, on a busy machine too
+    monkeypatch.setattr(object_client, "DEADLINE", timedelta(seconds=60))
     feed = tarloom.open(remote).to_numpy(8, seed=3)
     object_client.object_store.cache_clear()
     with (
