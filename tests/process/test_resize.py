@@ -94,6 +94,21 @@ def test_in_place_another_format_takes_the_originals_place(folder):
     assert all(looked_at(path)[0] == "WEBP" for path in folder.rglob("*.webp"))
 
 
+@pytest.mark.parametrize("options", [{"format": "webp"}, {"resize": "100"}, {"quality": 50}])
+def test_in_place_a_chunk_that_is_tried_again_leaves_finished_pictures_as_they_are(folder, options):
+    resizer, moves = planned(ResizeConfig(batch=True, input_dir=str(folder), **options))
+    work = resizer()
+    work(moves[:3])  # and its worker died
+    finished = files(folder)
+    report = work(moves)
+    assert (report.processed, report.failed) == (5, {})
+    assert report.bytes_out == sum(len(data) for name, data in files(folder).items() if name != "notes.txt")
+    untouched = {move.target for move in moves[:3]}
+    assert {name: data for name, data in files(folder).items() if name in untouched} == {
+        name: data for name, data in finished.items() if name in untouched
+    }
+
+
 def test_in_place_nothing_that_links_lead_to_is_changed(folder, tmp_path):
     away = tmp_path / "away"
     away.mkdir()

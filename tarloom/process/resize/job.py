@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tarloom.create.config import ImageOptions
 from tarloom.engines.base import Engine
 from tarloom.errors import RowError, StorageError
-from tarloom.format.storage import Storage
+from tarloom.format.storage import Entry, Storage
 from tarloom.process.resize.plan import Box, Mode, Move, ResizeConfig, parse_box, planned_moves, sizes
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class OpenResizer:
 
     def _one(self, move: Move) -> tuple[int, int, bool]:
         """Bytes before, bytes after, and whether they are the same."""
-        how = self._how
+        how, finished = self._how, self._finished(move)
+        if finished is not None:
+            return move.original.size, finished.size, False
         data = how.source.read(move.source)
         quality = PNG_LEVEL if move.format == "png" else how.quality
         options = ImageOptions(
@@ -117,6 +119,15 @@ class OpenResizer:
         if how.in_place and move.source != move.target:
             how.source.delete(move.source)
         return len(data), len(made), same
+
+    def _finished(self, move: Move) -> Entry | None:
+        """What stands in the original's place already, where this chunk was tried before and its worker died."""
+        if not self._how.in_place:
+            return None
+        now, before = self._how.source.head(move.source), move.original
+        if move.source != move.target:
+            return self._how.target.head(move.target) if now is None else None
+        return now if now is not None and (now.size, now.version) != (before.size, before.version) else None
 
     def _shaped(self, original: tuple[int, int]) -> "Shape":
         height, width = original

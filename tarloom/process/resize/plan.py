@@ -9,7 +9,7 @@ from typing import Literal
 from tarloom.create.config import EncodeFormat
 from tarloom.create.sources.folder import PICTURES
 from tarloom.errors import UsageError
-from tarloom.format.storage import Storage, open_storage, split_location
+from tarloom.format.storage import Entry, Storage, open_storage, split_location
 
 Box = tuple[int, int]
 """Width, height."""
@@ -54,9 +54,14 @@ class ResizeConfig:
 class Move:
     """A picture and where it goes."""
 
-    source: str
+    original: Entry
+    """As it was when the run was planned."""
     target: str
     format: EncodeFormat
+
+    @property
+    def source(self) -> str:
+        return self.original.name
 
 
 def planned_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
@@ -97,15 +102,16 @@ def _one_move(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     if config.input is None or config.input_dir is not None or config.output_dir is not None:
         raise UsageError("say --input IN [--output OUT] for one picture, or --batch --input-dir DIR for a folder")
     source, name = split_location(config.input)
-    if source.head(name) is None:
+    original = source.head(name)
+    if original is None:
         raise UsageError(f"input {config.input}: no such file")
     if config.output is None:
-        return source, source, [_move(name, config.format)]
+        return source, source, [_move(original, config.format)]
     target, place = split_location(config.output)
     asked = config.format or KEPT_FORMATS.get(_extension(place))
     if asked is None:
         raise UsageError(f"output {config.output}: say --format, or end its name in .jpg, .png or .webp")
-    return source, target, [Move(source=name, target=place, format=asked)]
+    return source, target, [Move(original=original, target=place, format=asked)]
 
 
 def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
@@ -115,12 +121,14 @@ def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     target = source if config.output_dir is None else open_storage(config.output_dir)
     if target.url.startswith(f"{source.url}/"):
         raise UsageError(f"output_dir {target.url}: lies inside of {source.url}; its pictures would be resized, too")
-    names = sorted(entry.name for entry in source.list() if _extension(entry.name) in PICTURES)
+    pictures = sorted(
+        (entry for entry in source.list() if _extension(entry.name) in PICTURES), key=lambda entry: entry.name
+    )
     if config.output_dir is None:
-        names = [name for name in names if not _is_linked(source, name)]
-    if not names:
+        pictures = [entry for entry in pictures if not _is_linked(source, entry.name)]
+    if not pictures:
         raise UsageError(f"input_dir {source.url}: no picture in it ({', '.join(sorted(PICTURES))})")
-    return source, target, [_move(name, config.format) for name in names]
+    return source, target, [_move(entry, config.format) for entry in pictures]
 
 
 def _is_linked(storage: Storage, name: str) -> bool:
@@ -131,12 +139,13 @@ def _is_linked(storage: Storage, name: str) -> bool:
     )
 
 
-def _move(name: str, asked: EncodeFormat | None) -> Move:
+def _move(original: Entry, asked: EncodeFormat | None) -> Move:
     """A picture to a name of its own, but for the extension where that would not be true."""
+    name = original.name
     is_written_as = asked or KEPT_FORMATS.get(_extension(name), "jpg")
     is_true = KEPT_FORMATS.get(_extension(name)) == is_written_as
     target = name if is_true else f"{name.rpartition('.')[0] or name}.{is_written_as}"
-    return Move(source=name, target=target, format=is_written_as)
+    return Move(original=original, target=target, format=is_written_as)
 
 
 def _check_targets(moves: Sequence[Move]) -> None:
