@@ -50,8 +50,8 @@ class Match:
 def open_index(vectors: Vectors, storage: Storage) -> "SearchIndex":
     """The index of these vectors, made if it is not there or not of this version. storage: where the vectors lie.
 
-    Raises UsageError where there are no vectors, or not all by one model, StaleSidecar where they are of another version
-    of a shard, StorageError where the index has no place.
+    Raises UsageError where there are no vectors, or not all by one model, StaleSidecar where they are of another
+    version of a shard, StorageError where the index has no place.
     """
     version, name = f"{FORMAT}:{vectors.version()}", f"{PRIVATE}/search/{vectors.name}.arrow"
     places = list(_places(storage))

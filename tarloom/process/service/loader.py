@@ -55,6 +55,11 @@ class UnifiedDataLoader:
         """Whether the input is shards already."""
         return any(is_shard_file(file.entry.name) for file in self._files)
 
+    @property
+    def rows_per_shard(self) -> int:
+        """Of a source: how many of its rows become a shard."""
+        return self._options.number_sample_per_shard
+
     def check_apart(self, output_dir: str) -> None:
         """Raises UsageError where a source's folder would hold what is made of it, and be another source next time."""
         folder = self._files[0].storage.url

@@ -11,7 +11,6 @@ goes on where the last one stopped. The table is written anew from them, a row g
 
 import json
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
@@ -19,10 +18,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tarloom import __version__
 from tarloom.engines.base import Engine, Report
 from tarloom.errors import UsageError
+from tarloom.format.layout import metadata_name
+from tarloom.format.metadata import SUCCESS
+from tarloom.format.parquet import read_table
 from tarloom.format.sidecar import ERROR
 from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage
@@ -89,6 +92,10 @@ class BatchInferenceOrchestrator:
         self._stage: Stage = EmbedStage(model=model_directory, batch_size=batch_size)
         self._stage.check()
         self._model, self._engine, self._name = model_directory, engine, name
+        self._forget()
+
+    def _forget(self) -> None:
+        """What an earlier dataset has come to."""
         self._errors: Counter[str] = Counter()
         self._failed: dict[str, str] = {}
         self._rows = self._embeddings = 0
@@ -114,6 +121,7 @@ class BatchInferenceOrchestrator:
         if max_samples is not None and max_samples < 1:
             raise UsageError(f"max_samples must be at least 1, not {max_samples}")
         loader.check_apart(writer.output_dir)
+        self._forget()
         self._started, self._writer = time.monotonic(), writer
         whole = loader.dataset() if loader.is_shards else None
         self._shards = writer.storage.describe(SHARDS) if whole is None else whole.url
@@ -123,17 +131,21 @@ class BatchInferenceOrchestrator:
         if whole is not None:
             chosen = _first_shards(whole, max_samples)
             yield Phase(title="embedding", total=len(chosen), steps=self._embedded(job, chosen, of=whole))
+            with_sidecars = _first_shards(open_dataset(self._shards), max_samples)
+            beyond = 0 if max_samples is None else max(0, len(with_sidecars) - max_samples)
         else:
             # many shards of an earlier run are looked at faster than one by one
             goes_on = max_samples is None and has_shards(self._shards)
             if goes_on:
                 job.prepare()
             with closing(loader.creation(self._shards, rows=max_samples, watch=_made)) as creation:
-                total = creation.planned().rows
+                planned = creation.planned()
                 steps = self._followed(job, creation, done_before=not goes_on)
-                yield Phase(title="downloading and embedding", total=total, steps=steps)
-        with_sidecars = _first_shards(open_dataset(self._shards), max_samples)
-        yield Phase(title="writing", total=len(with_sidecars), steps=self._written(with_sidecars, max_samples))
+                yield Phase(title="downloading and embedding", total=planned.rows, steps=steps)
+            with_sidecars = _part(open_dataset(self._shards), planned.shards)  # others may be there, not embedded yet
+            rows = None if max_samples is None else max_samples - loader.rows_per_shard * (len(planned.shards) - 1)
+            beyond = self._beyond(with_sidecars, planned.shards[-1], rows)
+        yield Phase(title="writing", total=len(with_sidecars) - beyond, steps=self._written(with_sidecars, beyond))
         self._write_metadata(loader, max_samples)
 
     def summary(self) -> BatchSummary:
@@ -174,27 +186,39 @@ class BatchInferenceOrchestrator:
             yield _logged(report, "embedded")
         self._failed |= job.summary().failed_shards
 
-    def _written(self, chosen: Dataset, max_samples: int | None) -> Iterator[Report]:
-        """The table, from the sidecars of the shards that are done."""
+    def _beyond(self, dataset: Dataset, last: str, rows: int | None) -> int:
+        """How many samples the last shard of a list has that are not of its first rows. Others of these rows have
+        failed, which is nobody's concern: they are counted no longer."""
+        if rows is None or last not in [files.shard for files in dataset.shards]:
+            return 0
+        others = read_table(dataset.catalog.storage, metadata_name(last), ["status", "error"]).slice(rows)
+        failed = others.filter(pc.not_equal(others.column("status"), pa.scalar(SUCCESS)))
+        self._errors -= Counter(map(str, failed.column("error").to_pylist()))
+        self._rows -= failed.num_rows
+        return others.num_rows - failed.num_rows
+
+    def _written(self, chosen: Dataset, beyond: int) -> Iterator[Report]:
+        """The table, from the sidecars of the shards that are done. beyond: samples of the last shard to leave out."""
         done = _part(chosen, {files.shard for files in chosen.shards} - self._failed.keys())
         if not done.shards:
             return
+        samples = len(done) - (beyond if done.shards[-1].shard == chosen.shards[-1].shard else 0)
         vectors = SidecarVectors(dataset=done, name=self._name)
         schema = vectors.schema
         footer = {
             FINGERPRINT: json.dumps(dict(self._stage.fingerprint()), sort_keys=True),
             MODEL: model_location(self._model),
         }
-        batches = self._counted(vectors, max_samples)
+        batches = self._counted(vectors, samples)
         for rows in self._writer.write_parquet(PARQUET, schema, batches, footer):
             self._embeddings += rows
             yield Report(shard=PARQUET, rows=rows)
         self._dimension = schema.field(EMBEDDING).type.list_size
         logger.info("%s: %d rows", self._writer.storage.describe(PARQUET), self._embeddings)
 
-    def _counted(self, vectors: SidecarVectors, max_samples: int | None) -> Iterator[pa.RecordBatch]:
-        """Rows with a vector, while those without one are counted by their errors."""
-        left = sys.maxsize if max_samples is None else max_samples
+    def _counted(self, vectors: SidecarVectors, samples: int) -> Iterator[pa.RecordBatch]:
+        """Of the first samples those with a vector, while those without one are counted by their errors."""
+        left = samples
         for batch in vectors.all_rows():
             batch = batch.slice(0, left)
             left -= batch.num_rows

@@ -174,6 +174,55 @@ def test_the_first_samples_are_those_of_the_whole(shards, table, tmp_path, wante
     assert (tmp_path / "out/embeddings.parquet").read_bytes() == table
 
 
+@pytest.fixture
+def partly(tmp_path) -> Path:
+    """A list of twelve rows, of which the rows 0, 1 and 6 fail; by fours they become shards."""
+    names = [f"{number + 1:04d}.jpg" if number not in (0, 1, 6) else "missing.jpg" for number in range(12)]
+    (tmp_path / "in").mkdir()
+    for name in set(names) - {"missing.jpg"}:
+        shutil.copy(PICTURES / name, tmp_path / "in")
+    (tmp_path / "in/list.txt").write_text("\n".join(str(tmp_path / "in" / name) for name in names))
+    return tmp_path / "in/list.txt"
+
+
+@pytest.mark.parametrize("wanted", [1, 4, 6, 7, 8, 100])
+def test_the_first_rows_of_a_list_are_those_of_the_list(partly, tmp_path, wanted):
+    """However many of them fail; and whether or not the whole was made before, and embedded."""
+    by_four = {"number_sample_per_shard": 4}
+    good = [f"{row:09d}" for row in range(min(wanted, 12)) if row not in (0, 1, 6)]
+
+    def first_rows() -> None:
+        summary = embed(partly, tmp_path / "out", max_samples=wanted, **by_four)
+        assert (summary.rows, summary.embeddings) == (min(wanted, 12), len(good))
+        assert sum(summary.failed_by_error.values()) == min(wanted, 12) - len(good)
+        assert [row["key"] for row in rows((tmp_path / "out/embeddings.parquet").read_bytes())] == good
+
+    first_rows()
+    assert embed(partly, tmp_path / "out", **by_four).embeddings == 9
+    first_rows()
+    (tmp_path / "out/shards/00001.clip.parquet").unlink()  # as if the whole had been killed
+    first_rows()
+
+
+def test_of_the_first_samples_those_of_a_shard_that_fails_are_not_made_up_for(shards, tmp_path):
+    source = shutil.copytree(shards, tmp_path / "shards")
+    (source / "00000.clip.parquet").mkdir()  # nothing can be written there
+    assert embed(source, tmp_path / "out", max_samples=ROWS + 3).embeddings == 3
+
+
+def test_a_job_forgets_what_the_last_dataset_has_come_to(shards, tmp_path):
+    broken, sound = (shutil.copytree(shards, tmp_path / name) for name in ("broken", "sound"))
+    (broken / "00001.clip.parquet").mkdir()
+    job = BatchInferenceOrchestrator(str(CLIP), engine=LocalEngine(1))
+    summaries = [
+        job.process_dataset(UnifiedDataLoader(str(source)), UnifiedOutputWriter(str(tmp_path / f"out{number}")))
+        for number, source in enumerate((broken, sound))
+    ]
+    assert [set(summary.failed_shards) for summary in summaries] == [{"00001"}, set()]
+    assert [summary.rows for summary in summaries] == [2 * ROWS, 3 * ROWS]
+    assert [summary.embeddings for summary in summaries] == [2 * ROWS - 3, 3 * ROWS - 3]
+
+
 def test_a_shard_that_fails_is_named_and_its_rows_are_not_in_the_table(shards, table, tmp_path):
     source = shutil.copytree(shards, tmp_path / "shards")
     (source / "00001.clip.parquet").mkdir()  # nothing can be written there
