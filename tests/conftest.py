@@ -1,12 +1,16 @@
 """Fixtures that more than one folder of tests uses: the servers and engines that are started once."""
 
+import atexit
+import gc
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+from tarloom import cli
 from tests.s3_server import S3Server, running_s3_server
 
 settings.register_profile("untimed", deadline=None)
@@ -33,6 +37,19 @@ def s3() -> Iterator[S3Server]:
 def s3_folder(s3: S3Server) -> str:
     """The URL of a folder that is this test's own."""
     return s3.folder(uuid.uuid4().hex)
+
+
+@pytest.fixture
+def program_here() -> Iterator[None]:
+    """For a test that runs a command in its own process, which is left as it was: signals, collections, its exit."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threshold = gc.get_threshold()
+    yield
+    for number, handler in handlers.items():
+        if handler is not None:  # one that Python did not set cannot be set by it
+            signal.signal(number, handler)
+    gc.set_threshold(*threshold)
+    atexit.unregister(cli._leave_light)
 
 
 @pytest.fixture(scope="session")

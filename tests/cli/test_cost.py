@@ -7,6 +7,8 @@ import pytest
 from tarloom.cli import run
 from tests.process.shards import scene_shards, sidecars
 
+pytestmark = pytest.mark.usefixtures("program_here")
+
 
 def test_an_estimate_keeps_nothing_and_speaks_of_all_that_is_to_be_done(tmp_path, capsys):
     shards = scene_shards(tmp_path / "shards", shards=4, rows=30)

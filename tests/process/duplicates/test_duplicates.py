@@ -38,6 +38,7 @@ def rows(folder):
     return [row for path in sorted(folder.glob("*.duplicates.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
+@pytest.mark.usefixtures("program_here")
 def test_copies_name_the_first_picture_that_is_alike_in_any_shard(folder, capsys):
     assert run_command("duplicates", str(folder), "--json") == 0
     assert {row["__key__"]: row["copy_of"] for row in rows(folder)} == {
