@@ -49,12 +49,16 @@ def parse_url(text: str | None) -> URL:
 
 
 def redirected(url: URL, location: str) -> URL:
-    """Where a redirect leads. Raises FetchError as parse_url."""
+    """Where a redirect leads; a user and password stay with their host. Raises FetchError as parse_url."""
     location = location.strip()
     try:
-        return parse_url(location if _ABSOLUTE.match(location) else urljoin(str(url), location))
+        found = parse_url(location if _ABSOLUTE.match(location) else urljoin(str(url), location))
     except ValueError as error:
         raise FetchError("bad_url", "a redirect to what is not a valid URL") from error
+    user = url.raw_authority.rpartition("@")[0]
+    if not user or "@" in found.raw_authority or origin_of(found) != origin_of(url):
+        return found
+    return URL(str(found).replace("://", f"://{user}@", 1), encoded=True)
 
 
 def origin_of(url: URL) -> Origin:

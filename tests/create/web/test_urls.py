@@ -157,6 +157,11 @@ def test_other_schemes_are_refused(url):
         ("../x", "http://me:pw@h:81/x"),
         ("//other/x", "http://other/x"),
         ("https://h:81/x", "https://h:81/x"),
+        ("http://h/x", "http://h/x"),
+        ("http://h:81/x%2F://y", "http://me:pw@h:81/x%2F://y"),
+        ("HTTP://H:81", "http://me:pw@h:81"),
+        ("//h:81/x", "http://me:pw@h:81/x"),
+        ("http://you@h:81/x", "http://you@h:81/x"),
         (" /a b/\udcff/é ", "http://me:pw@h:81/a%20b/%FF/%C3%A9"),
     ],
 )
