@@ -22,7 +22,7 @@ class Decoder:
     """Undoes a body's coding. A body that is called gzip and is none is taken as it is: servers often err so."""
 
     def __init__(self, encoding: str) -> None:
-        """encoding: the Content-Encoding header, or "". Raises FetchError unknown_encoding."""
+        """encoding: all Content-Encoding headers, joined by commas. Raises FetchError unknown_encoding."""
         names = [name for part in encoding.lower().split(",") if (name := part.strip()) not in ("", "identity")]
         known = [name for name in names if name in CODINGS or name in ("gzip", "x-gzip", "deflate")]
         if len(known) > 1 or not CODINGS.isdisjoint(known):

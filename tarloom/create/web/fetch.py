@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Self, TypeVar
@@ -179,7 +180,9 @@ def seconds_asked_for(retry_after: str | None) -> float:
     try:
         if retry_after.strip().isdecimal():
             return float(retry_after)
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+        date = parsedate_to_datetime(retry_after)
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)  # one form of HTTP's dates names no zone
+        return max(0.0, date.timestamp() - time.time())
     except (ValueError, OverflowError):
         return 0
 

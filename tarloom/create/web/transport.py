@@ -183,7 +183,7 @@ async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
     announced = response.content_length or 0
     if announced > max_bytes:
         raise _too_large(max_bytes)
-    decoder = Decoder(response.headers.get("Content-Encoding", ""))
+    decoder = Decoder(",".join(response.headers.getall("Content-Encoding", ())))
     pieces: list[bytes] = []
     size = 0
     try:

@@ -147,6 +147,14 @@ def _bodies() -> Iterator[Misbehaviour]:
     yield Misbehaviour(
         "gzip-twice", "unknown_encoding", answer(gzipped(gzipped(whole)), "Content-Encoding: gzip, gzip")
     )
+    yield Misbehaviour(
+        "gzip-and-br",
+        "unknown_encoding",
+        answer(whole, "Content-Encoding: gzip", "Content-Encoding: br"),
+    )
+    yield Misbehaviour(
+        "identity-and-gzip", None, answer(gzipped(whole), "Content-Encoding: identity", "Content-Encoding: gzip")
+    )
     yield Misbehaviour("encoding-unknown", None, answer(whole, "Content-Encoding: magic"))
     yield Misbehaviour("gzip-sound", None, answer(gzipped(whole), "Content-Encoding: gzip"))
     yield Misbehaviour("http-1.0", None, b"HTTP/1.0 200 OK\r\n\r\n" + whole, "close")

@@ -129,6 +129,17 @@ def test_retry_after_may_be_seconds_or_a_date():
     assert seconds_asked_for("soon") == seconds_asked_for(None) == 0
 
 
+def test_a_date_without_a_zone_is_universal_time(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC-12")
+    time.tzset()
+    try:
+        asked = seconds_asked_for(time.asctime(time.gmtime(time.time() + 3600)))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert 3500 < asked <= 3600
+
+
 @pytest.mark.parametrize("asked", ["\u00b2", "-5", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
 def test_a_retry_after_that_makes_no_sense_is_none(asked):
     assert seconds_asked_for(asked) == 0
