@@ -123,13 +123,15 @@ def honest_user_agent(user_agent: str, token: str | None) -> str:
 
 
 def directives_for(value: str, token: str) -> list[str]:
-    """The directives of one X-Robots-Tag header that hold for a robot: those for all, or for its token."""
+    """The directives of one X-Robots-Tag header that hold for a robot: those for all, or for its token. `none` is short
+    for two others."""
     addressed = _TOKEN.fullmatch(value)
     if addressed and addressed[1].lower() not in _VALUED:
         if addressed[1].lower() != token:
             return []
         value = addressed[2]
-    return [directive.strip().lower() for directive in value.split(",")]
+    directives = [directive.strip().lower() for directive in value.split(",")]
+    return [*directives, "noindex", "nofollow"] if "none" in directives else directives
 
 
 def parse_reservations(data: bytes) -> Rules:

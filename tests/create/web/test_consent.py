@@ -61,6 +61,9 @@ def fetch_with_header(*values: str, name: str = "X-Robots-Tag", **consent) -> st
         (["noindex, unavailable_after: 25 Jun 2010 15:00:00 PST"], None, "noindex"),
         (["unavailable_after: 25 Jun 2010 15:00:00 PST, noindex"], None, "noindex"),
         (["max-image-preview: none, noai"], None, "noai"),
+        (["None"], None, "noindex"),
+        (["tarloom: noarchive, none"], None, "noindex"),
+        (["max-image-preview: none"], None, None),
     ],
 )
 def test_directives_of_the_robots_header_are_heeded(values, token, said):
@@ -72,6 +75,8 @@ def test_which_directives_forbid_is_the_users_choice():
     assert fetch_with_header("noindex, nofollow", disallowed_header_directives=()) == "ok"
     assert fetch_with_header("nofollow", disallowed_header_directives=("NoFollow",)).startswith("opted_out: ")
     assert fetch_with_header("noindex", disallowed_header_directives=("noai",)) == "ok"
+    assert fetch_with_header("none", disallowed_header_directives=("noai",)) == "ok"
+    assert fetch_with_header("none", disallowed_header_directives=("none",)) == "opted_out: X-Robots-Tag says none"
 
 
 @given(value=st.text(), token=st.text(min_size=1))
