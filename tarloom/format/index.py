@@ -21,6 +21,9 @@ from tarloom.format.storage import Storage
 from tarloom.format.tar.walk import Member
 
 KEY = "__key__"
+MOST_EXTENSIONS = 1000
+"""Of a shard: the index has two columns for each, as long as there are samples. More are no kinds of members, but parts
+of names with dots, of which every sample has its own."""
 _RESERVED = re.compile("__.*__", re.DOTALL)
 """What readers keep in a sample beside its members: its key, where it comes from, what went wrong, ..."""
 _REPACK = "; make a copy with the members of a sample side by side with: tarloom repair"
@@ -104,6 +107,9 @@ class IndexBuilder:
 
     def _check_extension(self, extension: str, offset: int) -> None:
         self._check_text(extension, offset)
+        if len(self._members) == MOST_EXTENSIONS:
+            what = f"more than {MOST_EXTENSIONS} different extensions, such as {extension!r} at byte {offset}"
+            raise CorruptShard(f"{self._where}: {what}: keys end at the first dot; pack it anew without dots in keys")
         if _RESERVED.fullmatch(extension):
             what = f"an extension {extension!r} at byte {offset}, a name that readers use themselves"
             raise CorruptShard(f"{self._where}: {what}{_LEAVE_OUT}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tarloom.errors import CorruptShard
-from tarloom.format.index import HeadersHash, IndexBuilder
+from tarloom.format.index import MOST_EXTENSIONS, HeadersHash, IndexBuilder
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.tar.block import BLOCK, is_header
 from tarloom.format.tar.walk import Headers, Link, Member, ReadAt, split_name
@@ -81,6 +81,7 @@ class _Taking:
         self._storage = storage
         self._tar = tar
         self._names: dict[str, Place | Link] = {}
+        self._extensions: set[str] = set()
         self._key = ""
         self._here: set[str] = set()
         self._run: dict[str, Place | Link] = {}
@@ -116,8 +117,8 @@ class _Taking:
                 self.inventory.note("files of no sample left out", repr(found.name))
             return
         key, extension = parts
-        if not _fits_a_table(key, extension):
-            self.inventory.note("members whose names no table can hold left out", repr(found.name), lost=True)
+        if not self._fits_an_index(key, extension):
+            self.inventory.note("members whose names no index can hold left out", repr(found.name), lost=True)
             return
         if key != self._key:
             self._end_run()
@@ -135,6 +136,14 @@ class _Taking:
             what = "links beside another member of their name left out"
             self.inventory.note(what, repr(name), lost=_is_link(before) and _is_link(thing) and before != thing)
         return before if _is_link(thing) else thing
+
+    def _fits_an_index(self, key: str, extension: str) -> bool:
+        if extension not in self._extensions and len(self._extensions) == MOST_EXTENSIONS:
+            return False
+        fits = _fits_a_table(key, extension)
+        if fits:
+            self._extensions.add(extension)
+        return fits
 
     def _note_again(self, name: str, is_same: bool, count: int = 1) -> None:
         if is_same:

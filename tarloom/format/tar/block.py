@@ -5,6 +5,8 @@ import zlib
 BLOCK = 512
 LARGEST_OCTAL = 8**11 - 1
 """A larger size does not fit a plain header: it stands in a PAX record, or in binary."""
+LONGEST_NAME = 4096
+"""Bytes of a member's name, as systems have for paths. Names that are compared at once take as much as the longest."""
 REGULAR = b"0\x007"
 ZEROS = bytes(BLOCK)
 _BINARY = (0x80, 0xFF)

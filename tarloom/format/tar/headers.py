@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tarloom.errors import CorruptShard, TruncatedShard
-from tarloom.format.tar.block import BLOCK, REGULAR, ZEROS, is_header, number, plain_name, text
+from tarloom.format.tar.block import BLOCK, LONGEST_NAME, REGULAR, ZEROS, is_header, number, plain_name, text
 
 RECORD = 20 * BLOCK
 """Archives are padded to a multiple of this, as tar and tarfile do."""
@@ -139,7 +139,12 @@ class Headers:
         name = text(body)
         if not name:
             raise self._corrupt("extension header with an empty name")
+        self._check_length(body.partition(b"\0")[0])
         return name
+
+    def _check_length(self, name: bytes) -> None:
+        if len(name) > LONGEST_NAME:
+            raise self._corrupt(f"name of {len(name)} bytes, more than {LONGEST_NAME},")
 
     def _await(self, found: dict[str, str]) -> None:
         """Keep what an extension header says about the next member; two that differ leave readers to choose."""
@@ -204,6 +209,7 @@ class Headers:
             raise self._corrupt(f"names in the unknown character set {value!r}")
         if keyword not in (b"path", b"size", b"linkpath"):
             return
+        self._check_length(value)
         record = value.decode(errors="surrogateescape").rstrip("/")
         if not record or "\0" in record or (is_global and keyword == b"size"):
             raise self._corrupt(f"PAX record {keyword.decode()}={record!r}, which readers do not agree on,")

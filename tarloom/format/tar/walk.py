@@ -30,8 +30,7 @@ __all__ = [
     "walk",
 ]
 
-_SPLIT = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
-_SKIPPED = re.compile(r"__[^/]*__(?:/|\Z)|(?:.*/)?__MACOSX/|(?:.*/)?\.[^/]*\Z", re.DOTALL)
+_SKIPPED = re.compile(r"__[^/]*__(?:/|\Z)|(?:.*/)?__MACOSX/", re.DOTALL)
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -40,10 +39,16 @@ def split_name(name: str) -> tuple[str, str] | None:
     As webdataset splits, folder included in the key. None for what belongs to no sample: no dot, hidden files, folders
     named like __this__ at the top, and what macOS adds.
     """
-    match = _SPLIT.fullmatch(name)
-    if match is None or _SKIPPED.match(name):
+    folder, slash, base = name.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    if not stem or not dot or ("__" in name and _SKIPPED.match(name)) or ("\n" in folder and _is_odd(folder)):
         return None
-    return match[1], match[2].lower()
+    return f"{folder}{slash}{stem}", extension.lower()
+
+
+def _is_odd(folder: str) -> bool:
+    """Whether a folder has a dot behind a line's end, or in the part before it: webdataset sees no sample there."""
+    return "." in folder[folder.rfind("/", 0, folder.index("\n")) + 1 :]
 
 
 def is_of_a_sample(name: str) -> bool:

@@ -8,6 +8,7 @@ import hashlib
 from typing import IO
 
 from tarloom.errors import UsageError
+from tarloom.format.tar.block import LONGEST_NAME
 from tarloom.format.tar.walk import BLOCK, LARGEST_OCTAL, RECORD, header_checksum
 
 _ZEROS = bytes(BLOCK)
@@ -73,6 +74,10 @@ def _encoded(name: str) -> bytes:
         raise UsageError(f"member name {name!r} is not Unicode text; rename the file") from error
     if not name or "\0" in name or name.endswith("/"):
         raise UsageError(f"member name {name!r} is empty, holds a NUL or ends with a slash; rename the file")
+    if len(encoded) > LONGEST_NAME:
+        raise UsageError(
+            f"member name {name[:40]!r}... has {len(encoded)} bytes, more than {LONGEST_NAME}; rename the file"
+        )
     return encoded
 
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import tarloom
-from tarloom.errors import UsageError
+from tarloom.errors import CorruptShard, UsageError
 from tarloom.format.repair.job import RepairJob, RepairReport
 from tarloom.format.storage import open_storage
 from tests.format import raw
@@ -213,7 +214,19 @@ def test_members_that_no_table_can_name_are_lost_and_said(source):
     data = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape") + packed([("a.jpg", b"1"), ("a.__key__", b"2")])
     report, found = repair_one(source, data)
     assert found == {"a": {"jpg": b"1"}}
-    assert report.lost == ("members whose names no table can hold left out: 2, first 'caf\\udce9.jpg'",)
+    assert report.lost == ("members whose names no index can hold left out: 2, first 'caf\\udce9.jpg'",)
+
+
+def test_names_with_dots_are_refused_by_name_before_there_are_thousands_of_extensions(source):
+    data = packed([(f"lat_{number}.{number}_lon_7.jpg", b"1") for number in range(1003)])
+    (source / "a.tar").write_bytes(data)
+    told = "more than 1000 different extensions, such as '1000_lon_7.jpg' at byte .*: keys end at the first dot"
+    with pytest.raises(CorruptShard, match=told):
+        list(tarloom.open(source))
+    assert [bool(re.search(told, finding.problem)) for finding in findings(source)] == [True]
+    report, found = repair_one(source, data)
+    assert len(found) == 1000
+    assert report.lost == ("members whose names no index can hold left out: 3, first 'lat_1000.1000_lon_7.jpg'",)
 
 
 @pytest.mark.parametrize("data", [b"", b"no tar at all" * 100])

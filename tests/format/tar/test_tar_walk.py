@@ -1,6 +1,7 @@
 """The walk over tars that others made: what tarfile finds, or an error; never fewer members in silence."""
 
 import io
+import re
 import shutil
 import subprocess
 import tarfile
@@ -10,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import CorruptShard, TruncatedShard
-from tarloom.format.tar.walk import BLOCK, Member, walk
+from tarloom.format.tar.walk import BLOCK, Member, split_name, walk
 from tarloom.format.tar.writer import TarWriter
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -258,3 +259,26 @@ def test_a_checksum_of_signed_bytes_as_old_systems_wrote_is_accepted():
     signed = sum(b - 256 if b > 127 else b for b in raw[:148] + raw[156:BLOCK]) + 256
     raw[148:156] = b"%06o\0 " % signed
     assert [m.name for m in walked(bytes(raw))] == ["é.jpg"] == [name for name, _, _ in by_tarfile(bytes(raw))]
+
+
+AS_WEBDATASET = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+LEFT_OUT = re.compile(r"__[^/]*__(?:/|\Z)|(?:.*/)?__MACOSX/|(?:.*/)?\.[^/]*\Z", re.DOTALL)
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(["a", "B", ".", "/", "\n", "_", "__", "__MACOSX", "__x__"]), max_size=9).map("".join))
+def test_names_are_split_as_webdataset_splits_them(name):
+    match = AS_WEBDATASET.fullmatch(name)
+    wanted = None if match is None or LEFT_OUT.match(name) else (match[1], match[2].lower())
+    assert split_name(name) == wanted
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_name_longer_than_any_path_is_refused_and_one_as_long_read(format):
+    for length in (4096, 4097):
+        raw = packed([(tarfile.TarInfo("a/" * 2040 + "b" * (length - 4084) + ".jpg"), b"")], format)
+        if length == 4096:
+            assert [len(member.name) for member in walked(raw)] == [length]
+        else:
+            with pytest.raises(CorruptShard, match=r"x\.tar: name of 4097 bytes, more than 4096, at byte 0; .*repair"):
+                walked(raw)

@@ -116,7 +116,7 @@ def test_a_member_above_eight_gibibytes_has_its_size_in_a_pax_header():
         assert (member.name, member.size) == ("big.bin", size)
 
 
-@pytest.mark.parametrize("name", ["", "a/", "a\0b", "\udcff.jpg"])
+@pytest.mark.parametrize("name", ["", "a/", "a\0b", "\udcff.jpg", "é" * 2050])
 def test_a_name_that_no_tar_can_hold_is_refused(name):
     with pytest.raises(UsageError, match="rename the file"):
         TarWriter(io.BytesIO()).add(name, b"")
