@@ -16,6 +16,11 @@ from tests.s3_server import S3Server, running_s3_server
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")  # Ray would end workers where others use the memory
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what ends in &; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:  # torch and vLLM would take every core for each of them
     os.environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
