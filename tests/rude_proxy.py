@@ -39,6 +39,7 @@ class RudeProxy:
         self._manners = itertools.cycle(manners)
         self._closed = threading.Event()
         self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.met: Counter[str] = Counter()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -49,13 +50,18 @@ class RudeProxy:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._closed.set()
-        for sock in (self._listener, *self._open):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+        _close(self._listener)
+        self._threads[0].join(10)  # it accepts: from here on no thread begins
+        for _ in range(2):  # again what a thread has opened in its end
+            for sock in self._open:
+                _close(sock)
+            for thread in self._threads:
+                thread.join(10)
 
     def _run(self, work, *arguments) -> None:
-        threading.Thread(target=work, args=arguments, daemon=True).start()
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -80,7 +86,11 @@ class RudeProxy:
         else:
             if manner == "delays":
                 self._closed.wait(0.7)
-            server = socket.create_connection(self._server)
+            try:
+                server = socket.create_connection(self._server)
+            except OSError:  # this client's loss alone
+                _reset(client)
+                return
             self._open.append(server)
             up = LET_THROUGH if manner == "cuts the upload" else PASSING
             down = LET_THROUGH if manner in ("cuts the answer", "stalls") else 1 << 40
@@ -103,6 +113,12 @@ class RudeProxy:
                     _reset(target)
                     return
             target.shutdown(socket.SHUT_WR)
+
+
+def _close(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
 
 
 def _reset(sock: socket.socket) -> None:

@@ -29,10 +29,10 @@ class StallingProxy:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for sock in (self._listener, *self._open):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
+        _close(self._listener)
+        self._threads[0].join(10)  # it accepts: from here on nothing is opened
+        for sock in self._open:
+            _close(sock)
         for thread in self._threads:
             thread.join(10)
 
@@ -45,8 +45,13 @@ class StallingProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
-                self._open += [client, server]
+                self._open.append(client)
+                try:
+                    server = socket.create_connection(self._server)
+                except OSError:  # this client's loss alone
+                    _close(client)
+                    continue
+                self._open.append(server)
                 self._run(self._relay, client, server, self._grant)
                 self._run(self._relay, server, client, len)
 
@@ -69,3 +74,9 @@ class StallingProxy:
         if granted < len(data):
             self.stalled.set()
         return granted
+
+
+def _close(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()

@@ -76,9 +76,11 @@ class Proxy:
                     break
                 path = "/" + line.split()[1].split("/", 3)[3]
                 up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
-                up_writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-                writer.write(await up_reader.read())
-                up_writer.close()
+                try:
+                    up_writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                    writer.write(await up_reader.read())
+                finally:
+                    up_writer.close()
                 break
         writer.close()
 
@@ -88,7 +90,10 @@ class Proxy:
             return
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await asyncio.gather(_pass_on(reader, up_writer), _pass_on(up_reader, writer))
+        try:
+            await asyncio.gather(_pass_on(reader, up_writer), _pass_on(up_reader, writer))
+        finally:
+            up_writer.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -119,7 +124,7 @@ def fetch(url: str, **options) -> bytes | str:
     """The body, or the error's name. Only public.test has an address here; nothing private is allowed."""
 
     async def run() -> bytes | str:
-        web = WebOptions(**{"timeout": 2, "retries": 0} | options)
+        web = WebOptions(**{"timeout": 20, "retries": 0} | options)
         async with WebFetcher(web, lookups=Names()) as fetcher:
             try:
                 return (await fetcher.fetch(Row(key="0", url=url, columns={}, beside={}))).data
