@@ -38,7 +38,7 @@ LOOPBACK = ("127.0.0.0/8",)
 
 def configuration(source: str | Path, output: Path, **options) -> CreateConfig:
     """Options go to the group that has them."""
-    options = {"image_size": 64, "number_sample_per_shard": 10, "allow_private": LOOPBACK, "timeout": 1.0} | options
+    options = {"image_size": 64, "number_sample_per_shard": 10, "allow_private": LOOPBACK, "timeout": 20.0} | options
     groups = {
         group: kind(**{name: options.pop(name) for name in list(options) if name in kind.__dataclass_fields__})
         for group, kind in GROUPS.items()

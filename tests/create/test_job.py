@@ -33,7 +33,7 @@ OPTIONS = {"timeout": 2.0, "retries": 1, "max_wait": 0.2, "max_bytes": 2 << 20}
 
 @pytest.fixture(scope="module")
 def created(photo_server, tmp_path_factory):
-    """One run over good and bad URLs: the list, the output folder, the summary and how often each path was asked for."""
+    """One run over good and bad URLs: the list, the output folder, the summary, and how often each path was got."""
     folder = tmp_path_factory.mktemp("created")
     source = write_list(folder / "urls.txt", urls(photo_server))
     photo_server.requests.clear()

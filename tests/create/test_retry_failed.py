@@ -21,7 +21,7 @@ from tests.create.helpers import contents, create, table, write_list
 from tests.create.sources.flaky import FlakyServer
 from tests.source_tree import ROOT
 
-OPTIONS = {"number_sample_per_shard": 10, "retries": 0, "image_size": 64, "timeout": 5.0, "thread_count": 4}
+OPTIONS = {"number_sample_per_shard": 10, "retries": 0, "image_size": 64, "timeout": 20.0, "thread_count": 4}
 SHARDS = 4
 ROWS = 10 * SHARDS
 
@@ -107,7 +107,7 @@ def test_a_killed_run_over_failed_rows_goes_on_to_the_same_bytes(server, source,
     old, new = contents(out), made_with_luck(server, source, tmp_path / "new", "503")
     server.recover("503")
     server.seconds = 0.05
-    words = ["--number-sample-per-shard=10", "--retries=0", "--image-size=64", "--timeout=5", "--thread-count=4"]
+    words = ["--number-sample-per-shard=10", "--retries=0", "--image-size=64", "--timeout=20", "--thread-count=4"]
     program = [sys.executable, ROOT / "create" / "create_webdataset.py", "--source", source, "--output", out, *words]
     process = subprocess.Popen(
         [*program, "--allow-private=127.0.0.0/8", "--retry-failed=transient"], stderr=subprocess.PIPE, text=True

@@ -1,5 +1,6 @@
 """A dataset as a plain folder: every sample's picture is a file, every input row is in the parquet, nothing is half."""
 
+import os
 import random
 import subprocess
 import sys

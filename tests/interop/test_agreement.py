@@ -33,7 +33,7 @@ WORDS = {
     "oom_shard_count": 4,
     "processes_count": 1,
     "thread_count": 8,
-    "timeout": 1,
+    "timeout": 5,
     "retries": 0,
 }
 RUNS = {

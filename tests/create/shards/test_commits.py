@@ -16,7 +16,7 @@ from tests.create.helpers import configuration, contents, create, write_list
 from tests.create.sources.flaky import FlakyServer
 from tests.processes import wait_for
 
-OPTIONS = {"number_sample_per_shard": 20, "retries": 0, "image_size": 64, "timeout": 5.0, "thread_count": 4}
+OPTIONS = {"number_sample_per_shard": 20, "retries": 0, "image_size": 64, "timeout": 20.0, "thread_count": 4}
 TRIES = 3
 
 

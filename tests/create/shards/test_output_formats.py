@@ -146,7 +146,7 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_goes_on(photo_server, 
     """It is killed in its first shard, behind some pictures, while it waits for an address that says nothing."""
     paths = [*PATHS[:3], *PATHS[5:8], "trouble/stalls.jpg", *PATHS[8:]]
     source = write_list(tmp_path / "urls.txt", [f"{photo_server.url}/{path}" for path in paths])
-    create(source, tmp_path / "whole", output_format=output_format, retries=0)
+    create(source, tmp_path / "whole", output_format=output_format, retries=0, timeout=4)
     whole, out = contents(tmp_path / "whole"), tmp_path / "out"
     options = (
         "--output-format files --number-sample-per-shard 10 --image-size 64 --timeout 60 --allow-private 127.0.0.0/8"
@@ -163,7 +163,7 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_goes_on(photo_server, 
     assert "00000_stats.json" not in left
     assert "00000.parquet" not in left
     assert left.items() <= whole.items()
-    create(source, out, output_format=output_format, retries=0)
+    create(source, out, output_format=output_format, retries=0, timeout=4)
     assert contents(out) == whole
 
 

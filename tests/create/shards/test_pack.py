@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/late.jpg":
             self.server.late.set()
         if self.path == "/slow.jpg":
-            self.server.late.wait(20)
+            self.server.late.wait(120)  # for longer than a row has
         data = (PICTURES / "0001.jpg").read_bytes()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
@@ -59,7 +59,7 @@ def urls(server: SlowServer, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_shard_begins_while_a_row_of_the_one_before_it_is_slow(server, tmp_path, workers):
-    options = {"number_sample_per_shard": 3, "timeout": 10.0, "retries": 0}
+    options = {"number_sample_per_shard": 3, "timeout": 60.0, "retries": 0}
     summary = create(urls(server, tmp_path), tmp_path / "out", workers=workers, **options)
     assert (summary.successes, summary.shards) == (9, 3)
     assert [row["url"].rpartition("/")[2] for row in rows(tmp_path / "out")] == ["slow.jpg", "a.jpg", "b.jpg"]
@@ -78,7 +78,8 @@ class Opening(LocalEngine):
 
 def test_of_a_shard_that_is_left_half_made_nothing_is_there(server, tmp_path):
     engine = Opening(1)
-    job = CreateJob(configuration(urls(server, tmp_path), tmp_path / "out", number_sample_per_shard=3), engine)
+    options = {"number_sample_per_shard": 3, "timeout": 60}
+    job = CreateJob(configuration(urls(server, tmp_path), tmp_path / "out", **options), engine)
     job.prepare()
     assert list(job) == []
     engine.worker.begin(engine.tasks[2])

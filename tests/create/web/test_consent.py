@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from aiohttp.abc import AbstractResolver
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,12 +15,13 @@ from tarloom.create.web.fetch import WebFetcher
 from tarloom.errors import FetchError
 from tests.create.helpers import create, encoded, photo, rows, write_list
 from tests.create.sources.small_server import Reply, SmallServer
+from tests.create.web.test_shared import NameServer
 
 PICTURE = b"\xff\xd8\xff\xe0 nearly"
-WEB = WebOptions(allow_private=("127.0.0.0/8",), timeout=2, retries=1, max_wait=0.05)
+WEB = WebOptions(allow_private=("127.0.0.0/8",), timeout=20, retries=1, max_wait=0.05)
 
 
-def fetch_all(urls: list[str], web: WebOptions = WEB, **consent) -> list[str]:
+def fetch_all(urls: list[str], web: WebOptions = WEB, lookups: AbstractResolver | None = None, **consent) -> list[str]:
     """What became of each URL: "ok", or its error."""
 
     async def one(fetcher: WebFetcher, url: str) -> str:
@@ -31,7 +33,7 @@ def fetch_all(urls: list[str], web: WebOptions = WEB, **consent) -> list[str]:
         return "ok"
 
     async def run() -> list[str]:
-        async with WebFetcher(web, ConsentOptions(**consent)) as fetcher:
+        async with WebFetcher(web, ConsentOptions(**consent), lookups=lookups) as fetcher:
             return await asyncio.gather(*(one(fetcher, url) for url in urls))
 
     return asyncio.run(run())
@@ -134,7 +136,7 @@ def test_a_robots_txt_that_cannot_be_had_allows_all_or_nothing(reply, found):
 
 def test_rows_of_a_host_that_is_not_there_are_named_for_that():
     urls = ["http://127.0.0.1:1/x.jpg", "http://10.0.0.1/x.jpg", "http://no-such-host.invalid/x.jpg"]
-    assert fetch_all(urls, robots_txt=True) == ["connect", "refused_private_address", "dns"]
+    assert fetch_all(urls, lookups=NameServer(), robots_txt=True) == ["connect", "refused_private_address", "dns"]
 
 
 def test_a_redirect_is_asked_about_where_it_leads():

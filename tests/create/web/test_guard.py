@@ -97,7 +97,7 @@ def test_a_name_that_changes_its_address_gains_nothing(photo_server):
     name_server = Rebinding(["127.0.0.1", "10.0.0.1"])
     port = photo_server.url.rpartition(":")[2]
     row = Row(key="0", url=f"http://rebinding.test:{port}/pictures/0001.jpg", columns={}, beside={})
-    options = WebOptions(allow_private=("127.0.0.1/32",), retries=0, timeout=2)
+    options = WebOptions(allow_private=("127.0.0.1/32",), retries=0, timeout=20)
 
     async def fetch() -> bytes:
         async with WebFetcher(options, lookups=name_server) as fetcher:

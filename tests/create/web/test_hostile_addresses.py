@@ -40,7 +40,7 @@ connections: Counter[str] = Counter()
 
 
 def _watch(event: str, arguments: tuple) -> None:
-    """Only of the thread that fetches: others, such as those of a Ray that an earlier test began, have their own peers."""
+    """Only of the thread that fetches: those of a Ray that an earlier test began have peers of their own."""
     if event == "socket.connect" and threading.get_ident() == watching and arguments[0].family != socket.AF_UNIX:
         connections[arguments[1][0]] += 1
         if arguments[1][0] != PERMITTED:

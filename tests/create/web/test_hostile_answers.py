@@ -5,6 +5,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.create.web.hostile_answers import misbehaviours
 from tests.create.web.hostile_server import PIECES, HostileServer, expected_errors
 
 OPTIONS = WebOptions(allow_private=("127.0.0.0/8",), timeout=4, retries=0, max_bytes=4 << 20)
+PATIENT = replace(OPTIONS, timeout=60)
 BOMBS = 300
 Outcomes = dict[str, str | None]
 
@@ -51,10 +53,14 @@ def different(expected: Outcomes, found: Outcomes) -> dict[str, tuple[str | None
 
 
 def test_every_misbehaviour_gets_its_error_and_none_outlives_the_deadline(server):
+    """Those that would take for ever have a short one; the others' is long: they must end by themselves."""
+    urls = {name: server.url(name, number) for number, name in enumerate(expected_errors())}
+    endless = {name for name, error in expected_errors().items() if error == "timeout"}
     started = time.monotonic()
-    found = outcomes({name: server.url(name, number) for number, name in enumerate(expected_errors())})
+    found = outcomes({name: url for name, url in urls.items() if name in endless})
+    assert time.monotonic() - started < 15 * OPTIONS.timeout
+    found |= outcomes({name: url for name, url in urls.items() if name not in endless}, PATIENT)
     assert different(expected_errors(), found) == {}
-    assert time.monotonic() - started < 3 * OPTIONS.timeout
 
 
 def test_an_error_does_not_depend_on_the_packets_that_an_answer_comes_in(server):

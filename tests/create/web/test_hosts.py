@@ -182,8 +182,8 @@ def test_the_whole_host_waits_when_it_asks_to():
                 begun.append(loop.time())
 
         async with host:
-            host.throttled(FetchError("http_429", "Too Many Requests", transient=True), 3600)
             started = loop.time()
+            host.throttled(FetchError("http_429", "Too Many Requests", transient=True), 3600)
             await asyncio.gather(*(request() for _ in range(8)))
         return [time - started for time in begun]
 
