@@ -206,9 +206,9 @@ def test_processes_that_want_the_same_at_once_fetch_it_once(s3, s3_folder, tmp_p
     processes = [context.Process(target=read_all, args=(s3_folder, str(tmp_path), results)) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [True] * PROCESSES
+    assert [results.get(timeout=240) for _ in processes] == [True] * PROCESSES
     for process in processes:
-        process.join(30)
+        process.join(120)
     assert (
         int((tmp_path / "used").read_bytes()) == kept_bytes(tmp_path) == 25 * PART
     )  # what was fetched twice, counts twice

@@ -101,7 +101,7 @@ def test_an_upload_whose_writer_is_killed_stays_invisible(s3, s3_folder, storage
         with environment_set({"AWS_ENDPOINT_URL": proxy.url}):
             writer = subprocess.Popen([sys.executable, "-c", WRITER, s3_folder, str(size)], stdout=subprocess.PIPE)
         with writer:
-            assert proxy.stalled.wait(30), "the upload never got to its middle"
+            assert proxy.stalled.wait(120), "the upload never got to its middle"
             writer.send_signal(signal.SIGKILL)
             assert writer.stdout.read() == b""
     assert [entry.name for entry in storage.list()] == (["shard.tar"] if old else [])
