@@ -19,6 +19,7 @@ from tarloom.read.columns.join import rows_to_read
 from tarloom.read.ledger import Ledger
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.plan.pieces import Piece
+from tarloom.read.samples.as_python import as_python
 from tarloom.read.samples.chunk import Chunk
 from tarloom.read.samples.decoded import decoded
 from tarloom.read.samples.decoders import Form
@@ -71,6 +72,8 @@ def read_chunks(
         chunks = _ahead(chunks)  # a smaller one is read at once
     if piece.view.decode:
         chunks = decoded(chunks, piece.view.decoded, form, url=piece.url)
+    if form == "sample" and piece.view.columns:
+        chunks = as_python(chunks, piece.url)
     return delivered(piece, chunks, ledger, batch_rows=batch_rows or BATCH_ROWS)
 
 

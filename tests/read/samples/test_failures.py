@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,7 +16,7 @@ from tarloom.errors import BadSample, StaleSidecar, TooManyErrors, TruncatedShar
 from tarloom.read.ledger import Ledger
 from tarloom.read.readers import ScanJob
 from tarloom.read.scan import ScanConfig
-from tests.format.raw import write_sidecar, write_tar
+from tests.format.raw import write_parquet, write_sidecar, write_tar
 from tests.read.sample_sets import packed_samples
 from tests.read.samples.test_decode import encoded, picture
 from tests.source_tree import ROOT
@@ -81,6 +82,24 @@ def test_failed_samples_are_rows_without_members(flawed):
             assert sample["__error__"] is None
     assert ds.schema.names == ["__key__", "jpg", "json", "__error__"]
     assert ds.ledger.rows == 2 * len(BAD)  # read twice
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_time_that_python_has_not_is_a_failure_of_its_sample_and_whole_in_a_batch(tmp_path, nested):
+    samples = [(f"{row}", {"txt": b"x"}) for row in range(100)]
+    write_tar(tmp_path / "a.tar", samples)
+    times = pa.array([2**62 if row == 70 else row for row in range(100)], pa.timestamp("us"))
+    taken = pa.ListArray.from_arrays(pa.array(range(101), pa.int32()), times) if nested else times
+    write_parquet(tmp_path / "a.parquet", {"key": [k for k, _ in samples], "status": ["success"] * 100, "taken": taken})
+    ds = tarloom.open(tmp_path).select("taken", "txt")
+    with pytest.raises(BadSample, match=r"a\.tar: 70: bad_value: taken is no time that Python has"):
+        list(ds)
+    skipping = ds.on_error("skip")
+    assert [sample["__key__"] for sample in skipping] == [key for key, _ in samples if key != "70"]
+    assert skipping.ledger.counts == {"bad_value": 1}
+    rows = list(ds.on_error("row"))
+    assert [(row["__key__"], row["taken"]) for row in rows if row["__error__"]] == [("70", None)]
+    assert pa.Table.from_batches(ds.batches())["taken"].combine_chunks().equals(taken)
 
 
 def test_a_shard_that_cannot_be_opened_is_in_the_ledger_alone(broken):
