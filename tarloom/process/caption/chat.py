@@ -32,15 +32,18 @@ def base_url(endpoint: str) -> str:
 
     What people paste is taken: a bare host gets /v1, and the address of the completions themselves loses its end.
     """
+    if "@" in endpoint:  # looked for first: what stands before it may hold what ends a host's name
+        raise UsageError("the server's address holds a password, which messages would show; use --api-key-env")
     try:
         parts = urlsplit(endpoint.strip())
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         sound = False
     if not sound or parts.query or parts.fragment:
-        raise UsageError(f"{endpoint}: not the address of a server; give one such as http://localhost:8000/v1")
-    if "@" in parts.netloc:
-        raise UsageError("the server's address holds a password, which messages would show; use --api-key-env")
+        shown = endpoint.strip().partition("#")[0].partition("?")[0]  # behind these there may be a key
+        raise UsageError(
+            f"{shown}: not the address of a server, without ? and #; give one such as http://localhost:8000/v1"
+        )
     path = parts.path.rstrip("/").removesuffix(_COMPLETIONS) or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -52,6 +55,8 @@ def headers(key_variable: str | None) -> dict[str, str]:
         key = os.environ.get(key_variable, "").strip()
         if not key:
             raise UsageError(f"{key_variable} is not set here; put the server's key into this environment variable")
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError(f"{key_variable}: holds a line break, or what else no key has; put the server's key there")
         said["Authorization"] = f"Bearer {key}"
     return said
 
@@ -95,12 +100,16 @@ def reply(body: bytes) -> Reply:
     return Reply(said=said, model=model)
 
 
-def complaint(body: bytes) -> str:
-    """What a server says of a request that it does not take, in its own words; empty where it has none."""
+def complaint(body: bytes, key: str = "") -> str:
+    """What a server says of a request that it does not take, in its own words; empty where it has none.
+
+    key: is left out, should the server repeat it.
+    """
     try:
         answer = json.loads(body)
         error = answer.get("error", answer)
-        return " ".join(str(error["message"] if isinstance(error, dict) else error).split())[:300]
+        told = str(error["message"] if isinstance(error, dict) else error)
+        return " ".join((told.replace(key, "[key]") if key else told).split())[:300]
     except (ValueError, LookupError, AttributeError, RecursionError):
         return ""
 

@@ -212,7 +212,8 @@ class _Server:
 
     def _read(self, response: aiohttp.ClientResponse, body: bytes) -> Reply:
         if response.status != 200:
-            self._refused(response, complaint(body) or response.reason or "no reason given")
+            key = self._headers.get("Authorization", "").removeprefix("Bearer ")
+            self._refused(response, complaint(body, key) or response.reason or "no reason given")
         answer = reply(body)
         if None not in (answer.model, self._model) and answer.model not in (self._model, self._stage.model):
             raise FetchError(WRONG_MODEL, "the server answered by another model", transient=True)

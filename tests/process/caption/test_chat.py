@@ -13,7 +13,7 @@ from PIL import Image
 
 from tarloom.errors import FetchError, UsageError
 from tarloom.process.caption.backend import Question
-from tarloom.process.caption.chat import base_url, complaint, encoded, reply
+from tarloom.process.caption.chat import base_url, complaint, encoded, headers, reply
 from tarloom.process.caption.stage import CaptionStage
 from tests.process.openai_server import MODEL, completion
 
@@ -50,9 +50,30 @@ def test_what_is_no_address_is_a_usage_error(given):
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated():
-    with pytest.raises(UsageError, match="holds a password") as refused:
-        base_url("http://user:secret@h/v1")
+    for address in ("http://user:secret@h/v1", "http://u:a#secret@h/v1", "http://u:secret@h:99999", "u:secret@h"):
+        with pytest.raises(UsageError, match="holds a password") as refused:
+            base_url(address)
+        assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["http://h/v1?key=secret", "http://h/v1#secret", "http://h?a#b?secret"])
+def test_what_may_be_a_key_in_an_address_is_refused_and_not_repeated(given):
+    with pytest.raises(UsageError, match=r"^http://h(/v1)?: not the address of a server") as refused:
+        base_url(given)
     assert "secret" not in str(refused.value)
+
+
+def test_a_key_that_the_server_repeats_is_not_shown():
+    told = {"error": {"message": f"invalid key Bearer sk-secret{'x' * 300}"}}
+    assert complaint(json.dumps(told).encode(), "sk-secret") == f"invalid key Bearer [key]{'x' * 300}"[:300]
+
+
+@pytest.mark.parametrize("key", ["sk-\nsecret", "sk-\0secret", "sk-ſecret"])
+def test_a_key_that_cannot_be_sent_is_a_usage_error_and_not_repeated(monkeypatch, key):
+    monkeypatch.setattr("os.environ", {"MY_KEY": key})
+    with pytest.raises(UsageError, match="MY_KEY: holds a line break") as refused:
+        headers("MY_KEY")
+    assert "ecret" not in str(refused.value)
 
 
 def test_a_server_sees_every_pixel_as_it_is():
