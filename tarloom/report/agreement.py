@@ -13,10 +13,10 @@ from tarloom.process.keep.agreement import Share, agreement
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.picking import numbers_of
 from tarloom.read.plan.pieces import WHOLE_SHARD
-from tarloom.read.samples.batches import read_samples
+from tarloom.read.samples.batches import read_piece
 from tarloom.report.config import ReportConfig
 from tarloom.report.facts import Facts
-from tarloom.report.pictures import Spot, as_text, original_column, say_the_same
+from tarloom.report.pictures import Spot, original_column, say_the_same, text_in
 
 DIFFERING = 24
 """How many pictures are shown that do not agree."""
@@ -63,8 +63,9 @@ def _by_words(dataset: Dataset, captions: str) -> Comparison:
     """Read all of the captions."""
     original, counts, differing = original_column(dataset), {True: 0, False: 0, None: 0}, list[Spot]()
     for number, piece in enumerate(dataset.select(captions, *([original] if original else [])).pieces(WHOLE_SHARD)):
-        for row, sample in enumerate(read_samples(piece)):
-            same = say_the_same(as_text(sample.get(original or "")), as_text(sample.get(captions)))
+        samples = ((batch, place) for batch in read_piece(piece) for place in range(batch.num_rows))
+        for row, (batch, place) in enumerate(samples):
+            same = say_the_same(text_in(batch, original, place), text_in(batch, captions, place))
             counts[same] += 1
             if same is False and len(differing) < DIFFERING:
                 differing.append(Spot(piece=number, row=row))

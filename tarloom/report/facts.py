@@ -16,6 +16,7 @@ from tarloom.format.metadata import SUCCESS, read_stats
 from tarloom.format.parquet import read_schema, read_table
 from tarloom.format.sidecar import ERROR, STATUS, read_sidecar, sidecar_info
 from tarloom.format.storage import Storage
+from tarloom.process.texts import texts_of
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.catalog import ShardFiles
 
@@ -154,11 +155,13 @@ def _creation_failures(storage: Storage, shard: ShardFiles, facts: Facts) -> Ite
     wanted = [c for c in ("key", "status", "url", ERROR, "error_message") if c in there]
     creation = facts.stage(CREATION)
     table = _count(creation, read_table(storage, name, wanted, texts=wanted))
-    for row in table.to_pylist():
+    columns = [texts_of(column.combine_chunks()) for column in table.columns]
+    for values in zip(*columns, strict=True):
+        row = dict(zip(table.column_names, values, strict=True))
         message = row.get("error_message") or ""
         error = row.get(ERROR) or _name_of(message)
         creation.errors[error] += 1
-        yield Failure(stage=CREATION, key=row["key"], url=row.get("url"), error=error, message=message)
+        yield Failure(stage=CREATION, key=row["key"] or "", url=row.get("url"), error=error, message=message)
 
 
 def _stage_failures(storage: Storage, shard: ShardFiles, stage: str, facts: Facts) -> Iterator[Failure]:

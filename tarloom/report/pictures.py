@@ -6,14 +6,17 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from PIL import Image
 
 from tarloom.errors import ImageError, ShardError
+from tarloom.format.index import KEY
 from tarloom.format.layout import IMAGE_MEMBERS
+from tarloom.process.texts import text_at
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.picking import numbers_of
 from tarloom.read.plan.pieces import WHOLE_SHARD, Piece
-from tarloom.read.samples.batches import read_samples
+from tarloom.read.samples.batches import read_piece
 
 ORIGINAL_CAPTION = ("caption", "txt")
 """Where a sample's own caption is: in the metadata, or a member."""
@@ -64,14 +67,15 @@ class Gallery:
     def show(self, spot: Spot) -> Shown:
         """The sample there, without captions where they cannot be joined. Raises ShardError if it cannot be read."""
         try:
-            sample = _sample_at(self._pieces, spot)
+            row = _row_at(self._pieces, spot)
         except ShardError:
-            sample = _sample_at(self._bare, spot)
-        data = next((sample[name] for name in self._images if name in sample), None)
-        original, model = as_text(sample.get(self._original or "")), as_text(sample.get(self._captions or ""))
+            row = _row_at(self._bare, spot)
+        stored = (row.column(name)[0].as_py() for name in self._images)
+        data = next((value for value in stored if value is not None), None)
+        original, model = text_in(row, self._original), text_in(row, self._captions)
         return Shown(
-            key=str(sample["__key__"]),
-            thumbnail=make_thumbnail(data, self._size) if isinstance(data, bytes) else None,
+            key=text_in(row, KEY) or "",
+            thumbnail=make_thumbnail(data, self._size) if data is not None else None,
             original=original,
             model=model,
             agrees=say_the_same(original, model) if self._agreeing is None else holds_at(self._agreeing, spot),
@@ -86,8 +90,15 @@ def holds_at(pieces: Sequence[Piece], spot: Spot) -> bool | None:
         return None
 
 
-def _sample_at(pieces: Sequence[Piece], spot: Spot) -> dict[str, object]:
-    return next(read_samples(dataclasses.replace(pieces[spot.piece], first=spot.row, last=spot.row + 1)))
+def _row_at(pieces: Sequence[Piece], spot: Spot) -> pa.RecordBatch:
+    """The sample there, as the only row; not as Python's values, which not all texts of parquet can be."""
+    return next(read_piece(dataclasses.replace(pieces[spot.piece], first=spot.row, last=spot.row + 1)))
+
+
+def text_in(rows: pa.RecordBatch, column: str | None, row: int = 0) -> str | None:
+    """A caption from a column or a member, if there is one."""
+    text = text_at(rows.column(column), row) if column is not None and column in rows.schema.names else None
+    return None if text is None else text.strip()
 
 
 def original_column(dataset: Dataset) -> str | None:
@@ -122,13 +133,6 @@ def plain_words(caption: str) -> list[str]:
 def say_the_same(one: str | None, other: str | None) -> bool | None:
     """Whether two captions have the same words; None where one is missing."""
     return None if one is None or other is None else plain_words(one) == plain_words(other)
-
-
-def as_text(value: object) -> str | None:
-    """A caption from a column or a member."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace").strip()
-    return None if value is None else str(value).strip()
 
 
 def _spots(pieces: Sequence[Piece], rows: Sequence[int]) -> Iterator[Spot]:

@@ -44,7 +44,8 @@ def draw_sheet(shown: Sequence[Shown], *, title: str, subtitle: str) -> Image.Im
     width = max(2 * MARGIN + columns * (CELL + GAP) - GAP, 640)
     sheet = Image.new("RGB", (width, HEADER + 2 * MARGIN + rows * (height + GAP) - GAP), PAPER)
     brush = ImageDraw.Draw(sheet)
-    brush.text((MARGIN, MARGIN - 6), _fitted(brush, title, kind.title, width - 2 * MARGIN), fill=INK, font=kind.title)
+    title = _fitted(brush, " ".join(title.split()), kind.title, width - 2 * MARGIN)  # line breaks cannot be measured
+    brush.text((MARGIN, MARGIN - 6), title, fill=INK, font=kind.title)
     brush.text((MARGIN, MARGIN + 36), subtitle, fill=SOFT, font=kind.small)
     for number, (sample, lines) in enumerate(zip(shown, texts, strict=True)):
         row, column = divmod(number, columns)

@@ -244,6 +244,23 @@ def test_without_a_model_pictures_are_the_queries_and_never_find_themselves(data
     assert all(f">{key}<" not in found for key, found in rows)
 
 
+def test_a_title_may_have_line_breaks(dataset):
+    assert draw(dataset, title="one\ntwo")
+
+
+def test_texts_that_are_not_utf_8_are_shown_with_replacements(dataset):
+    bad = b"a \xff star"
+    for shard in ("00000", "00001"):
+        rows = pq.read_table(dataset / f"{shard}.parquet")
+        rows = rows.drop_columns([name for name in ("caption", "url") if name in rows.column_names])
+        for name in ("caption", "url"):
+            rows = rows.append_column(name, pa.array([bad] * rows.num_rows).view(pa.string()))
+        pq.write_table(rows, dataset / f"{shard}.parquet")
+    page, seen = draw(dataset)
+    assert seen.text.count("a \N{REPLACEMENT CHARACTER} star") > 1
+    assert "not_an_image" in page
+
+
 def made_by(dataset: Path, fingerprint: dict[str, str]) -> None:
     """Have the vectors say so."""
     for path in dataset.glob("*.clip.parquet"):
