@@ -3,7 +3,6 @@
 To train, take the feed (ds.to_torch): it shuffles, resumes, and replaces what cannot be read, where a reader says so.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, islice
@@ -11,11 +10,12 @@ from typing import Any
 
 from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import missing_extra
-from tarloom.format.cpus import cpu_share
+from tarloom.format.cpus import take_part_of_share
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import share
 from tarloom.read.samples.batches import read_samples
 from tarloom.read.scan import ScanConfig, Tallier, Tally
+from tarloom.read.torch_workers import with_plain_errors
 
 try:
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -38,8 +38,8 @@ class Shares(IterableDataset[Samples]):  # type: ignore[misc]
     def __iter__(self) -> Iterator[Samples]:
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        if worker is not None:  # this process is one of several: so many threads for it to decode in
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_share() // workers)))
+        if worker is not None:
+            take_part_of_share(workers)  # so many threads for it to decode in
         mine = share(range(len(self._plan)), part=number, parts=workers)
         samples = chain.from_iterable(read_samples(self._plan[piece]) for piece in mine)
         while found := list(islice(samples, self._size)):
@@ -65,7 +65,7 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
             multiprocessing_context=context,
         )
         found = iter(loader)
-    for samples in found:
+    for samples in with_plain_errors(found):
         yield from tallier.of_samples(samples, every=config.batch_size)
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tarloom.errors import EngineError, UsageError
+from tarloom.errors import BadSample, EngineError, UsageError
 from tarloom.read.dataset import open_dataset
 from tarloom.read.readers import READERS, ScanJob
 from tarloom.read.scan import ScanConfig, Tallier
@@ -57,6 +57,19 @@ class DyingTallier(Tallier):
 
     def of_batch(self, batch):
         os._exit(1)
+
+
+def test_an_error_of_a_torch_worker_is_the_one_that_it_raised(pictured):
+    from tarloom.read import with_torch
+
+    dataset = open_dataset(pictured).select("png").decoding("rgb")
+    messages = []
+    for workers in (1, 2):
+        config = ScanConfig(path=str(pictured), num_workers=workers)
+        with pytest.raises(BadSample) as raised:
+            list(with_torch.scan(dataset, config, Tallier(members=("png",), digest=False, show=0)))
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
 
 
 @pytest.mark.usefixtures("spark_session")

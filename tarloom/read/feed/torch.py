@@ -8,7 +8,6 @@
 Workers of a loader take steps in turn, so that a loader hands them on in their order.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,10 +15,11 @@ import numpy as np
 
 from tarloom.engines.local import interrupts_end_here
 from tarloom.errors import UsageError, missing_extra
-from tarloom.format.cpus import cpu_share
+from tarloom.format.cpus import take_part_of_share
 from tarloom.read.feed.batches.assemble import Batch
 from tarloom.read.feed.feed import Feed, StepStride
 from tarloom.read.ledger import Ledger
+from tarloom.read.torch_workers import with_plain_errors
 
 try:
     import torch
@@ -106,8 +106,7 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         info = get_worker_info()
         if info is not None:
             self._hear()
-            # This process is one of several: so many threads for it to decode in.
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cpu_share() // info.num_workers)))
+            take_part_of_share(info.num_workers)  # so many threads for it to decode in
         steps = self.feed.steps(StepStride() if info is None else StepStride(first=info.id, every=info.num_workers))
         # Workers stay in their epoch until they are told: the next iteration may begin before they have ended this one.
         return self.feed.counting(steps, map(self._made, self.feed.batches(steps)), all_steps=info is None)
@@ -188,7 +187,7 @@ class Loader:
         self._feed._tell_place(always=True)
         with interrupts_end_here():
             batches = iter(self._loader)
-        return self._feed.feed.counting(self._feed.feed.steps(), batches)
+        return self._feed.feed.counting(self._feed.feed.steps(), with_plain_errors(batches))
 
 
 def place(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """The torch feed: shares that are disjoint and complete, tensors, and loaders that go on exactly where they were."""
 
 import os
+import shutil
+import signal
 import time
 from dataclasses import fields
 from itertools import islice
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import tarloom
-from tarloom.errors import UsageError
+from tarloom.errors import EngineError, StaleIndex, UsageError
 from tarloom.read.feed.feedable import FeedKeywords
 from tarloom.read.feed.options import FeedOptions
 from tests.read.feed.resume_contract import new_processes
@@ -157,6 +159,25 @@ def test_a_worker_that_starts_late_goes_to_a_loaded_place_though_it_missed_the_i
     tell = feed._tell_place
     monkeypatch.setattr(feed, "_tell_place", lambda **options: (tell(**options), (tmp_path / "told").touch()))
     assert steps_of(loader) == epochs[0][4:]
+
+
+def kill_itself(batch):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_errors_of_workers_are_those_that_they_raised_and_a_worker_that_dies_is_named(make, packed, tmp_path):
+    shutil.copytree(packed, tmp_path / "damaged")
+    dataset = tarloom.open(tmp_path / "damaged").select("txt")
+    for tar in (tmp_path / "damaged").glob("*.tar"):
+        tar.write_bytes(b"")
+    messages = []
+    for workers in (0, 1):
+        with pytest.raises(StaleIndex) as raised:
+            list(dataset.to_torch(7).loader(num_workers=workers))
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
+    with pytest.raises(EngineError, match=r"^DataLoader worker \(pid.*; where memory ran out, give fewer"):
+        list(make(transform=kill_itself).loader(num_workers=1))
 
 
 def test_workers_of_torchs_loader_live_on_hear_the_epoch_and_transform_in_their_process(make, epochs):

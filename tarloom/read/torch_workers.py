@@ -1,0 +1,35 @@
+"""Errors from the workers of a torch DataLoader, as they were raised there.
+
+    Caught BadSample in DataLoader worker process 0.
+    Original Traceback (most recent call last):
+      ...
+    tarloom.errors.BadSample: shards/00000.tar: ...
+
+is what torch makes of one: an error of the same type, whose message holds all this.
+"""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from tarloom.errors import EngineError, TarloomError
+
+Taken = TypeVar("Taken")
+
+_DEAD = "DataLoader worker (pid"
+"""How torch begins what it says of one that ended, or was ended, before its work was done."""
+
+
+def with_plain_errors(batches: Iterator[Taken]) -> Iterator[Taken]:
+    """The same. Errors of ours have their own message alone, and a worker that died is an EngineError."""
+    try:
+        yield from batches
+    except TarloomError as error:
+        _, told, message = str(error).rpartition(f"\n{type(error).__module__}.{type(error).__qualname__}: ")
+        if not told:  # by this process
+            raise
+        raise type(error)(message.strip()) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_DEAD):
+            raise
+        reason = str(error).splitlines()[0].rstrip(" .")
+        raise EngineError(f"{reason}; where memory ran out, give fewer workers or smaller batches") from error
