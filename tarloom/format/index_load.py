@@ -17,7 +17,7 @@ from tarloom.errors import CorruptShard, StaleIndex, StorageError
 from tarloom.format.index import HeadersHash, IndexBuilder, ShardIndex, read_index, write_index
 from tarloom.format.layout import compression_of, tar_name
 from tarloom.format.metadata import read_stats
-from tarloom.format.storage import Entry, LocalStorage, Storage
+from tarloom.format.storage import Entry, LocalStorage, Storage, denied_is_absent
 from tarloom.format.tar.compressed import Unpacked
 from tarloom.format.tar.walk import ReadAt, split_name, walk
 
@@ -52,7 +52,7 @@ def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
     """The stored index if it was made for this tar, else a new one, kept for the next time."""
     tar = versioned(storage, tar)
     for place in _places(storage):
-        with contextlib.suppress(CorruptShard):  # a cache that cannot be read is made anew
+        with contextlib.suppress(CorruptShard), denied_is_absent():  # a cache that cannot be read is made anew
             index = read_index(place, shard)
             if index is not None and _fits(index, tar):
                 return index
@@ -76,10 +76,17 @@ def _places(storage: Storage) -> Iterator[Storage]:
 
 
 def cache_storage(storage: Storage) -> LocalStorage:
-    """Where indexes of a dataset that cannot be written are kept: a folder in the user's cache directory."""
+    """Where indexes of a dataset that cannot be written are kept: a folder in the user's cache directory.
+
+    A user without a home has none: there is nothing in that folder then, and nothing can be written there.
+    """
     root = os.environ.get("TARLOOM_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tarloom")
     dataset = hashlib.sha256(storage.url.encode()).hexdigest()[:32]
-    return LocalStorage(str(Path(root).expanduser().absolute() / dataset))
+    try:
+        place = Path(root).expanduser().absolute()
+    except RuntimeError:  # no HOME, and a number that no user has, as in containers
+        place = Path(os.devnull)
+    return LocalStorage(str(place / dataset))
 
 
 def tar_reader(storage: Storage, tar: Entry) -> ReadAt:

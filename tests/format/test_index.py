@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import pwd
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tarloom
 from tarloom.errors import CorruptShard, StorageError, TruncatedShard
 from tarloom.format.index import IndexBuilder, ShardIndex, read_index, write_index
 from tarloom.format.index_load import cache_storage, load_index, scan_index
@@ -195,6 +197,14 @@ def test_datasets_do_not_share_a_cache_folder(tmp_path):
 def test_an_index_is_used_even_if_it_can_be_kept_nowhere(read_only, cache):
     cache.write_bytes(b"a file in the way")
     assert load_index(read_only, "00000", tar_of(read_only)).rows == 20
+
+
+def test_a_user_without_a_home_reads_what_cannot_be_written(read_only, monkeypatch):
+    for name in ("HOME", "TARLOOM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert load_index(read_only, "00000", tar_of(read_only)).rows == 20
+    assert len(tarloom.open(read_only.url)) == 20
 
 
 def test_a_packed_shards_index_made_anew_has_its_identity_again(tmp_path):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import TAR_SUFFIXES
-from tarloom.format.storage.base import Entry, Storage
+from tarloom.format.storage.base import Entry, Storage, denied_is_absent
 from tarloom.format.storage.local import TEMPORARY, LocalStorage
 from tarloom.format.storage.objects import REMOTE_SCHEMES, ObjectStorage
 
@@ -22,6 +22,7 @@ __all__ = [
     "LocalStorage",
     "ObjectStorage",
     "Storage",
+    "denied_is_absent",
     "open_dataset_storage",
     "open_storage",
     "split_location",

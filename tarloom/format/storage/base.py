@@ -168,3 +168,13 @@ def sift(listing: Iterable[Entry], wanted: Callable[[str], bool]) -> Survey:
 def cut_short(where: str) -> StorageError:
     """The error to raise where a range reaches behind the end of its file."""
     return StorageError(f"{where}: ends before a range that was asked for; it was cut short or replaced meanwhile")
+
+
+@contextlib.contextmanager
+def denied_is_absent() -> Iterator[None]:
+    """For what is a cache, or may be missing: whoever made it may have kept it to themselves (umask 077)."""
+    try:
+        yield
+    except StorageError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise

@@ -1,6 +1,6 @@
 """What lies in a dataset's folder, from one listing; and what its indexes say, from its catalogue or a look at each."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -28,7 +28,7 @@ from tarloom.format.layout import (
 )
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import ERROR, STATUS, find_sidecars
-from tarloom.format.storage import Entry, Storage, open_dataset_storage, open_storage
+from tarloom.format.storage import Entry, Storage, denied_is_absent, open_dataset_storage, open_storage
 from tarloom.read.plan.facts import Facts, ShardFacts, load_facts
 from tarloom.read.view import Column
 
@@ -245,7 +245,7 @@ def _shards(storage: Storage) -> list[ShardFiles]:
     entries = {entry.name: entry for entry in found}
     tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
     names.update(entries)
-    sidecars, planned = find_sidecars(names), storage.head(PLAN) is not None
+    sidecars, planned = find_sidecars(names), _is_planned(storage, names)
     return [
         ShardFiles(
             shard=shard,
@@ -256,6 +256,13 @@ def _shards(storage: Storage) -> list[ShardFiles]:
         for shard in sorted(tars)
         if not planned or stats_name(shard) in names
     ]
+
+
+def _is_planned(storage: Storage, names: Collection[str]) -> bool:
+    """Whether there is a plan; where nobody may look for it, whether there are stats, as planned shards have them."""
+    with denied_is_absent():
+        return storage.head(PLAN) is not None
+    return any(name.endswith(stats_name("")) for name in names)
 
 
 def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:

@@ -3,6 +3,9 @@
 import os
 import pickle
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +17,11 @@ from hypothesis import strategies as st
 import tarloom
 from tarloom.errors import CorruptShard, StaleIndex, UsageError
 from tarloom.format.index_load import cache_storage
-from tarloom.format.layout import CATALOG
+from tarloom.format.layout import CATALOG, PLAN
 from tarloom.format.storage import open_storage
 from tarloom.read.plan import catalog
 from tarloom.read.plan.facts import HANDFUL
-from tests.format.raw import sample_members, some_samples, write_index, write_parquet, write_tar
+from tests.format.raw import packed_dataset, sample_members, some_samples, write_index, write_parquet, write_tar
 
 SHARDS = HANDFUL + 2
 ROWS = 3
@@ -309,3 +312,33 @@ def test_a_column_called_as_what_readers_give_a_sample_is_left_out(tmp_path):
     assert [name for name in dataset.columns if name not in samples[0][1]] == ["key", "status", "mine"]
     with pytest.raises(UsageError, match="has no '__url__'"):
         dataset.select("__url__")
+
+
+@contextmanager
+def as_somebody_else() -> Iterator[None]:
+    """Permissions bind nobody who is root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_what_another_reader_has_kept_to_itself_is_as_good_as_absent(planned):
+    with tempfile.TemporaryDirectory() as folder:
+        packed_dataset(Path(folder), shards=2)
+        if not planned:
+            for path in (Path(folder) / PLAN, *Path(folder).glob("*_stats.json")):
+                path.unlink()
+        (Path(folder) / "00002.tar").write_bytes((Path(folder) / "00001.tar").read_bytes())
+        before = [sample["__key__"] for sample in tarloom.open(Path(folder) / "00001.tar")]
+        catalog.forget_index(open_storage(folder), "00001")
+        os.chmod(folder, 0o755)
+        os.chmod(Path(folder) / "_tarloom", 0)
+        with as_somebody_else():
+            found = tarloom.open(folder)
+            assert [shard.shard for shard in found.shards] == ["00000", "00001", *([] if planned else ["00002"])]
+            assert [sample["__key__"] for sample in found][len(before) :][: len(before)] == before
