@@ -4,15 +4,16 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tarloom.cli.config_file import in_file
-from tarloom.cli.console import Finished, ended
+from tarloom.cli.console import Finished, ended, show
 from tarloom.cli.progress import finish, watch
 from tarloom.cli.words import PREFIXED, value_of
 from tarloom.engines.choose import EngineConfig, gpus_of, open_engine
 from tarloom.engines.workers import parse_workers
+from tarloom.errors import TarloomError
 from tarloom.process.config import ProcessConfig
 from tarloom.process.cost import Cost, CostConfig, PriceConfig, cost_of, predict
 from tarloom.process.keep.agreement import AgreementConfig
@@ -100,11 +101,23 @@ def run_stages(
         if cost.estimate is not None:
             return _estimate(job, run_on, cost, cost.estimate)
         finish(job, title=title, total=job.total)
-    summary = job.summary()
-    agreeing = {} if summary.failed_shards else agreement.told(config.path)  # cannot be told without their sidecars
-    facts = asdict(summary) | told_cost(job.reports, run_on, cost) | agreeing
-    heading = f"{title.capitalize()} of {config.path}"
-    return ended(heading, facts, failed=summary.failed_shards, most=run_on.max_failed)
+    summary, heading = job.summary(), f"{title.capitalize()} of {config.path}"
+    done = ended(
+        heading,
+        asdict(summary) | told_cost(job.reports, run_on, cost),
+        failed=summary.failed_shards,
+        most=run_on.max_failed,
+    )
+    return done if summary.failed_shards else _with_agreement(done, agreement, config.path)
+
+
+def _with_agreement(done: Finished, agreement: AgreementConfig, path: str) -> Finished:
+    """Where a shard failed it could not be told: its sidecars are not there."""
+    try:
+        return replace(done, facts={**done.facts, **agreement.told(path)})
+    except TarloomError:
+        show(done, as_json=False)  # what was done is told all the same
+        raise
 
 
 def _estimate(job: "ProcessJob", run_on: EngineConfig, cost: CostConfig, images: int) -> Finished:

@@ -122,8 +122,20 @@ def test_where_a_shard_failed_the_summary_says_so_and_nothing_of_agreement(tmp_p
     assert (list(told["failed_shards"]), "agreement" in told) == (["b"], False)
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [(["--agree-if", "hash.sha256 >="], "agree_if: "), (["--agree-if", "true", "--agree-by", "a b c"], "agree_by: ")],
+)
+def test_agreement_that_is_no_sql_is_refused_before_anything_is_done(shards, words, complaint):
+    run = command(str(shards), "--stages", "hash", *words, cwd=ROOT)
+    assert run.returncode == 2
+    assert complaint in run.stderr
+    assert not sidecars(shards, "hash")
+
+
 def test_what_agreement_cannot_be_is_named_and_the_sidecars_stay(shards):
     run = command(str(shards), "--stages", "hash", "--agree-if", "nothing.text = txt", cwd=ROOT)
     assert run.returncode == 2
     assert "there is no column 'nothing.text'" in run.stderr
+    assert "successes" in run.stdout
     assert len(sidecars(shards, "hash")) == 2

@@ -70,9 +70,14 @@ class AgreementConfig:
     """A column, or an expression in SQL, by whose values this is told, too: such as shape, or width >= 256."""
 
     def check(self) -> None:
-        """Raises UsageError for segments of nothing."""
+        """Raises UsageError for segments of nothing, and for what is no SQL: what columns there are is seen later."""
         if self.agree_by and not self.agree_if:
             raise UsageError("agree_by: says by what agreement is told; say what agreement is, by agree_if")
+        for name in ("agree_if", "agree_by"):
+            if getattr(self, name):
+                from tarloom.read.columns.sql import parse  # loads duckdb
+
+                parse(f"SELECT (\n{getattr(self, name)}\n)", what=name)
 
     def told(self, path: str) -> dict[str, object]:
         """For the summary of a run over this dataset; nothing where nothing was asked. Raises as `agreement` does."""
