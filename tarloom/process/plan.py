@@ -49,6 +49,8 @@ class Planner:
         self._check_place()
         self._check_order()
         self._fingerprints = {name: stage.fingerprint() for name, stage in stages.items()}
+        self._checked = set[tuple[str, str, str]]()
+        """Stages and columns with what made them, that fit."""
         self._view = lru_cache(lambda *names: dataset.select(*names).view)
         """Of these members and columns: the same for nearly all shards."""
 
@@ -142,15 +144,19 @@ class Planner:
         made = dict(self._fingerprints[name])
         for column in self._stages[name].inputs:
             source = _source(column)
-            made[f"input {column}"] = "metadata" if source is None else self._made_by(source, shard)
+            fingerprint = None if source is None else self._made_by(source, shard)
+            made[f"input {column}"] = told = _told(source, fingerprint)
+            if fingerprint is not None and (name, column, told) not in self._checked:
+                self._stages[name].check_input(column, fingerprint)
+                self._checked.add((name, column, told))
         return made
 
-    def _made_by(self, source: str, shard: str) -> str:
-        """A digest of the fingerprint of the sidecar that a column comes from."""
+    def _made_by(self, source: str, shard: str) -> Mapping[str, str] | None:
+        """The fingerprint of the sidecar that a column comes from, None where there is none."""
         if source in self._stages:
-            return _digest(self._fingerprint(source, shard))
+            return self._fingerprint(source, shard)
         info = sidecar_info(self._storage, shard, source)
-        return "missing" if info is None else _digest(info.fingerprint)
+        return None if info is None else info.fingerprint
 
     def _done(self, piece: Piece, wanted: SidecarInfo, again: Again) -> StageReport | StageTask:
         """The report of a stage whose sidecar is there already, else what is to be done."""
@@ -208,6 +214,13 @@ def _endings(storage: Storage, shard: str, stage: str) -> np.ndarray:
     """The statuses in a sidecar, of shape (rows,); of none where there is none."""
     table = find_table(storage, sidecar_name(shard, stage))
     return np.zeros(0, object) if table is None else table.read([STATUS], texts=(STATUS,)).column(STATUS).to_numpy()
+
+
+def _told(source: str | None, fingerprint: Mapping[str, str] | None) -> str:
+    """Of a column, in the fingerprint of a stage that wants to see it."""
+    if source is None:
+        return "metadata"
+    return "missing" if fingerprint is None else _digest(fingerprint)
 
 
 def _source(column: str) -> str | None:

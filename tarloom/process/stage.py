@@ -82,6 +82,9 @@ class Stage(ABC):
     def check(self) -> None:  # noqa: B027 - most have nothing that could be wrong
         """Raises UsageError where the stage cannot work, before anything is started."""
 
+    def check_input(self, column: str, made_with: Mapping[str, str]) -> None:  # noqa: B027 - most take any
+        """Raises UsageError where it cannot use a column of a sidecar with this fingerprint: before any work."""
+
     @abstractmethod
     def fingerprint(self) -> Mapping[str, str]:
         """All that shapes its output, by name: model, prompt, preprocessing, sampling, version of the code."""

@@ -48,6 +48,13 @@ class ClipScoreStage(ModelStage):
     def at_least(self) -> int | None:
         return AT_LEAST if self.pictures is None else None
 
+    def check_input(self, column: str, made_with: Mapping[str, str]) -> None:
+        mine, other = self.fingerprint()["model"], made_with.get("model")
+        if column == self.pictures and other not in (None, mine):
+            raise UsageError(
+                f"{column}: made with {other}, but model {self.model} is {mine}; name the model that made it"
+            )
+
     def fingerprint(self) -> Mapping[str, str]:
         columns = {"texts": self.texts, "pictures": str(self.pictures)}
         return {**super().fingerprint(), "stage": self.name, "score version": "1", **columns}

@@ -1,15 +1,23 @@
 """CLIP scores: the right text scores higher than a wrong one, and what is missing is named."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from tarloom.engines.local import LocalEngine
 from tarloom.errors import UsageError
+from tarloom.format.index_load import load_index
+from tarloom.format.sidecar import SidecarInfo, write_sidecar
+from tarloom.format.storage import open_storage
 from tarloom.process.batch import Batch, Decoder
+from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage
+from tarloom.process.job import ProcessJob
 from tarloom.process.stages.clip_score import ClipScoreStage
 from tests.create.test_texts import unchecked
-from tests.process.shards import CLIP, scene_sample
+from tests.process.shards import CLIP, scene_sample, write_shard
 from tests.process.stage_contract import rows_of
 
 SCENES = 20
@@ -89,3 +97,18 @@ def test_another_models_vectors_are_a_usage_error(batch):
     other = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(SCENES * 5, np.float16)), 5)
     with pytest.raises(UsageError, match=r"other\.embedding: vectors of 5 dimensions.*have 96"):
         scores(batch.joined({"other.embedding": other}), texts="caption", pictures="other.embedding")
+
+
+@pytest.mark.parametrize(("model", "fits"), [(EmbedStage(model=str(CLIP)).fingerprint()["model"], True), ("b", False)])
+def test_vectors_of_another_model_of_the_same_width_are_refused_before_any_work(tmp_path, model, fits):
+    write_shard(tmp_path / "a.tar", [scene_sample(0)])
+    storage = open_storage(str(tmp_path))
+    index = load_index(storage, "a", storage.head("a.tar"))
+    vectors = pa.array([[1.0] * 96], pa.list_(pa.float16(), 96))
+    rows = {"__key__": index.keys, "embedding": vectors, "status": ["success"], "error": pa.nulls(1, pa.string())}
+    info = SidecarInfo(stage="clip", fingerprint={"model": model}, identity=index.identity, rows=1)
+    write_sidecar(storage, "a", pa.table(rows), info)
+    stage = ClipScoreStage(model=str(CLIP), texts="txt", pictures="clip.embedding")
+    job = ProcessJob(stage, ProcessConfig(path=str(tmp_path)), LocalEngine(1))
+    with nullcontext() if fits else pytest.raises(UsageError, match=r"clip\.embedding: made with b, but model"):
+        job.prepare()
