@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tarloom import __version__
+from tarloom.engines.signals import stop_as_by_ctrl_c
 from tarloom.errors import TarloomError, UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +33,9 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
 
     defaults: values of options, by name, where a program's differ from the command's.
     """
-    # A job that is asked to stop should stop, and say how to go on: shells start background jobs with SIGINT ignored,
-    # and schedulers and service managers ask with SIGTERM.
-    for asked in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(asked, signal.default_int_handler)
+    # A job that is asked to stop should stop, and say how to go on: shells start background jobs with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_as_by_ctrl_c()
     _start_light(command)
     _prepare_streams()
     program, words = _program_name(command), argv or sys.argv[1:]

@@ -4,8 +4,8 @@ A try waits for its place before its deadline begins, and holds it only while it
 Where the memory for bodies is used up, tries wait in the middle of a body before they read on, the oldest first; the
 oldest one may go on beyond the bound, so that there is always one that ends and makes room. What is held is thus never
 more than `bytes_at_most`, one body, and the piece that each try had just read. A body whose length is known wants room
-for all of it near its beginning, as soon as it is seen to come in time: memory is for few bodies that go on, not for
-the beginnings of many that do not, nor for those that hardly come at all.
+for as much again as has come: memory is for few bodies that go on rather than for the beginnings of many, and little of
+it for those that hardly come at all.
 """
 
 import asyncio

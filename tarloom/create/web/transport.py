@@ -119,7 +119,7 @@ class Transport:
         progress = begin_request()
         try:
             async with asyncio.timeout(seconds) as deadline:
-                bounds = _Bounds(max_bytes=max_bytes, place=place, seconds=seconds, deadline=deadline)
+                bounds = _Bounds(max_bytes=max_bytes, place=place, deadline=deadline)
                 return await self._get(url, bounds, check)
         except TimeoutError as error:
             kind = FetchError if progress.connected else Unreachable
@@ -157,17 +157,11 @@ class _Bounds:
 
     max_bytes: int
     place: Place
-    seconds: float
     deadline: asyncio.Timeout
 
     def seconds_left(self) -> float:
         """Until the deadline, as long as that does not wait."""
         return (self.deadline.when() or 0) - asyncio.get_running_loop().time()
-
-    def is_in_time(self, size: int, rest: int) -> bool:
-        """Whether the rest of a body comes before the deadline, at the pace of its bytes until now."""
-        left = self.seconds_left()
-        return size * left > rest * (self.seconds - left)
 
 
 async def _answer(asked: Any, bounds: _Bounds, check: Check) -> Answer:
@@ -202,8 +196,8 @@ async def _body(response: aiohttp.ClientResponse, bounds: _Bounds) -> bytes:
 
 
 async def _make_room(response: aiohttp.ClientResponse, bounds: _Bounds, size: int, rest: int) -> None:
-    """For the whole rest of a body that comes in time, for what came of others: they must not hold up those."""
-    more = rest if rest > 0 and bounds.is_in_time(size, rest) else 0
+    """For what has come, and as much again of what is still to come: a body that hardly comes holds up no others."""
+    more = max(0, min(rest, size))
     if not bounds.place.hold(size):
         await _pause(response, bounds, more or PIECE)
     elif more and not bounds.place.take(more):

@@ -16,6 +16,7 @@ from tarloom.create.summary import CreateSummary
 from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import end_with_parent, interrupts_end_here
+from tarloom.engines.signals import stop_as_by_ctrl_c
 from tarloom.errors import EngineError, TarloomError
 
 STOPPING_SECONDS = 20.0
@@ -115,7 +116,7 @@ class Creation:
 
 def _create(config: CreateConfig, run_on: EngineConfig, pipe: "connection.Connection[Any, Any]") -> None:
     """The life of that process: until all is made and told, or it is asked to stop."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_as_by_ctrl_c()
     threading.Thread(target=end_with_parent, daemon=True).start()
     if run_on.engine == "local":
         become_lean()

@@ -188,7 +188,7 @@ def test_long_bodies_that_hardly_come_hold_up_no_rows_of_other_hosts():
 
     async def run() -> None:
         nonlocal server
-        web = WebOptions(allow_private=("127.0.0.0/8",), timeout=2, retries=0)
+        web = WebOptions(allow_private=("127.0.0.0/8",), timeout=8, retries=0)
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with server:
             async with WebFetcher(web, lookups=Loopback()) as fetcher, asyncio.TaskGroup() as group:
