@@ -99,7 +99,7 @@ class _Server:
             self._probe = await self._encoded(self._stage.probe)
             self._model = (await self._first_answer(self._probe)).model
             for question in self._stage.schema_probes:
-                await self._first_answer(await self._encoded(question), json.dumps(question.schema))
+                await self._probe_schema(question)
         except BaseException:
             await self.close()
             raise
@@ -176,9 +176,26 @@ class _Server:
                 "see what the server says, then run the same command again"
             ) from None
 
-    async def _first_answer(self, probe: bytes, schema: str | None = None) -> Reply:
-        """Raises UsageError. schema: that the answer must fit."""
-        trouble = FetchError("timeout", "no answer came in time")
+    async def _first_answer(self, probe: bytes) -> Reply:
+        """Raises UsageError."""
+        try:
+            return await self._tried(probe)
+        except FetchError as error:
+            raise self._cannot_be_asked(error) from error
+
+    async def _probe_schema(self, question: Question) -> None:
+        """Raises UsageError for a schema that the server refuses. What may pass says nothing of it: rows will tell."""
+        try:
+            await self._tried(await self._encoded(question))
+        except FetchError as error:
+            if error.name == PROMPT_REFUSED:
+                raise wrong_schema(json.dumps(question.schema), f"{self.url} does not take it: {error}") from error
+            if not error.transient:
+                raise self._cannot_be_asked(error) from error
+
+    async def _tried(self, probe: bytes) -> Reply:
+        """Raises FetchError for what was wrong last, UsageError for what is wrong of all rows."""
+        trouble = FetchError("timeout", "no answer came in time", transient=True)
         try:
             async with asyncio.timeout(self._stage.timeout):
                 for failures in range(self._stage.retries + 1):
@@ -193,9 +210,10 @@ class _Server:
             pass
         except EngineError as error:
             raise UsageError(str(error)) from error
-        if schema is not None:
-            raise wrong_schema(schema, f"{self.url} does not take it: {trouble}")
-        raise UsageError(f"{self.url}: cannot be asked: {trouble}; check the address and the server")
+        raise trouble
+
+    def _cannot_be_asked(self, trouble: FetchError) -> UsageError:
+        return UsageError(f"{self.url}: cannot be asked: {trouble}; check the address and the server")
 
     async def _try(self, body: bytes) -> Reply:
         """Raises FetchError, EngineError."""

@@ -239,6 +239,22 @@ def test_a_schema_that_the_server_does_not_take_is_a_usage_error_before_any_row(
     assert server.asked == {GREY: 4}
 
 
+@pytest.mark.parametrize("word", ["http_429", "http_503", "garbage", "wrong model", "hang"])
+def test_a_server_that_is_busy_when_it_is_asked_about_a_schema_says_nothing_of_the_schema(word):
+    schema = json.dumps({"type": "object", "properties": {"colour": {"type": "string"}}})
+    times = 2 if word == "hang" else 3  # two of them take all its time
+    with OpenAIServer({GREY: ["answer", *[word] * times]}) as server:
+        said = ask(stage_for(server, word, json_schema=(schema,)), [3])
+    assert [each.text for each in said] == texts([3])
+    assert server.asked == {GREY: 1 + times, 3: 1}
+
+
+def test_a_schema_is_not_blamed_for_a_server_that_forbids_to_ask():
+    schema = json.dumps({"type": "object", "properties": {"colour": {"type": "string"}}})
+    with OpenAIServer({GREY: ["answer", "http_403"]}) as server, pytest.raises(UsageError, match="cannot be asked"):
+        ask(stage_for(server, json_schema=(schema,)))
+
+
 def test_a_wrong_path_is_a_usage_error():
     with OpenAIServer() as server, pytest.raises(UsageError, match="http_404"):
         ask(stage_for(server, endpoint=server.url + "/v2"))
