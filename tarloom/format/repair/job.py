@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from tarloom.errors import CorruptShard, UsageError
@@ -29,7 +29,7 @@ from tarloom.format.layout import (
 )
 from tarloom.format.repair.beside import Beside
 from tarloom.format.repair.inventory import Inventory, Place, reason_of, take_inventory
-from tarloom.format.sidecar import find_sidecars
+from tarloom.format.sidecar import find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, LocalStorage, Storage, open_dataset_storage, open_storage
 from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked
 from tarloom.format.tar.walk import BLOCK, Member
@@ -103,7 +103,8 @@ class RepairJob:
         if self._output.head(tar_name(shard)) is None or self._output.head(_report_name(shard)) is None:
             return None
         found = json.loads(self._output.read(_report_name(shard)))
-        if found["source"] != self._version(shard, tar):
+        version = self._version(shard, tar)
+        if found["source"] not in (version, version[0]):  # earlier versions of tarloom noted the tar alone
             return None
         return RepairReport(**found["report"] | {"skipped": True})
 
@@ -114,13 +115,30 @@ class RepairJob:
         beside = [versioned(self._source, self._entries[name]) for name in names if name in self._entries]
         return [[entry.name, entry.size, entry.etag] for entry in (tar, *beside)]
 
-    def _clear(self, shard: str) -> None:
-        """Remove what an earlier run made of another version of a shard, or did not end with: its tar first."""
+    def _clear(self, shard: str, made_here: Collection[str]) -> None:
+        """Remove what an earlier run made of another version of a shard, or did not end with: its tar first.
+
+        made_here: stages that were run on the copy. Their sidecars stay: they fit again where the tar comes out as it
+        was, and else are stale.
+        """
+        kept = {sidecar_name(shard, stage) for stage in made_here}
         for name in sorted(self._left.get(shard, ()), key=lambda name: name != tar_name(shard)):
-            self._output.delete(name)
+            if name not in kept:
+                self._output.delete(name)
+
+    def _made_here(self, shard: str) -> frozenset[str]:
+        """The stages that were run on the copy of a shard: repair marks the sidecars that it brings as carried."""
+        stages = find_sidecars({tar_name(shard), *self._left.get(shard, ())}).get(shard, ())
+        found = set()
+        for stage in stages:
+            with contextlib.suppress(CorruptShard):  # what is no sidecar, nobody can use
+                info = sidecar_info(self._output, shard, stage)
+                found |= {stage} if info is not None and info.carried is None else set()
+        return frozenset(found)
 
     def _repaired(self, shard: str, tar: Entry) -> RepairReport:
-        self._clear(shard)
+        made_here = self._made_here(shard)
+        self._clear(shard, made_here)
         version = self._version(shard, tar)
         with contextlib.ExitStack() as stack:
             storage, plain, unsound = stack.enter_context(_as_plain(self._source, tar))
@@ -134,7 +152,7 @@ class RepairJob:
                 output=self._output,
                 shard=shard,
                 names=self._entries.keys(),
-                stages=self._stages.get(shard, ()),
+                stages=[stage for stage in self._stages.get(shard, ()) if stage not in made_here],
             )
             with self._output.create(tar_name(shard)) as file:
                 writer = TarWriter(file)

@@ -329,6 +329,29 @@ def test_a_second_run_makes_anew_what_lies_beside_another_table_by_now(dataset, 
     assert not (tmp_path / "copy" / "00001.clip.parquet").exists()
 
 
+def test_a_second_run_keeps_what_stages_made_of_the_copy(dataset, tmp_path):
+    copy, caption = tmp_path / "copy", dataset / "00000.caption.parquet"
+    made = caption.read_bytes()
+    caption.unlink()
+    repaired(dataset)
+    (copy / "00000.caption.parquet").write_bytes(made)
+    (dataset / "00000.clip.parquet").unlink()
+    assert [report.skipped for report in repaired(dataset)] == [False, True]
+    assert not (copy / "00000.clip.parquet").exists()
+    caption.write_bytes(made)
+    assert [report.skipped for report in repaired(dataset)] == [False, True]
+    assert (copy / "00000.caption.parquet").read_bytes() == made
+    assert findings(copy) == []
+
+
+def test_a_second_run_skips_what_an_earlier_version_noted_by_the_tar_alone(dataset, tmp_path):
+    repaired(dataset)
+    report = tmp_path / "copy" / "_tarloom" / "repair" / "00000.json"
+    found = json.loads(report.read_text())
+    report.write_text(json.dumps(found | {"source": found["source"][0]}))
+    assert [report.skipped for report in repaired(dataset)] == [True, True]
+
+
 def test_a_dataset_in_an_object_store_is_repaired_into_another(dataset, tmp_path, s3_folder):
     (dataset / "00001.tar").write_bytes((dataset / "00001.tar").read_bytes() * 2)
     remote = open_storage(f"{s3_folder}/source")
