@@ -28,6 +28,7 @@ from tarloom.format.layout import metadata_name, stats_name, tar_name
 from tarloom.format.metadata import ResultColumns, write_stats
 from tarloom.format.parquet import ROW_GROUP_ROWS, row_group_writer, write_table
 from tarloom.format.storage import Storage
+from tarloom.format.tar.walk import is_of_a_sample
 from tarloom.format.tar.writer import TarWriter
 
 FILE_THREADS = 16
@@ -142,6 +143,12 @@ class TarShard(ShardWriter):
         self._tar = TarWriter(self._unfinished.enter_context(self._storage.create(tar_name(self._shard))))
         return self
 
+    def add(self, result: RowResult) -> None:
+        if result.picture is not None and not is_of_a_sample(f"{result.row.key}.json"):
+            reason = "readers of tars leave out folders called like __this__ at the top; rename the folder"
+            result = _without_key(result, reason)
+        super().add(result)
+
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:
         key, written = result.row.key, 0
         for extension, data in sorted(members_of(result, values, self._contents.extension).items()):
@@ -175,8 +182,7 @@ class FolderShard(ShardWriter):
     def add(self, result: RowResult) -> None:
         name = f"{result.row.key}.json".rpartition("/")[2]
         if result.picture is not None and len(name.encode()) > LONGEST_NAME:
-            error = FetchError("bad_key", f"with .json longer than a file's name can be, {LONGEST_NAME} bytes")
-            result = replace(result, picture=None, digest=None, error=error)
+            result = _without_key(result, f"with .json longer than a file's name can be, {LONGEST_NAME} bytes")
         super().add(result)
 
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:
@@ -239,6 +245,11 @@ class DummyShard(ShardWriter):
 
     def _finish(self) -> None:
         """There is nothing to commit."""
+
+
+def _without_key(result: RowResult, reason: str) -> RowResult:
+    """The result of a row whose sample cannot have its key."""
+    return replace(result, picture=None, digest=None, error=FetchError("bad_key", reason))
 
 
 _KINDS: dict[OutputFormat, type[ShardWriter]] = {

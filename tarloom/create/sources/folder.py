@@ -20,7 +20,6 @@ from tarloom.create.sources.columns import KEY
 from tarloom.create.sources.inputs import InputFile
 from tarloom.errors import UsageError
 from tarloom.format.storage import Storage
-from tarloom.format.tar.walk import is_of_a_sample
 
 PICTURES = frozenset({"jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"})
 BESIDE = ("txt", "cls", "json")
@@ -45,25 +44,17 @@ class PictureFolder:
     def scan(self) -> tuple[int, pa.Schema]:
         """How many pictures there are, and the additional columns: `cls` where any picture has a class.
 
-        Raises UsageError where two pictures would have one key, or one whose sample nobody would read.
+        Raises UsageError where two pictures would have one key.
         """
         names: dict[str, str] = {}
         for picture in self._pictures:
             name = picture.entry.name
-            self._check_key(name)
             other = names.setdefault(picture_key(name), name)
             if other != name:
                 raise UsageError(
                     f"{other} and {name} would both have the key {picture_key(name)!r}; rename one of them"
                 )
         return len(names), pa.schema([("cls", pa.string())] if self._any_has("cls") else [])
-
-    def _check_key(self, name: str) -> None:
-        if not is_of_a_sample(f"{picture_key(name)}.jpg"):
-            raise UsageError(
-                f"{self.storage.describe(name)}: readers of tars leave out folders called like __this__ at the top; "
-                "rename the folder"
-            )
 
     @property
     def has_captions(self) -> bool:

@@ -126,6 +126,28 @@ def test_a_name_that_is_too_long_for_a_file_costs_its_row_alone(tmp_path):
     assert len(list((tmp_path / "out" / "00000").iterdir())) == 2 * 3
 
 
+@pytest.mark.parametrize(
+    ("options", "errors"),
+    [
+        ({}, ["bad_key", None, None]),
+        ({"key_from": "url"}, [None, None, None]),
+        ({"output_format": "files"}, [None, None, None]),
+    ],
+    ids=["paths", "urls", "files"],
+)
+def test_pictures_in_folders_that_readers_of_tars_leave_out_cost_their_rows_alone(tmp_path, options, errors):
+    names = ("__x__/a.jpg", "b/__x__/a.jpg", "b/__x__.jpg")
+    for name in (*names, "__MACOSX/b/._c.jpg"):
+        path = tmp_path / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PICTURES / "0001.jpg", path)
+    create(tmp_path / "pictures", tmp_path / "out", **options)
+    found = {row["url"]: row["error"] for row in rows(tmp_path / "out")}
+    assert found == dict(zip(names, errors, strict=True))
+    if "output_format" not in options:
+        assert len(tarloom.open(tmp_path / "out")) == errors.count(None)
+
+
 def test_another_format_in_the_same_place_is_refused(made, source):
     with pytest.raises(UsageError, match="output_format was"):
         create(source, made["files"], output_format="parquet", **OPTIONS)

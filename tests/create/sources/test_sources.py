@@ -269,16 +269,6 @@ def test_two_pictures_of_one_key_are_refused(tmp_path, names):
         source_of(tmp_path).scan()
 
 
-def test_pictures_whose_samples_nobody_would_read_are_refused(tmp_path):
-    for name in ("__pics__/a.jpg", "deep/__pics__/a.jpg", "__pics__.jpg", "__half/a.jpg", "line\nbreak/a.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"/__pics__/a\.jpg: .*; rename the folder"):
-        source_of(tmp_path).scan()
-    (tmp_path / "__pics__" / "a.jpg").unlink()
-    assert source_of(tmp_path).scan()[0] == 4
-
-
 def test_a_column_may_have_nulls_in_one_file_and_none_in_another(tmp_path):
     kinds = [pa.field("n", pa.int64(), nullable=False), pa.field("n", pa.int64())]
     for name, kind, values in zip("abc", [*kinds, kinds[0]], [[1, 2], [None, 4], [5, 6]], strict=True):
