@@ -29,7 +29,7 @@ from tarloom.format.storage import Storage
 from tarloom.process.answers import report_of, to_retry
 from tarloom.process.config import ProcessConfig
 from tarloom.process.parts import parts_of_others, sweep_parts
-from tarloom.process.stage import Stage
+from tarloom.process.stage import INPUT, Stage
 from tarloom.process.task import Again, ShardReport, ShardTask, StageReport, StageTask, shard_report
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.facts import REMOTE_LOOKS
@@ -145,7 +145,7 @@ class Planner:
         for column in self._stages[name].inputs:
             source = _source(column)
             fingerprint = None if source is None else self._made_by(source, shard)
-            made[f"input {column}"] = told = _told(source, fingerprint)
+            made[INPUT + column] = told = _told(source, fingerprint)
             if fingerprint is not None and (name, column, told) not in self._checked:
                 self._stages[name].check_input(column, fingerprint)
                 self._checked.add((name, column, told))

@@ -18,6 +18,8 @@ from tarloom.process.batch import AT_LEAST, Batch
 
 Ending = tuple[str, str | None]
 """A row's status, and the name of the reason unless it is success."""
+INPUT = "input "
+"""In a sidecar's fingerprint, with a column's name behind it: what made the column that the stage saw."""
 
 
 class StageWorker(Protocol):

@@ -21,6 +21,8 @@ VERSION = "2"
 """Of what this code makes of the options below; a change of outputs changes it."""
 NO_TEXT = "no_text"
 """The row's column of texts is empty."""
+TEXT_COLUMN = "text_column"
+"""In fingerprints: what was embedded, which is no part of how."""
 DEFAULT_MODEL = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 _HUB_PREFIX = "hf-hub:"
@@ -123,7 +125,7 @@ class EmbedTextStage(ModelStage):
         return None
 
     def fingerprint(self) -> Mapping[str, str]:
-        return {**super().fingerprint(), "stage": "embed texts", "text_column": self.text_column}
+        return {**super().fingerprint(), "stage": "embed texts", TEXT_COLUMN: self.text_column}
 
     def open(self) -> StageWorker:
         from tarloom.process.embed.worker import TextWorker

@@ -25,6 +25,8 @@ from tarloom.format.parquet import open_table
 from tarloom.format.sidecar import ERROR, describe_difference, sidecar_info
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.storage.streams import open_stream
+from tarloom.process.embed.stage import TEXT_COLUMN
+from tarloom.process.stage import INPUT
 from tarloom.process.texts import texts_of
 from tarloom.read.dataset import Dataset
 
@@ -93,12 +95,13 @@ class SidecarVectors(Vectors):
         shards = [files.shard for files in self.dataset.shards if self.name in files.sidecars]
         infos = ahead(lambda shard: sidecar_info(storage, shard, self.name), shards, threads=threads_for(storage))
         told = [{} if info is None else dict(info.fingerprint) for info in infos]
-        others = [shard for shard, made in zip(shards, told, strict=True) if made != told[0]]
+        ways = [_way(made) for made in told]
+        others = [shard for shard, way in zip(shards, ways, strict=True) if way != ways[0]]
         if others:
-            where, first = storage.describe(sidecar_name(others[0], self.name)), told[shards.index(others[0])]
+            where, first = storage.describe(sidecar_name(others[0], self.name)), ways[shards.index(others[0])]
             raise StageMismatch(
                 f"{where}: its vectors, and those of {len(others)} of {len(shards)} shards up to {others[-1]}, cannot "
-                f"be compared with the first's: {describe_difference(told[0], first)}; embed them alike (--overwrite)"
+                f"be compared with the first's: {describe_difference(ways[0], first)}; embed them alike (--overwrite)"
             )
         return told[0] if told else {}
 
@@ -168,6 +171,11 @@ class ParquetVectors(Vectors):
     @property
     def _where(self) -> str:
         return self.storage.describe(self.entry.name)
+
+
+def _way(made: Mapping[str, str]) -> dict[str, str]:
+    """How vectors were made, without what they were made of: texts that came another way are compared all the same."""
+    return {name: told for name, told in made.items() if name != TEXT_COLUMN and not name.startswith(INPUT)}
 
 
 def _with_vectors(batch: pa.RecordBatch) -> pa.RecordBatch:

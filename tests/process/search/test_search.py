@@ -168,16 +168,27 @@ def own(embedded, tmp_path) -> Path:
 
 def told_model(folder: Path, shard: str, model: str) -> None:
     """Have a sidecar say that this model made it."""
+    told_fingerprint(folder, shard, {"model": model})
+
+
+def told_fingerprint(folder: Path, shard: str, told: dict[str, str]) -> None:
+    """Have a sidecar say that this made it."""
     table = pq.read_table(folder / f"{shard}.clip.parquet")
-    made = json.loads(table.schema.metadata[b"tarloom.fingerprint"]) | {"model": model}
-    told = table.replace_schema_metadata({**table.schema.metadata, b"tarloom.fingerprint": json.dumps(made)})
-    pq.write_table(told, folder / f"{shard}.clip.parquet")
+    made = json.loads(table.schema.metadata[b"tarloom.fingerprint"]) | told
+    changed = table.replace_schema_metadata({**table.schema.metadata, b"tarloom.fingerprint": json.dumps(made)})
+    pq.write_table(changed, folder / f"{shard}.clip.parquet")
 
 
 def test_vectors_of_two_models_are_not_compared(own):
     told_model(own, "00001", "other@sha256:1")
     with pytest.raises(StageMismatch, match=r"00001\.clip\.parquet: .* 1 of 2 shards .*now 'other@sha256:1'"):
         Searcher(own)
+
+
+def test_vectors_of_texts_that_came_in_several_ways_are_compared(own):
+    told_fingerprint(own, "00000", {"input caption.text": "0123", "text_column": "caption.text"})
+    told_fingerprint(own, "00001", {"input caption.text": "4567", "text_column": "alt.text"})
+    assert len(Searcher(own).index) == SHARDS * ROWS - 3
 
 
 def test_texts_and_pictures_go_through_the_revision_that_made_the_vectors(own, monkeypatch):
