@@ -9,6 +9,7 @@ from tarloom.errors import UsageError
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SAMPLE_BYTES = 1 << 20
+_DIGEST, _NEWEST = "sha256:", "main"
 HUB_SECONDS = 15.0
 _REASON_CHARACTERS = 300
 """Of a framework's message: its first line alone often says no more than that there are reasons."""
@@ -41,7 +42,7 @@ def model_identity(model: str, *, revision: str | None = None) -> str:
     Told apart are names and sizes of files, and the first and last MiB of each: a model's many GB are not read.
     """
     if not is_folder(model):
-        return f"{model}@{revision or 'main'}"
+        return f"{model}@{revision or _NEWEST}"
     digest = hashlib.sha256()
     root = Path(model).expanduser().resolve()
     for path in sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path, root)):
@@ -51,7 +52,25 @@ def model_identity(model: str, *, revision: str | None = None) -> str:
             digest.update(file.read(_SAMPLE_BYTES))
             file.seek(max(_SAMPLE_BYTES, size - _SAMPLE_BYTES))
             digest.update(file.read(_SAMPLE_BYTES))
-    return f"{root.name}@sha256:{digest.hexdigest()[:32]}"
+    return f"{root.name}@{_DIGEST}{digest.hexdigest()[:32]}"
+
+
+def told_revision(identity: str) -> str | None:
+    """Of a model on the hub, by its identity; None for the newest one, and for folders."""
+    version = identity.rpartition("@")[2] if "@" in identity else ""
+    return None if version in ("", _NEWEST) or version.startswith(_DIGEST) else version
+
+
+def may_be_the_same(identity: str, other: str) -> bool:
+    """Whether two identities can be those of one model: its folder may have any name.
+
+    Of a name on the hub and a folder nobody can tell, nor of the newest revision and one that is named.
+    """
+    names, versions = zip(*(each.rpartition("@")[::2] for each in (identity, other)), strict=True)
+    folders = [version.startswith(_DIGEST) for version in versions]
+    if any(folders):
+        return not all(folders) or versions[0] == versions[1]
+    return names[0] == names[1] and (versions[0] == versions[1] or _NEWEST in versions)
 
 
 def file_text(given: str) -> str:

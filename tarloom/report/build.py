@@ -120,7 +120,11 @@ def _search_texts(
 
     assert config.clip_model is not None
     stage = facts.stages.get(config.embeddings.partition(".")[0])
-    revision = revision_of(config.clip_model, stage.made_by.get("model") if stage else None)
+    try:
+        revision = revision_of(config.clip_model, stage.made_by.get("model") if stage else None)
+    except UsageError as error:
+        facts.problems.append(f"{config.embeddings} is left out: {error}")
+        return []
     vectors = text_vectors(config.clip_model, texts, revision=revision)
     size = dataset.select(config.embeddings).schema.field(config.embeddings).type.list_size
     if vectors.shape[1] != size:

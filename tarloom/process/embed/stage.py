@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tarloom.errors import ImageError, UsageError
 from tarloom.process.batch import AT_LEAST
-from tarloom.process.models import check_model, is_folder, model_identity
+from tarloom.process.models import check_model, is_folder, may_be_the_same, model_identity, told_revision
 from tarloom.process.stage import Stage, StageWorker
 
 if TYPE_CHECKING:
@@ -134,15 +134,14 @@ class EmbedTextStage(ModelStage):
 
 
 def revision_of(model: str, made_with: str | None) -> str | None:
-    """Which revision of a model made vectors, None for the one that is taken anyway. Raises UsageError where it is
+    """Which revision of a model made vectors, None for the one that is taken anyway. Raises UsageError where it must be
     another model.
 
     made_with: the model by their fingerprint; None where they do not name it.
     """
-    told = (made_with or "").rpartition("@")[2]
-    revision = None if told in ("", "main") or told.startswith("sha256:") else told
+    revision = None if made_with is None or is_folder(model) else told_revision(made_with)
     found = model_identity(model, revision=revision)
-    if made_with not in (None, found):
+    if made_with is not None and not may_be_the_same(found, made_with):
         raise UsageError(f"model {model}: is {found}, but the vectors were made with {made_with}; give that one")
     return revision
 

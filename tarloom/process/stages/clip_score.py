@@ -17,6 +17,7 @@ from tarloom.format.sidecar import FAILED, SKIPPED, SUCCESS
 from tarloom.process.batch import AT_LEAST, Batch
 from tarloom.process.embed.stage import NO_TEXT, ModelStage
 from tarloom.process.embed.worker import NOT_FINITE
+from tarloom.process.models import may_be_the_same
 from tarloom.process.stage import Ending, StageWorker, result_table
 from tarloom.process.stages.vectors import NO_EMBEDDING, row_products, vectors_of
 from tarloom.process.texts import texts_of
@@ -50,7 +51,7 @@ class ClipScoreStage(ModelStage):
 
     def check_input(self, column: str, made_with: Mapping[str, str]) -> None:
         mine, other = self.fingerprint()["model"], made_with.get("model")
-        if column == self.pictures and other not in (None, mine):
+        if column == self.pictures and other is not None and not may_be_the_same(mine, other):
             raise UsageError(
                 f"{column}: made with {other}, but model {self.model} is {mine}; name the model that made it"
             )

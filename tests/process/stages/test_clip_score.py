@@ -99,7 +99,10 @@ def test_another_models_vectors_are_a_usage_error(batch):
         scores(batch.joined({"other.embedding": other}), texts="caption", pictures="other.embedding")
 
 
-@pytest.mark.parametrize(("model", "fits"), [(EmbedStage(model=str(CLIP)).fingerprint()["model"], True), ("b", False)])
+@pytest.mark.parametrize(
+    ("model", "fits"),
+    [(f"other@{EmbedStage(model=str(CLIP)).fingerprint()['model'].partition('@')[2]}", True), ("b@sha256:0", False)],
+)
 def test_vectors_of_another_model_of_the_same_width_are_refused_before_any_work(tmp_path, model, fits):
     write_shard(tmp_path / "a.tar", [scene_sample(0)])
     storage = open_storage(str(tmp_path))
@@ -110,5 +113,5 @@ def test_vectors_of_another_model_of_the_same_width_are_refused_before_any_work(
     write_sidecar(storage, "a", pa.table(rows), info)
     stage = ClipScoreStage(model=str(CLIP), texts="txt", pictures="clip.embedding")
     job = ProcessJob(stage, ProcessConfig(path=str(tmp_path)), LocalEngine(1))
-    with nullcontext() if fits else pytest.raises(UsageError, match=r"clip\.embedding: made with b, but model"):
+    with nullcontext() if fits else pytest.raises(UsageError, match=r"clip\.embedding: made with b@sha256:0, but"):
         job.prepare()
