@@ -13,7 +13,7 @@ from tarloom.create.repack.chosen import ChosenShards
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.open import Source, source_files
 from tarloom.errors import UsageError
-from tarloom.format.layout import is_shard_file, shard_of, stats_name
+from tarloom.format.layout import NAMES_OF_READERS, is_shard_file, shard_of, stats_name
 from tarloom.format.metadata import metadata_schema
 from tarloom.format.storage import Storage
 
@@ -55,6 +55,7 @@ def _draft(source: Source, config: CreateConfig, fingerprint: str, options: Mapp
     if rows == 0:
         raise UsageError(f"source {config.source}: has no rows")
     columns_of(source, additional, config)  # refuses columns of one name
+    _check_names(additional)
     return Plan(
         version=PLAN_VERSION,
         source=fingerprint,
@@ -64,6 +65,13 @@ def _draft(source: Source, config: CreateConfig, fingerprint: str, options: Mapp
         digits=config.sharding.oom_shard_count,
         columns={field.name: str(field.type) for field in additional},
     )
+
+
+def _check_names(additional: pa.Schema) -> None:
+    """Raises UsageError for columns that readers would leave out. Outputs that have them already are finished as is."""
+    taken = sorted(NAMES_OF_READERS & set(additional.names))
+    if taken:
+        raise UsageError(f"additional column {', '.join(taken)}: a name that readers use themselves; rename it")
 
 
 def _first_free_number(storage: Storage, *, extend: bool) -> int:

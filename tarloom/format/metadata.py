@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, UsageError
-from tarloom.format.layout import NAMES_OF_READERS, stats_name
+from tarloom.format.layout import stats_name
 from tarloom.format.storage import Storage
 
 SUCCESS = "success"
@@ -62,16 +62,13 @@ class ResultColumns:
 def metadata_schema(additional: pa.Schema, caption: bool, results: ResultColumns | None = None) -> pa.Schema:
     """The columns of a metadata parquet: additional columns, `caption` where there are captions, `url`, the rest.
 
-    Raises UsageError for an additional column with one of these names, or with one that readers use themselves.
+    Raises UsageError for an additional column with one of these names.
     """
     own = [pa.field("caption", pa.string())] if caption else []
     own += (results or ResultColumns()).around(pa.field("url", pa.string()))
     taken = sorted({item.name for item in own} & set(additional.names))
     if taken:
         raise UsageError(f"additional column {', '.join(taken)}: the metadata has one of that name; rename it")
-    reserved = sorted(NAMES_OF_READERS & set(additional.names))
-    if reserved:
-        raise UsageError(f"additional column {', '.join(reserved)}: a name that readers use themselves; rename it")
     return pa.schema([*additional, *own])
 
 

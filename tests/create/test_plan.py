@@ -12,8 +12,9 @@ from tarloom.create.claim_output import planned
 from tarloom.create.plan import PLAN_VERSION, Plan, add_plan, find_plan, read_plans, refused, selected_shards
 from tarloom.create.sources.open import open_source
 from tarloom.errors import UsageError
+from tarloom.format.layout import NAMES_OF_READERS
 from tarloom.format.storage import open_storage
-from tests.create.helpers import configuration, write_list
+from tests.create.helpers import configuration, create, table, write_list
 
 
 def plan(rows: int = 25, per_shard: int = 10, **changes) -> Plan:
@@ -98,6 +99,20 @@ def test_further_plans_have_shards_and_row_numbers_of_their_own(sizes):
     assert names == [f"{n:05d}" for n in range(len(names))]
     keys = [made.first_key + row for made in plans for row in range(made.rows)]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES_OF_READERS))
+def test_a_column_that_readers_would_leave_out_is_refused_unless_the_plan_has_it(tmp_path, name):
+    (tmp_path / "list.jsonl").write_text(json.dumps({"url": "", name: "x"}))
+    options = {"save_additional_columns": (name,)}
+    config = configuration(tmp_path / "list.jsonl", tmp_path / "out", **options)
+    storage, source = open_storage(config.output), open_source(config)
+    with pytest.raises(UsageError, match=f"additional column {name}: .*rename it"):
+        planned(source, storage, config)
+    with patch("tarloom.create.claim_output._check_names"):
+        planned(source, storage, config)
+    create(tmp_path / "list.jsonl", tmp_path / "out", **options)
+    assert name in table(tmp_path / "out").column_names
 
 
 def test_row_numbers_go_on_as_the_keys_of_img2dataset_do():

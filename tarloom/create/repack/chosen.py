@@ -1,6 +1,7 @@
 """Some samples of shards as a source: those that somebody above has chosen, with what goes with them, and nothing else.
 
-Rows that are no samples, and samples that are not chosen, stay behind; metadata keeps its columns as they are.
+Rows that are no samples, and samples that are not chosen, stay behind; metadata keeps its columns as they are, but
+for those that readers leave out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tarloom.create.config import CreateConfig
-from tarloom.create.repack.source import Shard, TarShards
+from tarloom.create.repack.source import Shard, TarShards, readable
 from tarloom.create.sources.open import source_files
 from tarloom.errors import UsageError
 
@@ -47,7 +48,7 @@ class ChosenShards(TarShards):
         return pa.schema([*fields, *lacking])
 
     def _additional(self) -> pa.Schema:
-        return self._metadata_schema
+        return readable(self._metadata_schema)
 
     def _samples(self, shard: Shard) -> npt.NDArray[np.int64]:
         numbers = self.choice.numbers(shard.name)

@@ -38,6 +38,7 @@ from tarloom.errors import ShardError, UsageError
 from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
+    NAMES_OF_READERS,
     PLAN,
     compression_of,
     is_shard_file,
@@ -112,7 +113,7 @@ class TarShards:
         Raises UsageError where two samples would have one key, and where keys are to come from a column that is not
         there.
         """
-        check_key_column(self._config.lists.key_from, self._metadata_schema)
+        check_key_column(self._config.lists.key_from, readable(self._metadata_schema))
         if self._config.lists.key_from == "row":
             self._check_keys()
         return sum(len(self._samples(shard)) for shard in self._shards), self._additional()
@@ -135,7 +136,7 @@ class TarShards:
 
     def _additional(self) -> pa.Schema:
         own = {"caption", "url", *result_columns(self._config).names}
-        return pa.schema([field for field in self._metadata_schema if field.name not in own])
+        return pa.schema([field for field in readable(self._metadata_schema) if field.name not in own])
 
     def _groups(self) -> Iterator[list[Shard]]:
         """Each shard that has samples; with it those in front that have but failed rows, and behind the last one."""
@@ -250,6 +251,11 @@ class TarShards:
             raise UsageError(
                 f"source {where}: a metadata column has types that do not fit together ({error})"
             ) from error
+
+
+def readable(columns: pa.Schema) -> pa.Schema:
+    """Those that are not called as what readers give a sample themselves: readers leave these out, too."""
+    return pa.schema([field for field in columns if field.name not in NAMES_OF_READERS])
 
 
 def group_text(shards: Sequence[tuple[str, str]]) -> str:

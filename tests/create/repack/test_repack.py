@@ -263,6 +263,16 @@ def test_the_metadata_of_others_is_carried_over_with_its_columns(tmp_path):
     assert found.column("sha256").to_pylist()[2:] == ["aa", own]
 
 
+def test_columns_called_as_what_readers_give_themselves_stay_behind(tmp_path):
+    write_tar(tmp_path / "in" / "0.tar", some_samples(1))
+    given = {"key": ["000000000"], "status": ["success"], "__key__": ["x"], "score": [1]}
+    write_parquet(tmp_path / "in" / "0.parquet", given)
+    repack(tmp_path / "in", tmp_path / "out")
+    assert {"__key__", "score"} & set(table(tmp_path / "out").column_names) == {"score"}
+    with pytest.raises(UsageError, match=r"key_from __key__: .*no such column"):
+        repack(tmp_path / "in", tmp_path / "other", key_from="__key__")
+
+
 def test_metadata_in_another_order_than_the_tar_follows_the_tar(tmp_path):
     write_tar(tmp_path / "in" / "0.tar", some_samples(4))
     names = ["000000002", "x", "000000000", "000000003", "y", "z"]
