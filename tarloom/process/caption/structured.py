@@ -85,9 +85,9 @@ class Structure:
         draft = referencing.jsonschema.DRAFT202012
         resource = referencing.Resource.from_contents(self.schema, default_specification=draft)
         resolver = REGISTRY.with_resource(resource.id() or "", resource).resolver(resource.id() or "")
-        for reference in _references(self.schema):
+        for reference, base in _references(resource, resolver):
             try:
-                resolver.lookup(reference)
+                base.lookup(reference)
             except referencing.exceptions.Unresolvable as error:
                 raise self._wrong(f"its reference {reference!r} leads nowhere") from error
 
@@ -124,12 +124,13 @@ def schemas_by_prompt(given: Sequence[str], names: Sequence[str | None]) -> dict
     return found
 
 
-def _references(schema: Any) -> Iterator[str]:
-    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
-    for value in inner:
-        yield from _references(value)
+def _references(resource: Any, resolver: Any) -> Iterator[tuple[str, Any]]:
+    """All of a schema and those within it, each with what knows its base; data, such as of `const`, has none."""
+    schema = resource.contents
     if isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
-        yield schema["$ref"]
+        yield schema["$ref"], resolver
+    for inner in resource.subresources():
+        yield from _references(inner, resolver.in_subresource(inner))
 
 
 def _type(kind: Any) -> pa.DataType | None:

@@ -75,6 +75,7 @@ def test_an_answer_that_does_not_fit_has_no_values(text):
         ('{"type": "object"}', "properties"),
         ('{"type": "object", "properties": {"a": {"type": "nothing"}}}', "nothing"),
         ('{"type": "object", "properties": {"a": {"$ref": "#/$defs/no"}}}', "#/\\$defs/no' leads nowhere"),
+        ('{"type": "object", "properties": {"a": {"items": {"anyOf": [{"$ref": "#no"}]}}}}', "#no' leads nowhere"),
         ('{"type": "object", "properties": {"a": {"$ref": "http://nobody.invalid/a"}}}', "leads nowhere"),
     ],
 )
@@ -87,6 +88,15 @@ def test_references_within_a_schema_are_followed():
     text = '{"type": "object", "properties": {"a": {"$ref": "#/$defs/small"}}, "$defs": {"small": {"maximum": 3}}}'
     structure = schemas_by_prompt([text], [None])[None]
     assert structure.read('{"a": 3}') == {"a": "3"}
+    assert structure.read('{"a": 4}') is None
+
+
+def test_references_are_followed_from_the_schema_that_they_stand_in_and_data_holds_none():
+    inner = {"$id": "http://x.example/b", "$defs": {"B": {"maximum": 3}}, "allOf": [{"$ref": "#/$defs/B"}]}
+    data = {"const": {"$ref": "zzz"}, "default": {"$ref": "zzz"}, "examples": [{"$ref": "zzz"}]}
+    properties = {"a": inner, "b": data, "c": {"enum": [{"$ref": "zzz"}]}, "$ref": {"type": "string"}}
+    structure = schemas_by_prompt([json.dumps({"type": "object", "properties": properties})], [None])[None]
+    assert structure.read('{"a": 3, "b": {"$ref": "zzz"}}') is not None
     assert structure.read('{"a": 4}') is None
 
 
