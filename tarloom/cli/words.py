@@ -76,6 +76,7 @@ def named(options: type, words: Sequence[str]) -> list[str]:
 def _with_values(options: type, words: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Options by their names, each with its values, and bare words, each alone. After "--" all words are bare."""
     takes = {name.replace("_", "-"): _takes(field, hint) for name, field, hint in options_of(options)}
+    takes |= {_denied(name): 0 for name, most in takes.items() if most == 0}
     begin = 0
     while begin < len(words):
         word, end = words[begin], begin + 1
@@ -95,6 +96,12 @@ def _takes(field: "dataclasses.Field[Any]", hint: Any) -> float:
     if hint is bool and field.default is not dataclasses.MISSING:
         return 0
     return math.inf if _is_list(hint) else 1
+
+
+def _denied(name: str) -> str:
+    """What switches off an option, which may stand in a group: --no-x, --group.no-x."""
+    group, dot, last = name.rpartition(".")
+    return f"{group}{dot}no-{last}"
 
 
 def together(options: type, words: Sequence[str]) -> list[str]:

@@ -80,6 +80,11 @@ def test_a_list_takes_all_words_behind_it():
     assert (asked.curate.path, asked.curate.select) == ("d", ("a", "b"))
 
 
+def test_an_option_that_is_switched_off_takes_no_words():
+    asked = parsed("report", "--no-verify", "d", "--output", "o")
+    assert (asked.report.path, asked.report.verify) == ("d", False)
+
+
 def test_a_value_that_begins_with_a_dash_is_one():
     asked = parsed("search", "--text", "-5 degrees", "-1")
     assert (asked.path, asked.text) == ("-1", "-5 degrees")
