@@ -32,13 +32,13 @@ def base_url(endpoint: str) -> str:
 
     What people paste is taken: a bare host gets /v1, and the address of the completions themselves loses its end.
     """
-    if "@" in endpoint:  # looked for first: what stands before it may hold what ends a host's name
-        raise UsageError("the server's address holds a password, which messages would show; use --api-key-env")
     try:
         parts = urlsplit(endpoint.strip())
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         sound = False
+    if "@" in (parts.netloc if sound else endpoint):  # of what is no address any part may be a password's
+        raise UsageError("the server's address holds a password, which messages would show; use --api-key-env")
     if not sound or parts.query or parts.fragment:
         shown = endpoint.strip().partition("#")[0].partition("?")[0]  # behind these there may be a key
         raise UsageError(

@@ -35,6 +35,7 @@ def sent(stage=STAGE, **options):
         ("https://api.example.com/v1/chat/completions", "https://api.example.com/v1"),
         ("https://example.com/openai/deployments/x", "https://example.com/openai/deployments/x"),
         (" http://[::1]:8000/v1 ", "http://[::1]:8000/v1"),
+        ("https://h.example/@team/model/v1", "https://h.example/@team/model/v1"),
     ],
 )
 def test_addresses_are_taken_as_people_paste_them(given, meant):
