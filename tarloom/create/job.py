@@ -18,7 +18,7 @@ from tarloom.create.shards.earlier import is_tried_again
 from tarloom.create.shards.results import report_of
 from tarloom.create.sources.folder import PictureFolder
 from tarloom.create.sources.open import Source, cut, open_source
-from tarloom.create.sources.stored import open_places
+from tarloom.create.sources.stored import absent_places, open_places
 from tarloom.create.summary import CreateSummary, sum_up
 from tarloom.create.tasks import Earlier, PackerDescription, PackTask
 from tarloom.create.web.guard import parse_networks
@@ -69,10 +69,18 @@ class CreateJob:
         _check_resuming(self._config, self._source)
         self._plan, self._additional = planned(self._source, self._storage, self._config)
         self._schema = columns_of(self._source, self._additional, self._config)
+        self._absent = self._absent_places()
         self._storage.sweep()
         self._numbers = selected_shards(self._plan, self._config.sharding.shards)
         self.shards = [self._plan.name(number) for number in self._numbers]
         self.total = sum(last - first for first, last in map(self._plan.rows_of, self._numbers))
+
+    def _absent_places(self) -> tuple[str, ...]:
+        """Places of allow_storage that are known not to be there; that is told once."""
+        found = absent_places(self._config.web.allow_storage, self._storage)
+        if found:
+            logger.warning("allow_storage: %s was not there, or empty; what it lacks is unreadable", ", ".join(found))
+        return found
 
     def __iter__(self) -> Iterator[Report]:
         """Make what is not done yet. Raises EngineError where the run cannot go on."""
@@ -96,7 +104,7 @@ class CreateJob:
     def _make(self, todo: Mapping[int, Earlier]) -> Iterator[Report]:
         """Rows fail alone; what fails a shard is the place where it is written, and rarely one shard's alone. So a run
         ends at several in a row, rather than fetch all the rest in vain."""
-        description = _description(self._source, self._config, self._schema)
+        description = _description(self._source, self._config, self._schema, self._absent)
         in_a_row = 0
         for outcome in self._engine.map(description, self._tasks(todo), retries=self._config.resume.max_shard_retry):
             report = outcome.result or Report(shard=outcome.item.shard)
@@ -148,8 +156,10 @@ class CreateJob:
             logger.warning("sidecars of %d shards are stale now (%s); run these stages again", len(stale), told)
 
 
-def _description(source: Source, config: CreateConfig, schema: pa.Schema) -> Opener[PackTask, Report]:
-    """What makes shards of this source."""
+def _description(
+    source: Source, config: CreateConfig, schema: pa.Schema, absent: tuple[str, ...]
+) -> Opener[PackTask, Report]:
+    """What makes shards of this source. absent: places of allow_storage."""
     if isinstance(source, TarShards):
         return RepackerDescription(
             config=config,
@@ -159,7 +169,7 @@ def _description(source: Source, config: CreateConfig, schema: pa.Schema) -> Ope
             samples_alone=isinstance(source, ChosenShards),
         )
     folder = source.storage if isinstance(source, PictureFolder) else None
-    return PackerDescription(config=config, schema=schema, folder=folder)
+    return PackerDescription(config=config, schema=schema, folder=folder, absent=absent)
 
 
 def _earlier_report(storage: Storage, shard: str) -> Report | None:

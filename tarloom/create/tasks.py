@@ -44,6 +44,8 @@ class PackerDescription:
     """Of the metadata."""
     folder: Storage | None
     """Where the pictures lie; None for URLs."""
+    absent: tuple[str, ...] = ()
+    """Places of allow_storage whose files are unreadable, since they were never there."""
     modules: ClassVar = ("tarloom.create.shards.pack", "tarloom.create.pictures.images")
     """What the worker is made of: engines may load it once for all their workers."""
 

@@ -33,6 +33,7 @@ PLAN = f"{PRIVATE}/plan.json"
 ROWS = f"{PRIVATE}/rows"
 CATALOG = f"{PRIVATE}/catalog.parquet"
 DUPLICATES = f"{PRIVATE}/duplicates.parquet"
+ABSENT_PLACES = f"{PRIVATE}/absent_places.json"
 DUPLICATES_SOURCE = "tarloom.source"
 """In the footer of that: what they were looked for in."""
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")

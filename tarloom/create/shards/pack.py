@@ -100,8 +100,8 @@ class ShardPacker:
         options = self._config.web
         fetcher: Fetcher = WebFetcher(options, self._config.consent, room=self._room.wait)
         if options.allow_storage:
-            places = options.allow_storage
-            fetcher = StoredFetcher(fetcher, places, max_bytes=options.max_bytes, room=self._room.wait)
+            places, absent, room = options.allow_storage, self._description.absent, self._room.wait
+            fetcher = StoredFetcher(fetcher, places, max_bytes=options.max_bytes, room=room, absent=absent)
         return fetcher
 
     async def _made(self, shard: str) -> Report:

@@ -4,15 +4,17 @@ Whoever writes a list decides what is read, so no file is one unless its place w
 `s3://bucket/pictures`. What points out of such a place, by ".." or a symbolic link, is not in it.
 """
 
+import json
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from tarloom.create.rows import FetchedBytes, Fetcher, Row
 from tarloom.create.sources.file_reads import FileReads
-from tarloom.errors import FetchError, UsageError
+from tarloom.errors import FetchError, StorageError, UsageError
+from tarloom.format.layout import ABSENT_PLACES
 from tarloom.format.storage import LocalStorage, Storage, open_storage
 
 READS_AT_ONCE = 64
@@ -24,10 +26,17 @@ class StoredFetcher:
     """Reads the rows whose URLs are files, in threads; the others are the web's."""
 
     def __init__(
-        self, web: Fetcher, places: Sequence[str], *, max_bytes: int, room: Callable[[], Awaitable[object]]
+        self,
+        web: Fetcher,
+        places: Sequence[str],
+        *,
+        max_bytes: int,
+        room: Callable[[], Awaitable[object]],
+        absent: Collection[str] = (),
     ) -> None:
-        """room: awaited before a file is handed on and the next one read."""
+        """room: awaited before a file is handed on and the next one read. absent: places that were never there."""
         self._web = web
+        self._absent = absent
         self._places = open_places(places)
         self._reads = FileReads(READS_AT_ONCE, max_bytes, room)
 
@@ -48,7 +57,13 @@ class StoredFetcher:
         return FetchedBytes(data=await self._reads.run(partial(self._read, url)))
 
     def _read(self, url: str) -> bytes:
-        data = self._reads.read(*self._found(url))
+        place, name = self._found(url)
+        try:
+            data = self._reads.read(place, name)
+        except StorageError as error:
+            if place.url not in self._absent:
+                raise
+            raise FetchError("unreadable", "the file's place is not there") from error
         if not data:
             raise FetchError("empty_body", "the file has no bytes")
         return data
@@ -69,6 +84,30 @@ def open_places(places: Sequence[str]) -> list[Storage]:
         return [open_storage(place) for place in places]
     except UsageError as error:
         raise UsageError(f"allow_storage: {error}") from error
+
+
+def absent_places(places: Sequence[str], output: Storage) -> tuple[str, ...]:
+    """Of several places those that were not there, but others were, when the output was first worked on.
+
+    Noted in the output, since one that was there, and is lost when the run goes on, is to come back.
+    """
+    if len(places) < 2:
+        return ()
+    if output.head(ABSENT_PLACES) is None:
+        absent = [place.url for place in open_places(places) if not _is_there(place)]
+        if len(absent) == len(places):
+            return ()
+        output.write_new(ABSENT_PLACES, json.dumps(absent).encode())
+    return tuple(json.loads(output.read(ABSENT_PLACES)))
+
+
+def _is_there(place: Storage) -> bool:
+    try:
+        if isinstance(place, LocalStorage):
+            place.check_is_there()
+    except StorageError:
+        return False
+    return True
 
 
 def _local_path(url: str, places: Sequence[Storage]) -> Path | None:

@@ -31,8 +31,10 @@ TEMPORARY = ".tmp-"
 _OF_ONE_FILE = (
     *(errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP),
     *(errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM),
+    *(errno.EBADMSG, errno.EIO, errno.EUCLEAN),
 )
-"""Errors that say nothing of other files; but those of a disk, a network or this process (EIO, ESTALE, EMFILE) do."""
+"""Errors that say nothing of other files, if their folder is there: bad sectors, too. Those of a network or of this
+process (ESTALE, EMFILE) do."""
 Answer = TypeVar("Answer")
 
 
@@ -109,10 +111,10 @@ class LocalStorage(Storage):
             except OSError as error:
                 if error.errno not in _OF_ONE_FILE:
                     raise
-                self._check_is_there()
+                self.check_is_there()
                 raise UnreadableFile(f"{where}: {error.strerror}; check the path and its permissions") from error
 
-    def _check_is_there(self) -> None:
+    def check_is_there(self) -> None:
         """Raise StorageError where the folder has gone. A disk that is gone leaves an empty one."""
         try:
             with os.scandir(self.url) as entries:

@@ -93,6 +93,19 @@ def test_a_place_that_is_lost_for_a_while_costs_no_row(place):
     assert (summary.successes, summary.failed_by_error, summary.skipped) == (4, {"unreadable": 4}, 0)
 
 
+def test_of_several_places_one_that_was_never_there_costs_its_rows_and_one_that_is_lost_none(place, caplog):
+    allowed, absent = place / "allowed", place / "absent"
+    options = {"allow_storage": (str(allowed), str(absent)), "max_shard_retry": 0, "number_sample_per_shard": 1}
+    (place / "list.txt").write_text("\n".join(["deep/a.jpg", f"{absent}/a.jpg"] * 4))
+    assert create(place / "list.txt", place / "out", shards="0:2", **options).failed_by_error == {"unreadable": 1}
+    assert f"{absent} was not there" in caplog.text
+    allowed.rename(place / "elsewhere")
+    assert [*create(place / "list.txt", place / "out", shards="2:4", **options).failed_shards] == ["00002"]
+    (place / "elsewhere").rename(allowed)
+    summary = create(place / "list.txt", place / "out", **options)
+    assert (summary.successes, summary.failed_by_error) == (4, {"unreadable": 4})
+
+
 def test_a_store_that_does_not_answer_costs_no_row(tmp_path, monkeypatch):
     monkeypatch.setattr(client, "RETRIES", 0)
     (tmp_path / "list.txt").write_text("s3://nobody-listens/a.jpg")

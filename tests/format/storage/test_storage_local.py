@@ -1,5 +1,6 @@
 """Storage in a local folder keeps the storages' promises, and some of its own."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tarloom.errors import StorageError, UsageError
+from tarloom.errors import StorageError, UnreadableFile, UsageError
 from tarloom.format.storage import TEMPORARY, LocalStorage, open_storage
 from tests.format.storage.storage_contract import StorageContract, assert_clear
 
@@ -31,6 +32,22 @@ with open_storage(sys.argv[1]).create("late.tar") as file:
     print("written", flush=True)
     time.sleep(60)
 """
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EUCLEAN, errno.EBADMSG])
+def test_a_bad_sector_is_its_files_alone_unless_the_folder_is_lost(tmp_path, monkeypatch, code):
+    def fails(path: str, most: int) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    storage = LocalStorage(str(tmp_path / "pictures"))
+    storage.write("a.jpg", b"x")
+    monkeypatch.setattr("tarloom.format.storage.local._read_at_most", fails)
+    with pytest.raises(UnreadableFile, match=r"a\.jpg: "):
+        storage.read_at_most("a.jpg", 10)
+    (tmp_path / "pictures" / "a.jpg").unlink()
+    with pytest.raises(StorageError, match="is not there, or empty") as found:
+        storage.read_at_most("a.jpg", 10)
+    assert not isinstance(found.value, UnreadableFile)
 
 
 class TestLocalStorage(StorageContract):
