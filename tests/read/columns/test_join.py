@@ -260,6 +260,7 @@ def test_a_column_of_another_type_than_elsewhere_is_named(packed, tmp_path):
 
 FLOAT, HALF, NAN = pa.float32(), pa.float16(), float("nan")
 NOON = datetime(2024, 1, 1, 12)
+NAMED = pa.struct([("name", pa.string()), ("score", pa.float64())])
 LOSSES = [
     (FLOAT, pa.array([0.5, 1e300])),
     (HALF, pa.array([0.5, 1e6], FLOAT)),
@@ -280,6 +281,11 @@ FITTING = [
     (pa.string(), pa.DictionaryArray.from_arrays(pa.array([1, 0, None]), pa.array(["a", "b"]))),
     (pa.string(), pa.nulls(3)),
     (pa.int32(), pa.array([1, None, 3])),
+    (FLOAT, pa.array([0.1, NAN, None])),
+    (pa.list_(pa.string()), pa.array([[], None], pa.list_(pa.null()))),
+    (NAMED, pa.array([{"name": None, "score": NAN}, None], pa.struct([("name", pa.null()), ("score", FLOAT)]))),
+    (pa.list_(pa.string()), pa.array([["b", "a"], None], pa.list_(pa.dictionary(pa.int8(), pa.string())))),
+    (pa.map_(pa.string(), pa.float64()), pa.array([[("a", NAN)]], pa.map_(pa.string(), FLOAT))),
     (pa.timestamp("ns"), pa.array([NOON, None], pa.timestamp("us"))),
 ]
 
