@@ -11,6 +11,8 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tarloom.errors import CorruptShard, StaleIndex, StorageError
@@ -24,6 +26,7 @@ from tarloom.format.tar.walk import ReadAt, split_name, walk
 _WINDOW_BYTES = 4 << 20
 _HASHED_BYTES = 32 << 20
 """Read at a time to be hashed."""
+_HASHES_KEPT = 4096
 
 
 def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardIndex:
@@ -48,15 +51,22 @@ def scan_index(storage: Storage, shard: str, tar: Entry | None = None) -> ShardI
     return builder.finish(shard, tar.size, headers.identity, tar.etag)
 
 
-def load_index(storage: Storage, shard: str, tar: Entry) -> ShardIndex:
-    """The stored index if it was made for this tar, else a new one, kept for the next time."""
+def load_index(
+    storage: Storage, shard: str, tar: Entry, *, identity: str | None = None, has_sidecars: bool = True
+) -> ShardIndex:
+    """The stored index if it was made for this tar, else a new one, kept for the next time.
+
+    identity: what whoever found this tar knows it by. has_sidecars: whether any sidecar was made for the tar, so that
+    it must be proven to be that one.
+    """
+    known = _Known(tar=tar, identity=identity, has_sidecars=has_sidecars)
     tar = versioned(storage, tar)
     for place in _places(storage):
         with contextlib.suppress(CorruptShard), denied_is_absent():  # a cache that cannot be read is made anew
             index = read_index(place, shard)
             if index is not None and _fits(index, tar):
                 return index
-    index = _with_packed_identity(storage, tar, scan_index(storage, shard, tar))
+    index = _with_packed_identity(storage, tar, scan_index(storage, shard, tar), known)
     for place in _places(storage):
         with contextlib.suppress(StorageError):  # nowhere to keep it: the next reader walks the tar again
             write_index(place, index)
@@ -130,11 +140,22 @@ class _Window:
         return self._data[within : within + size]
 
 
-def _with_packed_identity(storage: Storage, tar: Entry, index: ShardIndex) -> ShardIndex:
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What is known of a tar before it is walked."""
+
+    tar: Entry
+    """As it was found."""
+    identity: str | None
+    """By which it was called then."""
+    has_sidecars: bool
+
+
+def _with_packed_identity(storage: Storage, tar: Entry, index: ShardIndex, known: _Known) -> ShardIndex:
     """The index with the identity that the shard's stats name, if the tar is still that which we packed.
 
-    Thus an index made anew has the identity that sidecars were made for. All of the tar is read for it, as another one
-    may well have the size; but once, since the index is kept.
+    Thus an index made anew has the identity that sidecars were made for. Another tar may well have the size, so all of
+    it is read; but only where there are sidecars, and nobody has done so before: the tar may be large, and far away.
     """
     try:
         stats = read_stats(storage, index.shard)
@@ -142,11 +163,15 @@ def _with_packed_identity(storage: Storage, tar: Entry, index: ShardIndex) -> Sh
         return index
     if stats is None or stats.identity is None or stats.tar_size != index.size:
         return index
-    return dataclasses.replace(index, identity=stats.identity) if _packed(storage, tar) == stats.identity else index
+    is_known = known.identity == stats.identity and storage.head(tar.name) == known.tar
+    if is_known or not known.has_sidecars or _packed(storage, tar) == stats.identity:
+        return dataclasses.replace(index, identity=stats.identity)
+    return index
 
 
+@lru_cache(_HASHES_KEPT)
 def _packed(storage: Storage, tar: Entry) -> str:
-    """The identity of a tar that we packed."""
+    """The identity of a tar that we packed. Kept, since there may be no place for the index."""
     found = hashlib.sha256()
     for offset in range(0, tar.size, _HASHED_BYTES):
         size = min(_HASHED_BYTES, tar.size - offset)

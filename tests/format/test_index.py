@@ -1,10 +1,12 @@
 """An index tells where members lie, is believed only for the tar that it was made for, and is made anew otherwise."""
 
+import hashlib
 import os
 import pickle
 import pwd
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,9 +16,10 @@ from hypothesis import strategies as st
 
 import tarloom
 from tarloom.errors import CorruptShard, StorageError, TruncatedShard
+from tarloom.format import index_load
 from tarloom.format.index import IndexBuilder, ShardIndex, read_index, write_index
 from tarloom.format.index_load import cache_storage, load_index, scan_index
-from tarloom.format.storage import Entry, Storage, open_storage
+from tarloom.format.storage import Entry, LocalStorage, Storage, open_storage
 from tests.format import raw
 
 STORED = "_tarloom/index/00000.parquet"
@@ -231,6 +234,25 @@ def test_another_tar_of_the_size_that_was_packed_has_an_identity_of_its_own(tmp_
             storage.write("00000_stats.json", (tmp_path / "00000_stats.json").read_bytes())
             storage.delete(STORED)
             assert load_index(storage, "00000", tar_of(storage)).identity.startswith(kind)
+
+
+def test_a_tar_is_read_to_be_proven_only_where_sidecars_need_it_and_once(read_only, cache, monkeypatch):
+    cache.write_bytes(b"a file in the way")
+    tar, read, read_ranges = tar_of(read_only), [], LocalStorage.read_ranges
+
+    def counted(*args):
+        read.append(args)
+        return read_ranges(*args)
+
+    packed = f"sha256:{hashlib.sha256(read_only.read('00000.tar')).hexdigest()}"
+    stats = SimpleNamespace(identity=packed, tar_size=tar.size)
+    monkeypatch.setattr(index_load, "read_stats", lambda storage, shard: stats)
+    monkeypatch.setattr(LocalStorage, "read_ranges", counted)
+    assert load_index(read_only, "00000", tar, has_sidecars=False).identity == packed
+    assert load_index(read_only, "00000", tar, identity=packed).identity == packed
+    assert read == []
+    assert [load_index(read_only, "00000", tar).identity for _ in range(2)] == [packed] * 2
+    assert len(read) == 1
 
 
 def test_the_identity_of_a_foreign_tar_changes_with_names_sizes_order_and_times(tmp_path):

@@ -160,7 +160,7 @@ def slices_in(rows: pa.Table) -> Iterator[tuple[list[tuple[str, str]], Places]]:
 
 def _open_index(storage: Storage, shard: str, identity: str) -> ShardIndex:
     tar = storage.head(tar_name(shard))
-    index = load_index(storage, shard, tar) if tar is not None else None
+    index = load_index(storage, shard, tar, identity=identity) if tar is not None else None
     if index is None or index.identity != identity:
         raise UsageError(f"{storage.describe(tar_name(shard))}: has changed since the run was planned; start it again")
     return index

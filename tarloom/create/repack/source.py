@@ -153,8 +153,8 @@ class TarShards:
     def _check_keys(self) -> None:
         def keys_of(number: int) -> list[str]:
             shard = self._shards[number]
-            keys = load_index(self.storage, shard.name, self._tars[number]).keys.take(self._samples(shard))
-            return cast(list[str], keys.to_pylist())
+            index = load_index(self.storage, shard.name, self._tars[number], identity=shard.identity)
+            return cast(list[str], index.keys.take(self._samples(shard)).to_pylist())
 
         found = find_duplicate([shard.keys[self._samples(shard)] for shard in self._shards], keys_of)
         if found is not None:
@@ -198,7 +198,7 @@ class TarShards:
 
     def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[Shard, pa.Schema | None, dict[str, CarriedStage]]:
         """What a shard's index and footers say. Raises ShardError, StaleSidecar among them."""
-        index = load_index(self.storage, shard_of(tar.name), tar)
+        index = load_index(self.storage, shard_of(tar.name), tar, has_sidecars=bool(stages))
         check_not_overwritten(index, self._config.images, self.storage.describe(tar.name))
         name = metadata_name(index.shard)
         schema = read_schema(self.storage, name) if name in self._entries else None

@@ -84,7 +84,9 @@ class Catalog:
         """
         with self._lock:
             if self._facts is None:
-                self._facts, self.broken = load_facts(self.storage, [shard.tar for shard in self.shards])
+                with_sidecars = {shard.tar.name for shard in self.shards if shard.sidecars}
+                tars = [shard.tar for shard in self.shards]
+                self._facts, self.broken = load_facts(self.storage, tars, with_sidecars)
             if self.broken and not tolerant:
                 raise next(iter(self.broken.values()))
             return self._facts
@@ -181,7 +183,7 @@ def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> Sha
     wanted = (storage, shard, tar, identity)
     held = _kept.pop(wanted, None)
     if held is None:
-        index = load_index(storage, shard, tar)
+        index = load_index(storage, shard, tar, identity=identity)
         if index.identity != identity and storage.head(tar.name) == tar:
             forget_catalog(storage)  # An index was replaced, its tar was not: the catalogue cannot have seen that.
         held = (index, index.table.nbytes)

@@ -3,7 +3,7 @@
 Most of it comes from the catalogue (format/catalog_file.py); only shards that have no current row there are looked at.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,6 +26,8 @@ REMOTE_LOOKS = 64
 """Indexes asked of an object store at a time: small requests, in great number the first time."""
 _GROUP = 1024
 """Rows that are made from or into Python's values at a time."""
+_Look = dict[str, Any] | ShardError | StorageError
+"""What is found of a tar: its row of the catalogue, or why it cannot be opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +94,18 @@ class Facts:
         return self.table["members"].combine_chunks()
 
 
-def load_facts(storage: Storage, tars: Sequence[Entry]) -> tuple[Facts, dict[int, ShardError | StorageError]]:
+def load_facts(
+    storage: Storage, tars: Sequence[Entry], with_sidecars: Container[str]
+) -> tuple[Facts, dict[int, ShardError | StorageError]]:
     """The facts of these shards; and why some cannot be opened, by their numbers.
 
+    with_sidecars: the names of the tars that have any.
     Where many had to be looked at, the catalogue is written anew. Raises StorageError where the storage itself fails.
     """
     known = read_catalog(storage) if len(tars) > HANDFUL else SCHEMA.empty_table()
     places = current_rows(known, tars)
     absent = np.flatnonzero(places.is_null())
-    looked_at, broken = _look_at(storage, tars, absent)
+    looked_at, broken = _look_at(partial(_look, storage, with_sidecars), storage, tars, absent)
     numbers = places.fill_null(0).to_numpy().copy()
     numbers[absent] = known.num_rows + np.arange(len(absent))
     table = pa.concat_tables([known, looked_at]).take(numbers).combine_chunks()
@@ -110,13 +115,14 @@ def load_facts(storage: Storage, tars: Sequence[Entry]) -> tuple[Facts, dict[int
 
 
 def _look_at(
-    storage: Storage, tars: Sequence[Entry], numbers: np.ndarray
+    look: Callable[[Entry], _Look], storage: Storage, tars: Sequence[Entry], numbers: np.ndarray
 ) -> tuple[pa.Table, dict[int, ShardError | StorageError]]:
     """The catalogue's rows of these tars, from their indexes."""
     tables: list[pa.Table] = [SCHEMA.empty_table()]
     broken: dict[int, ShardError | StorageError] = {}
     rows: list[dict[str, Any]] = []
-    for number, found in zip(numbers.tolist(), _looks(storage, [tars[number] for number in numbers]), strict=True):
+    looks = _looks(look, storage, [tars[number] for number in numbers])
+    for number, found in zip(numbers.tolist(), looks, strict=True):
         if isinstance(found, dict):
             rows.append(found)
         else:
@@ -128,19 +134,20 @@ def _look_at(
     return pa.concat_tables([*tables, pa.Table.from_pylist(rows, SCHEMA)]), broken
 
 
-def _looks(storage: Storage, tars: Sequence[Entry]) -> Iterator[dict[str, Any] | ShardError | StorageError]:
+def _looks(look: Callable[[Entry], _Look], storage: Storage, tars: Sequence[Entry]) -> Iterator[_Look]:
     """What is found of every tar, in order. Raises StorageError where storage gives nothing any more."""
     threads, refused = LOCAL_THREADS if storage.is_local else REMOTE_LOOKS, 0
-    for found in ahead(partial(_look, storage), tars, threads=threads):
+    for found in ahead(look, tars, threads=threads):
         refused = refused + 1 if isinstance(found, StorageError) else 0
         if isinstance(found, StorageError) and refused >= HANDFUL:
             raise found
         yield found
 
 
-def _look(storage: Storage, tar: Entry) -> dict[str, Any] | ShardError | StorageError:
+def _look(storage: Storage, with_sidecars: Container[str], tar: Entry) -> _Look:
     try:
-        return catalog_row(tar, load_index(storage, shard_of(tar.name), tar))
+        index = load_index(storage, shard_of(tar.name), tar, has_sidecars=tar.name in with_sidecars)
+        return catalog_row(tar, index)
     except (ShardError, StorageError) as error:
         return copy(error)  # without its traceback, which keeps all that its frames held
 
