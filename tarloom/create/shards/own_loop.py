@@ -1,6 +1,8 @@
 """An event loop to run coroutines on from anywhere: also from within another one, as in notebooks."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
@@ -13,7 +15,8 @@ class OwnLoop:
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=_loop_factory())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loop") if _is_inside_a_loop() else None
+        alone = not _is_inside_a_loop() and _ends_loops()
+        self._thread = None if alone else ThreadPoolExecutor(1, thread_name_prefix="loop")
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """What the coroutine returns, or raises."""
@@ -52,6 +55,14 @@ def _is_inside_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _ends_loops() -> bool:
+    """Whether Ctrl-C in this thread cancels what a loop runs: asyncio sees to it unless others, as Spark does, have put
+    a handler of their own in place, whose exception would be lost in the middle of the loop's code."""
+    if threading.current_thread() is not threading.main_thread():
+        return True
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -28,7 +28,25 @@ def as_in_a_notebook(work: Callable[[], None]) -> None:
         loop.close()
 
 
-@pytest.fixture(params=[by_itself, as_in_a_notebook])
+def beside_spark(work: Callable[[], None]) -> None:
+    """With the handler of Ctrl-C that Spark's driver installs."""
+
+    def cancel_jobs(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, cancel_jobs)
+    work()
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as Python has it, whatever other tests' Spark made of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(params=[by_itself, as_in_a_notebook, beside_spark])
 def run(request) -> Callable[[Callable[[], None]], None]:
     return request.param
 
