@@ -116,6 +116,7 @@ class ShardWriter(ABC):
 
     def commit(self) -> Report:
         """Commit the shard's files and, last, its stats: with these it is done. Raises StorageError."""
+        self._complete()
         with committing(self._storage, self._shard):
             self._finish()
             stats = self._metadata.stats(identity=self._identity, tar_size=self._tar_size)
@@ -125,6 +126,9 @@ class ShardWriter(ABC):
     @abstractmethod
     def _write(self, result: RowResult, values: dict[str, Any]) -> int:
         """Write a sample; how many bytes its members have."""
+
+    def _complete(self) -> None:  # noqa: B027
+        """Write what is left to write, before a file is in its place: if that fails, a done shard still is one."""
 
     @abstractmethod
     def _finish(self) -> None:
@@ -157,11 +161,14 @@ class TarShard(ShardWriter):
             written += len(data)
         return written
 
-    def _finish(self) -> None:
+    def _complete(self) -> None:
         self._tar.close()
+        self._table = self._metadata.take()
+
+    def _finish(self) -> None:
         self._unfinished.close()
         self._identity, self._tar_size = f"sha256:{self._tar.sha256}", self._tar.size
-        write_table(self._storage, metadata_name(self._shard), self._metadata.take())
+        write_table(self._storage, metadata_name(self._shard), self._table)
         write_index(self._storage, self._index.finish(self._shard, self._tar_size, self._identity))
 
 
@@ -231,9 +238,11 @@ class ParquetShard(ShardWriter):
         self._held_bytes += size
         return size
 
-    def _finish(self) -> None:
+    def _complete(self) -> None:
         if self._held_rows:
             self._write_group(self._metadata.take())
+
+    def _finish(self) -> None:
         self._unfinished.close()
 
 

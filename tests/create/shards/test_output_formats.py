@@ -16,8 +16,9 @@ import pytest
 import tarloom
 from tarloom.create.shards import shard_files
 from tarloom.errors import UsageError
+from tarloom.format.storage import open_storage
 from tarloom.format.verify.dataset import verify
-from tests.create.helpers import PICTURES, contents, create, rows, write_list
+from tests.create.helpers import PICTURES, configuration, contents, create, rows, write_list
 from tests.source_tree import ROOT
 
 FORMATS = ("webdataset", "files", "parquet", "dummy")
@@ -124,6 +125,25 @@ def test_a_name_that_is_too_long_for_a_file_costs_its_row_alone(tmp_path):
     create(tmp_path / "pictures", tmp_path / "out", output_format="files")
     assert [row["error"] for row in rows(tmp_path / "out")] == [None, None, None, "bad_key"]
     assert len(list((tmp_path / "out" / "00000").iterdir())) == 2 * 3
+
+
+def test_a_second_commit_that_fails_before_any_file_is_in_place_leaves_a_done_shard_done(tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(PICTURES / "0001.jpg", tmp_path / "pictures" / "a.jpg")
+    config = configuration(tmp_path / "pictures", tmp_path / "out")
+    create(tmp_path / "pictures", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    schema = pq.read_schema(tmp_path / "out" / "00000.parquet")
+    monkeypatch.setattr(shard_files.TarWriter, "close", lambda tar: 1 / 0)
+    empty = pa.table({"url": pa.array([], pa.string())})
+    storage = open_storage(tmp_path / "out")
+    with (
+        pytest.raises(ZeroDivisionError),
+        shard_files.open_shard(storage, config, shard="00000", rows=empty, schema=schema) as shard,
+    ):
+        shard.commit()
+    assert contents(tmp_path / "out") == before
+    assert (tmp_path / "out" / "00000_stats.json").exists()
 
 
 @pytest.mark.parametrize(
