@@ -4,19 +4,21 @@ The headers in front of members lie between what is read anyway. So every one is
 that are another's, whatever happened to the tar since its index was made.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import TruncatedShard
+from tarloom.errors import CorruptShard, TruncatedShard
 from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
+from tarloom.format.index_load import tar_reader
 from tarloom.format.layout import compression_of
 from tarloom.format.lazy import lazy
 from tarloom.format.storage.ranges import Ranges
 from tarloom.format.tar.compressed import tar_ranges
-from tarloom.format.tar.walk import BLOCK
+from tarloom.format.tar.walk import BLOCK, Headers, ReadAt
 from tarloom.read.columns.join import Rows
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.binary import Binary, packed_array
@@ -72,8 +74,22 @@ class Members:
         if not len(headers):
             return Ranges(offsets=headers, sizes=headers)
         starts = self._ends[np.searchsorted(self._ends, headers, side="right") - 1]
+        for i in np.flatnonzero(headers - starts > _FRONT_BYTES).tolist():
+            starts[i] = self._behind_files(int(starts[i]), int(headers[i]))
         sizes = headers - starts
         return Ranges(offsets=starts, sizes=np.where(sizes > _FRONT_BYTES, 0, sizes))
+
+    def _behind_files(self, start: int, header: int) -> int:
+        """Where the last of the files ends that lie from `start` on, before a header, and belong to no sample."""
+        with contextlib.suppress(CorruptShard):  # it ends in the middle: what is there is looked at with the header
+            headers = Headers(self._read_at, header, self._piece.url, start=start)
+            for _ in headers:
+                start = headers.offset
+        return start
+
+    @lazy
+    def _read_at(self) -> ReadAt:
+        return tar_reader(self._piece.storage, self._piece.tar)
 
     @lazy
     def _ends(self) -> np.ndarray:

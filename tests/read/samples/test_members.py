@@ -1,6 +1,8 @@
 """Members come from where the index says, in any selection and any cut, and no sample gets another's bytes."""
 
 import dataclasses
+import gzip
+import io
 import os
 import random
 import shutil
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 import tarloom
 from tarloom.errors import StaleIndex, StorageError
+from tarloom.format.index_load import scan_index
 from tarloom.format.storage import open_storage
 from tarloom.read.samples import batches, trust
 from tarloom.read.samples.batches import read_piece, read_samples
@@ -101,6 +104,59 @@ def test_names_that_are_not_ascii_are_proven_without_another_walk_over_the_tar(t
     (piece,) = tarloom.open(tmp_path).pieces()
     monkeypatch.delattr(trust, "scan_index")
     assert sum(batch.num_rows for batch in read_piece(piece)) == 3
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_behind_large_files_of_no_sample_are_proven_without_another_walk_over_the_tar(
+    tmp_path, monkeypatch, format, suffix
+):
+    stray = (".DS_Store" + "x" * 100, {"n": bytes(100_000)})
+    samples = [(f"猫{row}" + "x" * 100, {"n": bytes([row])}) for row in range(3)]
+    path = tmp_path / "00000.tar"
+    write_tar(path, [stray, samples[0], stray, stray, *samples[1:]], format=format)
+    if suffix != "tar":
+        (tmp_path / f"00000.{suffix}").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    (piece,) = tarloom.open(tmp_path).pieces()
+    monkeypatch.delattr(trust, "scan_index")
+    assert [sample["n"] for sample in read_samples(piece, batch_rows=1)] == [members["n"] for _, members in samples]
+
+
+def test_names_that_just_fill_a_plain_header_are_proven_by_a_long_one_in_front_of_them(tmp_path, monkeypatch):
+    name, path = "x" * 98 + ".n", tmp_path / "00000.tar"
+    link = tarfile.TarInfo("././@LongLink")
+    link.type, link.size = tarfile.GNUTYPE_LONGNAME, len(name) + 1
+    plain = tarfile.TarInfo(name[:99])
+    plain.size = 1
+    headers = [found.tobuf(tarfile.GNU_FORMAT) for found in (link, plain)]
+    path.write_bytes(name.encode().ljust(512, b"\0").join(headers) + b"1".ljust(512 + 1024, b"\0"))
+    (piece,) = tarloom.open(tmp_path).pieces()
+    monkeypatch.delattr(trust, "scan_index")
+    assert [(sample["__key__"], sample["n"]) for sample in read_samples(piece)] == [("x" * 98, b"1")]
+
+
+def write_renamed(path, letters: str) -> None:
+    """Members whose plain headers name others: only a walk over the tar tells them."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for row, letter in enumerate(letters):
+            info = tarfile.TarInfo(f"{row}.n")
+            info.size, info.pax_headers = 1, {"path": f"{letter}.n"}
+            tar.addfile(info, io.BytesIO(letter.encode()))
+
+
+def test_a_tar_is_walked_again_once_for_all_its_chunks_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    path = tmp_path / "00000.tar"
+    write_renamed(path, "ab")
+    dataset, walks = tarloom.open(tmp_path), []
+    monkeypatch.setattr(trust, "scan_index", lambda *args: walks.append(args) or scan_index(*args))
+    (piece,) = dataset.pieces()
+    for _ in range(2):
+        assert [sample["n"] for sample in read_samples(piece, batch_rows=1)] == [b"a", b"b"]
+    assert len(walks) == 1
+    write_renamed(path, "ba")
+    with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
+        list(read_samples(piece, batch_rows=1))
 
 
 def test_a_tar_that_is_cut_while_it_is_read_is_named(wild, tmp_path, monkeypatch):
