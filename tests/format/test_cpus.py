@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tarloom.format import cpus
 from tarloom.format.cpus import cpu_share, take_part_of_share
 
 ALL = len(os.sched_getaffinity(0))
@@ -32,11 +33,13 @@ def test_an_engine_says_how_many_and_ranks_of_torchrun_share_all(monkeypatch, gi
 def test_workers_of_a_process_divide_its_share_once_unless_an_engine_has_told_them_theirs(
     monkeypatch, given, ranks, part
 ):
+    monkeypatch.setattr(cpus, "_part", None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(16))
     tell(monkeypatch, given, ranks)
     for _ in range(2):
         take_part_of_share(4)
         assert cpu_share() == part
+    assert os.environ.get("LOCAL_WORLD_SIZE") == ranks  # torch's, and what the worker starts, may ask for it
 
 
 def tell(monkeypatch, given, ranks) -> None:

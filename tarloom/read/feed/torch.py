@@ -8,6 +8,7 @@
 Workers of a loader take steps in turn, so that a loader hands them on in their order.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -37,10 +38,11 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         self.feed = feed
         self._transform = transform
         # What this process last told its workers, some of which live on from epoch to epoch: the number of the message,
-        # that of the last one by which they were to begin at a place, the place (an epoch, and samples of it), and
-        # whether they are told one for every iteration.
-        self._message = torch.zeros(5, dtype=torch.int64).share_memory_()
+        # that of the last one by which they were to begin at a place, and the place: an epoch, and samples of it.
+        self._message = torch.zeros(4, dtype=torch.int64).share_memory_()
         self._heard = 0
+        self._told_always = False
+        """Whether workers that have this feed are told a place for every iteration: those of our own Loader are."""
         self._loaded = False
         """Whether this process, a worker, begins where a state of its own says, whatever it was told."""
 
@@ -120,20 +122,27 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         info = get_worker_info()
         return {} if info is None else {"worker": [info.id, info.num_workers, self.feed.step_samples]}
 
-    def _tell_place(self, *, always: bool = False) -> None:
-        """Workers begin their next iteration where this feed stands. always: they are told so before each."""
-        self._tell(placed=self._heard + 1, always=always)
+    def _for_loader(self) -> "TorchFeed":
+        """This feed, for a Loader's workers."""
+        feed = copy.copy(self)
+        feed._told_always = True
+        return feed
 
-    def _tell(self, *, placed: int, always: bool = False) -> None:
+    def _tell_place(self) -> None:
+        """Workers begin their next iteration where this feed stands."""
+        self._tell(placed=self._heard + 1)
+
+    def _tell(self, *, placed: int) -> None:
         self._heard += 1
-        self._message[:] = torch.tensor([self._heard, placed, self.feed.epoch, self.feed.steps().start, always])
+        self._message[:] = torch.tensor([self._heard, placed, self.feed.epoch, self.feed.steps().start])
 
     def _hear(self) -> None:
         if self._loaded:  # what was told before this process began is heard where its next iteration begins
             self._loaded, self._heard = False, 0
             return
-        number, placed, epoch, samples, always = self._message.tolist()
-        if always or placed > self._heard:  # a worker may be late, and hear this in an iteration that was broken off
+        number, placed, epoch, samples = self._message.tolist()
+        # A Loader's worker may be late, and hear this in an iteration that was broken off.
+        if self._told_always or placed > self._heard:
             self.feed.go(epoch, samples)
         elif number != self._heard:  # who has begun at the place already begins its epoch anew
             self.feed.set_epoch(epoch)
@@ -152,7 +161,7 @@ class Loader:
         self._feed = feed
         self._workers = num_workers
         self._loader = DataLoader(
-            feed,
+            feed._for_loader(),
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=num_workers,
@@ -184,7 +193,7 @@ class Loader:
     def __iter__(self) -> Iterator[Any]:
         if not self._workers:
             return iter(self._loader)
-        self._feed._tell_place(always=True)
+        self._feed._tell_place()
         with interrupts_end_here():
             batches = iter(self._loader)
         return self._feed.feed.counting(self._feed.feed.steps(), with_plain_errors(batches))

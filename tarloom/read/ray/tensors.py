@@ -33,7 +33,8 @@ def with_tensors(batch: pa.RecordBatch) -> pa.Table:
 
 
 def plain_table(block: Block) -> pa.Table:
-    """A block of Ray as a table of Arrow's own types: vectors of one length are FixedSizeList.
+    """A block of Ray as a table of the types that files have: vectors of one length are FixedSizeList, and texts that
+    are dictionaries or views, in this block alone perhaps, are texts.
 
     Raises UsageError for tensors of another kind, such as pictures.
     """
@@ -44,7 +45,7 @@ def plain_table(block: Block) -> pa.Table:
 
 def _plain(column: Any, name: str) -> Any:
     if not isinstance(column.type, pa.BaseExtensionType):
-        return column
+        return column.cast(_stored(column.type))
     shape: Any = getattr(column.type, "shape", ())
     stored: Any = column.type.storage_type
     if len(shape) != 1 or None in shape:
@@ -53,6 +54,15 @@ def _plain(column: Any, name: str) -> Any:
         return pa.array([], pa.list_(stored.value_type, shape[0]))
     rows: Any = np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks])
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), shape[0])
+
+
+def _stored(kind: Any) -> Any:
+    """The type by which values of a type are written, whatever block they come in."""
+    if pa.types.is_dictionary(kind):
+        return _stored(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
 def _tensors(pictures: Any) -> Any:

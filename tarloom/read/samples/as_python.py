@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tarloom.format.arrow_types import Array
 from tarloom.read.ledger import Skipped
@@ -18,7 +19,7 @@ def as_python(chunks: Iterator[Chunk], url: str) -> Iterator[Chunk]:
     """The same chunks; rows fail, and have no such value, where a column holds one that Python has not."""
     for chunk in chunks:
         for name, array in chunk.columns.items():
-            if _has_times(array.type) and not _is_python(array):
+            if _has_times(array.type) and not _is_python(_edges(array)):
                 chunk = _failed(chunk, name, array, url)
         yield chunk
 
@@ -26,6 +27,14 @@ def as_python(chunks: Iterator[Chunk], url: str) -> Iterator[Chunk]:
 def _has_times(kind: Any) -> bool:
     """Whether a time is anywhere in a type."""
     return pa.types.is_temporal(kind) or any(_has_times(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _edges(array: Array) -> Any:
+    """What Python has if it has all values: the first and the last time, unless some between may be too fine for it."""
+    kind = array.type
+    if not (pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.unit != "ns")):
+        return array
+    return pc.min_max(array)
 
 
 def _is_python(values: Any) -> bool:

@@ -161,6 +161,18 @@ def test_a_worker_that_starts_late_goes_to_a_loaded_place_though_it_missed_the_i
     assert steps_of(loader) == epochs[0][4:]
 
 
+def test_workers_of_torchs_loader_are_not_told_what_a_loader_of_the_same_feed_tells_its_own(make, epochs):
+    feed = make()
+    loader = DataLoader(
+        feed, batch_size=None, num_workers=2, multiprocessing_context=new_processes(), persistent_workers=True
+    )
+    assert steps_of(loader) == epochs[0]
+    feed.set_epoch(1)
+    assert taken(feed.loader(num_workers=1), 4) == epochs[1][:4]
+    feed.set_epoch(2)
+    assert [steps_of(loader) for _ in range(2)] == [epochs[2]] * 2
+
+
 def kill_itself(batch):
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -14,6 +14,7 @@ import tarloom
 from tarloom.errors import CorruptShard, ShardError, UsageError
 from tarloom.format.verify.dataset import verify
 from tarloom.read.ray.sink import TarSink
+from tarloom.read.ray.tensors import plain_table
 from tests.read.sample_sets import digest_of, packed_samples
 
 pytestmark = [
@@ -111,6 +112,22 @@ def test_columns_have_in_all_shards_a_type_that_holds_the_values_of_all(tmp_path
     found = made.table("w").sort_by("__key__")
     assert str(found["w"].to_pylist()) == "[7.0, nan, None, None, 2.0]"
     assert findings(tmp_path / "made") == []
+
+
+def test_texts_that_are_dictionaries_in_some_blocks_are_written_as_texts(tmp_path):
+    texts = [
+        pa.array(["one"]),
+        pa.array(["one"]).dictionary_encode(),
+        pa.nulls(1, pa.dictionary(pa.int8(), pa.string())),
+    ]
+    tables = [pa.table({"__key__": [str(n)], "jpg": [b"1"], "w": found}) for n, found in enumerate(texts)]
+    ray.data.from_arrow(tables).write_datasink(TarSink(tmp_path / "made"))
+    assert tarloom.open(tmp_path / "made").table("w")["w"].to_pylist() == ["one", "one", None]
+
+
+def test_views_are_written_as_what_they_show():  # Ray hands them on within a task only
+    table = plain_table(pa.table({"w": pa.array(["one"], pa.string_view()), "jpg": pa.array([b"1"], pa.binary_view())}))
+    assert table.equals(pa.table({"w": ["one"], "jpg": [b"1"]}))
 
 
 @pytest.mark.parametrize("shards", [1, 2])

@@ -15,6 +15,8 @@ import tarloom
 from tarloom.errors import BadSample, StaleSidecar, TooManyErrors, TruncatedShard, UsageError
 from tarloom.read.ledger import Ledger
 from tarloom.read.readers import ScanJob
+from tarloom.read.samples.as_python import as_python
+from tarloom.read.samples.chunk import Chunk
 from tarloom.read.scan import ScanConfig
 from tests.format.raw import write_parquet, write_sidecar, write_tar
 from tests.read.sample_sets import packed_samples
@@ -100,6 +102,20 @@ def test_a_time_that_python_has_not_is_a_failure_of_its_sample_and_whole_in_a_ba
     rows = list(ds.on_error("row"))
     assert [(row["__key__"], row["taken"]) for row in rows if row["__error__"]] == [("70", None)]
     assert pa.Table.from_batches(ds.batches())["taken"].combine_chunks().equals(taken)
+
+
+@pytest.mark.parametrize("row", range(3))
+@pytest.mark.parametrize("kind", [pa.timestamp("s", "Europe/Paris"), pa.timestamp("ms"), pa.date32()])
+def test_a_time_that_python_has_not_is_found_wherever_it_stands(kind, row):
+    numbers = [None if row else 5, 6, 7, 8]
+    numbers[row + 1] = 2**31 - 1 if kind.bit_width == 32 else -(2**60)
+    values = pa.array(numbers, pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
+    chunk = Chunk(keys=pa.array(["a", "b", "c", "d"]), members={}, columns={"taken": values})
+    (found,) = as_python(iter([chunk]), "a.tar")
+    assert list(found.errors) == [row + 1]
+    assert [value for i, value in enumerate(values) if i != row + 1] == [
+        value for i, value in enumerate(found.columns["taken"]) if i != row + 1
+    ]
 
 
 def test_a_shard_that_cannot_be_opened_is_in_the_ledger_alone(broken):
