@@ -13,8 +13,8 @@ import tarloom
 from tarloom.engines.base import NOT_YET, Engine, NotYet, Outcome
 from tarloom.engines.local import LocalEngine
 from tarloom.process.config import ProcessConfig
+from tarloom.process.loop.shard import ShardProcessor
 from tarloom.process.plan import Planner
-from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport, ShardTask
 

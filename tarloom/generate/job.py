@@ -1,6 +1,6 @@
 """A generation run: check everything, make the rows, then the shards that are not yet done, on any engine.
 
-rows -> stages over them (the one shard loop: tarloom/process/shard.py) -> pack -> shards
+rows -> stages over them (the one shard loop: tarloom/process/loop/shard.py) -> pack -> shards
 """
 
 import logging
@@ -25,9 +25,9 @@ from tarloom.generate.pack import PackRecipe
 from tarloom.generate.plan import need_rows, planned
 from tarloom.generate.tables.prompts import PromptTables
 from tarloom.generate.task import GenerateTask
+from tarloom.process.loop.parts import sweep_parts
+from tarloom.process.loop.shard import ShardProcessor
 from tarloom.process.paint.stage import PaintStage
-from tarloom.process.parts import sweep_parts
-from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport, StageTask
 

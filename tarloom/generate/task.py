@@ -13,7 +13,7 @@ from tarloom.format.layout import rows_name
 from tarloom.format.parquet import read_table
 from tarloom.format.storage import Storage
 from tarloom.generate.pack import PackRecipe, pack
-from tarloom.process.answers import Answers, report_of, room
+from tarloom.process.loop.answers import Answers, report_of, room
 from tarloom.process.task import RowsTask, StageReport
 
 

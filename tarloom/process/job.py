@@ -16,9 +16,9 @@ from tarloom.errors import UsageError
 from tarloom.format.sidecar import check_stage_name
 from tarloom.process.config import ProcessConfig
 from tarloom.process.cost import sample
-from tarloom.process.pipeline import ShardPipeline
+from tarloom.process.loop.pipeline import ShardPipeline
+from tarloom.process.loop.shard import ShardProcessor
 from tarloom.process.plan import Planner
-from tarloom.process.shard import ShardProcessor
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport, ShardTask, StageReport
 from tarloom.read.dataset import open_dataset, open_shards

@@ -26,9 +26,9 @@ from tarloom.format.sidecar import (
     sidecar_info,
 )
 from tarloom.format.storage import Storage
-from tarloom.process.answers import report_of, to_retry
 from tarloom.process.config import ProcessConfig
-from tarloom.process.parts import parts_of_others, sweep_parts
+from tarloom.process.loop.answers import report_of, to_retry
+from tarloom.process.loop.parts import parts_of_others, sweep_parts
 from tarloom.process.stage import INPUT, Stage
 from tarloom.process.task import Again, ShardReport, ShardTask, StageReport, StageTask, shard_report
 from tarloom.read.dataset import Dataset

@@ -11,11 +11,11 @@ import pyarrow as pa
 from tarloom.engines.base import Report
 from tarloom.format.sidecar import SidecarInfo
 from tarloom.format.storage import Storage
-from tarloom.process.cutting import read_batches
+from tarloom.process.loop.cutting import read_batches
 from tarloom.read.plan.pieces import Piece
 
 if TYPE_CHECKING:
-    from tarloom.process.answers import Answers
+    from tarloom.process.loop.answers import Answers
 
 Retry = Literal["none", "transient", "all"]
 Again = Retry | Literal["unsuccessful"]

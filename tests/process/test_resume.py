@@ -15,8 +15,8 @@ from tarloom.errors import EngineError
 from tarloom.format.verify.dataset import verify
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
+from tarloom.process.loop.shard import ShardProcessor
 from tarloom.process.plan import Planner
-from tarloom.process.shard import ShardProcessor
 from tarloom.read.dataset import open_dataset
 from tests.process.asked import AskedStage, asked, forget, run
 from tests.process.shards import sidecars, write_shard
@@ -208,7 +208,7 @@ def test_a_shard_below_another_ones_name_keeps_its_own_parts(folder, log, tmp_pa
 
 
 def test_shards_of_no_more_rows_than_a_batch_need_no_parts(folder, log, monkeypatch):
-    from tarloom.process.parts import Parts
+    from tarloom.process.loop.parts import Parts
 
     added, add = [], Parts.add
     monkeypatch.setattr(Parts, "add", lambda *given: added.append(1) or add(*given))

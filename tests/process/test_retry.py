@@ -6,10 +6,10 @@ import pytest
 from tarloom.engines.local import LocalEngine
 from tarloom.format.sidecar import sidecar_info
 from tarloom.format.storage import open_storage
-from tarloom.process.answers import Answers
 from tarloom.process.config import ProcessConfig
 from tarloom.process.cost import cost_of
 from tarloom.process.job import ProcessJob
+from tarloom.process.loop.answers import Answers
 from tests.create.helpers import create
 from tests.process.asked import AskedStage, asked, forget, run
 from tests.process.pieces import PiecesEngine

@@ -22,7 +22,7 @@ from tarloom.format.sidecar import (
     sidecar_info,
     write_sidecar,
 )
-from tarloom.process.parts import ROW, Parts
+from tarloom.process.loop.parts import ROW, Parts
 from tarloom.process.stage import Stage, result_schema
 from tarloom.process.task import Again, RowsTask, StageReport, StageTask
 

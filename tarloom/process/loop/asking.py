@@ -17,8 +17,8 @@ from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.format.sidecar import ERROR, STATUS, STATUSES, SUCCESS
 from tarloom.process.batch import Batch
+from tarloom.process.loop.times import Clock
 from tarloom.process.stage import Stage, StageWorker, result_schema
-from tarloom.process.times import Clock
 
 Numbered = tuple[list[int], Batch]
 """Rows of a shard by their numbers."""

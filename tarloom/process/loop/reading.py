@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.format.ahead import ahead
-from tarloom.process.asking import Numbered
 from tarloom.process.batch import Batch, Decoder
+from tarloom.process.loop.asking import Numbered
+from tarloom.process.loop.times import Clock
 from tarloom.process.stage import Stage
 from tarloom.process.task import RowsTask
-from tarloom.process.times import Clock
 
 DECODED_AHEAD = 2
 """Batches: while the last pictures of one are decoded, no thread is idle."""

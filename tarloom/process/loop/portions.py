@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.format.arrow_types import Array
-from tarloom.process.asking import Numbered
 from tarloom.process.batch import Batch, Decoder, Picture, stored_pictures
-from tarloom.process.parts import ROW
+from tarloom.process.loop.asking import Numbered
+from tarloom.process.loop.parts import ROW
 
 Columns = dict[str, Array]
 _ASKED, _SAID, _PICTURE = "__asked__.", "__said__.", "__picture__."

@@ -15,15 +15,23 @@ import pyarrow as pa
 
 from tarloom.engines.base import Pool
 from tarloom.format.sidecar import ERROR, STATUS
-from tarloom.process.answers import Answers, asked_report, report_of, room
-from tarloom.process.asking import ask, open_stages, seen_later
 from tarloom.process.batch import Batch, Decoder
-from tarloom.process.parts import ROW, Parts, shards_with_parts
-from tarloom.process.portions import Answer, Portion, Said, pack_answers, pack_portion, unpack_answers, unpack_portion
-from tarloom.process.reading import BatchReader
+from tarloom.process.loop.answers import Answers, asked_report, report_of, room
+from tarloom.process.loop.asking import ask, open_stages, seen_later
+from tarloom.process.loop.parts import ROW, Parts, shards_with_parts
+from tarloom.process.loop.portions import (
+    Answer,
+    Portion,
+    Said,
+    pack_answers,
+    pack_portion,
+    unpack_answers,
+    unpack_portion,
+)
+from tarloom.process.loop.reading import BatchReader
+from tarloom.process.loop.times import Clock
 from tarloom.process.stage import Stage, columns_of, result_schema
 from tarloom.process.task import RowsTask, ShardReport, StageReport, StageTask, shard_report
-from tarloom.process.times import Clock
 
 
 @dataclass(frozen=True, kw_only=True)

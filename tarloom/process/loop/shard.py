@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.engines.base import Pool
-from tarloom.process.answers import Answers
-from tarloom.process.asking import Numbered, OpenStage, ask, open_stages
 from tarloom.process.batch import Decoder
-from tarloom.process.pipeline import ShardPipeline
-from tarloom.process.reading import BatchReader
+from tarloom.process.loop.answers import Answers
+from tarloom.process.loop.asking import Numbered, OpenStage, ask, open_stages
+from tarloom.process.loop.pipeline import ShardPipeline
+from tarloom.process.loop.reading import BatchReader
+from tarloom.process.loop.times import Clock
 from tarloom.process.stage import Stage
 from tarloom.process.task import RowsTask, ShardReport, shard_report
-from tarloom.process.times import Clock
 
 Thing = TypeVar("Thing")
 SHARDS_AT_ONCE = 2

@@ -12,8 +12,8 @@ from tarloom.engines.local import LocalEngine
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
-from tarloom.process.portions import Portion, Said, pack_portion, unpack_portion
-from tarloom.process.shard import ShardProcessor
+from tarloom.process.loop.portions import Portion, Said, pack_portion, unpack_portion
+from tarloom.process.loop.shard import ShardProcessor
 from tests.process.asked import AskedStage, asked, forget
 from tests.process.pieces import PiecesEngine
 from tests.process.pixels import PixelStage

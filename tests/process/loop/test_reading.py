@@ -6,12 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import StaleIndex
-from tarloom.process import cutting
 from tarloom.process.batch import Decoder
 from tarloom.process.config import ProcessConfig
+from tarloom.process.loop import cutting
+from tarloom.process.loop.reading import BatchReader
+from tarloom.process.loop.times import Clock
 from tarloom.process.plan import Planner
-from tarloom.process.reading import BatchReader
-from tarloom.process.times import Clock
 from tarloom.read.dataset import open_dataset
 from tests.process.pixels import PixelStage
 from tests.process.shards import LengthStage, scene_sample, write_shard
