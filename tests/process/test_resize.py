@@ -187,6 +187,8 @@ def test_a_broken_picture_fails_by_name_and_keeps_its_bytes(folder):
         ({"batch": True}, "--input-dir"),
         ({"batch": True, "input_dir": "{folder}/none"}, "no picture"),
         ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}/small"}, "inside"),
+        ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}/."}, "in place"),
+        ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}/holiday/.."}, "in place"),
         ({"input": "{folder}/a.jpg", "resize": "800 by 600"}, "800x600"),
         ({"input": "{folder}/a.jpg", "resize": "0x5"}, "800x600"),
         ({"input": "{folder}/a.jpg", "quality": 0}, "quality"),
@@ -208,6 +210,22 @@ def test_two_pictures_that_would_become_one_are_refused(folder):
     (folder / "a.png").write_bytes(encoded(photo(20, 20), "PNG"))
     with pytest.raises(UsageError, match=r"a\.jpg and a\.png would both become a\.webp"):
         resize_all(folder, format="webp")
+
+
+def test_in_place_one_picture_of_another_format_takes_no_other_pictures_place(folder):
+    (folder / "a.png").write_bytes(encoded(photo(20, 20), "PNG"))
+    before = files(folder)
+    with pytest.raises(UsageError, match=r"a\.png would become a\.jpg, which is there already"):
+        resize(input=str(folder / "a.png"), format="jpg")
+    assert files(folder) == before
+
+
+def test_in_place_no_picture_of_a_folder_takes_a_links_place(folder, tmp_path):
+    (tmp_path / "away.webp").write_bytes(encoded(photo(20, 20), "WEBP"))
+    (folder / "a.webp").symlink_to(tmp_path / "away.webp")
+    with pytest.raises(UsageError, match=r"a\.jpg would take the place of the link a\.webp"):
+        resize_all(folder, format="webp")
+    assert (folder / "a.webp").is_symlink()
 
 
 def test_an_original_that_a_killed_run_in_place_has_left_is_named(folder, monkeypatch):

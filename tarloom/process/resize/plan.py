@@ -106,7 +106,13 @@ def _one_move(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     if original is None:
         raise UsageError(f"input {config.input}: no such file")
     if config.output is None:
-        return source, source, [_move(original, config.format)]
+        move = _move(original, config.format)
+        if move.target != name and source.head(move.target) is not None:
+            raise UsageError(
+                f"{name} would become {move.target}, which is there already; say --output, or remove one of them, such "
+                f"as {name} where a run in place was killed before it had removed that"
+            )
+        return source, source, [move]
     target, place = split_location(config.output)
     asked = config.format or KEPT_FORMATS.get(_extension(place))
     if asked is None:
@@ -119,24 +125,33 @@ def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
         raise UsageError("--batch takes --input-dir DIR [--output-dir DIR], and neither --input nor --output")
     source = open_storage(config.input_dir)
     target = source if config.output_dir is None else open_storage(config.output_dir)
+    if config.output_dir is not None and _real_place(target) == _real_place(source):
+        raise UsageError(f"output_dir {config.output_dir}: is the input_dir; leave it out to resize in place")
     if target.url.startswith(f"{source.url}/"):
         raise UsageError(f"output_dir {target.url}: lies inside of {source.url}; its pictures would be resized, too")
     pictures = sorted(
         (entry for entry in source.list() if _extension(entry.name) in PICTURES), key=lambda entry: entry.name
     )
-    if config.output_dir is None:
-        pictures = [entry for entry in pictures if not _is_linked(source, entry.name)]
-    if not pictures:
+    links = {entry.name for entry in pictures if config.output_dir is None and _is_linked(source, entry.name)}
+    moves = [_move(entry, config.format) for entry in pictures if entry.name not in links]
+    if not moves:
         raise UsageError(f"input_dir {source.url}: no picture in it ({', '.join(sorted(PICTURES))})")
-    return source, target, [_move(entry, config.format) for entry in pictures]
+    for move in moves:
+        if move.target in links:
+            raise UsageError(f"{move.source} would take the place of the link {move.target}; rename one of them")
+    return source, target, moves
+
+
+def _real_place(storage: Storage) -> str:
+    """Where it is, whatever links lead there."""
+    path = storage.local_path("")
+    return storage.url if path is None else os.path.realpath(path)
 
 
 def _is_linked(storage: Storage, name: str) -> bool:
     """Whether a link leads to the picture: what it leads to may lie outside of the folder that is to be changed."""
-    root, path = storage.local_path(""), storage.local_path(name)
-    return (
-        root is not None and path is not None and os.path.realpath(path) != os.path.join(os.path.realpath(root), name)
-    )
+    path = storage.local_path(name)
+    return path is not None and os.path.realpath(path) != os.path.join(_real_place(storage), name)
 
 
 def _move(original: Entry, asked: EncodeFormat | None) -> Move:
