@@ -1,8 +1,9 @@
 """CSV and TSV lists: columns by their names in the first line, additional ones of the types in csv_types.py.
 
 Quoted values may hold separators and line ends. A line with too few or too many values is one row that fails
-(bad_row), and so is one with a value of more than 128 KiB; where a quote that is never closed has swallowed further
-lines, reading goes on at the second of them. No list is refused for one of its rows.
+(bad_row), and so is one with a value of more than 128 KiB; where a quote that is never closed, or first by another one
+that begins a value, has swallowed further lines, reading goes on at the second of them. No list is refused for one of
+its rows.
 """
 
 import csv
@@ -104,7 +105,7 @@ def records(lines: Iterator[str], width: int, separator: str) -> Iterator[Record
         ended = False
         try:
             for row in csv.reader(next_lines(), delimiter=separator):
-                if ended or (row and len(row) != width):
+                if ended or (row and len(row) != width) or (len(used) > 1 and not _is_strict(used, separator)):
                     break
                 if row:
                     yield row
@@ -117,3 +118,11 @@ def records(lines: Iterator[str], width: int, separator: str) -> Iterator[Record
         again.extendleft(reversed(used[1:]))
         used.clear()
         yield None
+
+
+def _is_strict(row: Sequence[str], separator: str) -> bool:
+    """Whether what closes the quotes of these lines is no other quote: one that more text than a separator follows."""
+    try:
+        return any(csv.reader(row, delimiter=separator, strict=True))
+    except csv.Error:
+        return False

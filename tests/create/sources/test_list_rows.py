@@ -96,6 +96,15 @@ def test_a_quote_that_is_never_closed_costs_its_line_alone(tmp_path, lines, urls
     assert errors(found) == [None if url else "bad_row" for url in urls]
 
 
+@pytest.mark.parametrize(("last", "url"), [('"b" flat', "y"), ('"b', None)])
+def test_rows_between_two_lone_quotes_are_rows(tmp_path, last, url):
+    between = [f"u{number}" for number in range(500)]
+    lines = ["url\ttext", 'x\t"a', *(f"{name}\tflat" for name in between), f"y\t{last}"]
+    (tmp_path / "list.tsv").write_text("\n".join(lines))
+    found = read(tmp_path / "list.tsv", caption_col="text")
+    assert found["url"].to_pylist() == [None, *between, url]
+
+
 def test_a_first_line_that_never_ends_is_refused(tmp_path):
     (tmp_path / "list.csv").write_text('url,"n\n' + "a,1\n" * 50_000)
     with pytest.raises(UsageError, match=r"list\.csv: its first line does not name columns"):
