@@ -50,7 +50,14 @@ class Outside:
     def check_unique(self, columns: tuple[str, ...]) -> None:
         """Raises UsageError where two rows have the same values in these columns."""
         keys = self.table().select(list(columns)).drop_null()
-        counts = keys.group_by(list(columns)).aggregate([([], "count_all")])
+        try:
+            counts = keys.group_by(list(columns)).aggregate([([], "count_all")])
+        except pa.ArrowNotImplementedError as error:  # lists and their like
+            names = ", ".join(columns)
+            raise UsageError(
+                f"{self.what}: {names} cannot be proven to be different in every row ({error}); join by another "
+                "column, or let rows multiply: --expand"
+            ) from error
         doubled = counts.filter(pc.greater(counts.column("count_all"), pa.scalar(1)))
         if doubled.num_rows:
             one = ", ".join(f"{name} = {doubled.column(name)[0]}" for name in columns)

@@ -9,13 +9,15 @@ import pyarrow as pa
 from tarloom.errors import UsageError
 from tarloom.format.index import KEY
 from tarloom.process.curate.aggregates import text_of
-from tarloom.read.columns.sql import TABLE, Names, Node, column_refs, parse
+from tarloom.read.columns.sql import TABLE, Names, Node, column_refs, nodes, parse
 from tarloom.read.columns.where import resolved
 from tarloom.read.view import Column
 
 _CONDITION = f"SELECT 1 FROM {TABLE} WHERE "
 UNKNOWN = pa.null()
 """The type of a column that is made: what duckdb says."""
+MULTIPLYING = frozenset({"generate_subscripts", "regexp_split_to_table", "unlist", "unnest"})
+"""Functions that make a row several, or none: duckdb itself refuses them in conditions alone."""
 
 
 class Scope:
@@ -47,6 +49,9 @@ class Scope:
     def expression(self, sql: str, option: str, *, example: str) -> str:
         """SQL on one row, or on aggregates of rows, with full names. Raises UsageError for what is none."""
         found, used = resolved(sql, self._asked(option), kind="expression", example=example)
+        for node in nodes(parse(f"{_CONDITION}({found})", what=self.what)):
+            if (name := node.get("function_name", "").lower()) in MULTIPLYING:
+                raise UsageError(f"{self.what}: {option}: {name}() makes several rows of one; give one value a row")
         self.used |= dict.fromkeys(used)
         return found
 

@@ -104,23 +104,23 @@ def _with_columns(config: CurateConfig, scope: Scope, rows: str) -> str:
 
 
 def _listed(
-    config: CurateConfig, scope: Scope, rows: str, joined: list[Outside], where: bool
+    config: CurateConfig, scope: Scope, rows: str, joined: list[Outside], as_places: bool
 ) -> tuple[str, str | None]:
-    """Both halves of a question for rows."""
+    """Both halves of a question for rows. as_places: these are said by their places."""
     columns = list(dict.fromkeys(scope.column(name, "select") for name in config.select or scope.names))
-    wanted, places = ", ".join(map(quoted, columns)), ", ".join([ROW, *(outside.place for outside in joined)])
+    wanted, by_place = ", ".join(map(quoted, columns)), ", ".join([ROW, *(outside.place for outside in joined)])
     if not config.gathered:
-        return f"SELECT {wanted} FROM ({rows}) AS {TABLE} ORDER BY {places}", None
+        return f"SELECT {wanted} FROM ({rows}) AS {TABLE} ORDER BY {by_place}", None
     values, order = [], []
     for number, given in enumerate(config.order_by):
         value, direction = scope.sorting(given)
         values.append(f"{value} AS __order{number}")
         order.append(f"__order{number} {direction}")
-    said = ", ".join([wanted, places, *values])
+    said = ", ".join([wanted, by_place, *values])
     return (
-        f"SELECT {said} FROM ({rows}) AS {TABLE} ORDER BY {', '.join([*order, places])}{_limit(config)}",
-        f"SELECT {f'{PORTION}, {ROW}' if where else wanted} FROM {PARTS} "
-        f"ORDER BY {', '.join([*order, PORTION, places])}{_limit(config)}",
+        f"SELECT {said} FROM ({rows}) AS {TABLE} ORDER BY {', '.join([*order, by_place])}{_limit(config)}",
+        f"SELECT {f'{PORTION}, {ROW}' if as_places else wanted} FROM {PARTS} "
+        f"ORDER BY {', '.join([*order, PORTION, by_place])}{_limit(config)}",
     )
 
 

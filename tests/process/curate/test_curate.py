@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from tarloom.errors import PlanMismatch, UsageError
 from tarloom.process.curate import work
 from tarloom.process.curate.config import CurateConfig
 from tarloom.process.curate.job import CurateJob
+from tarloom.process.curate.scope import MULTIPLYING
 from tests.process.curate.tables import Row, write_tables
 
 KINDS = "class,kind,weight\ncat,animal,1.5\ndog,animal,2\nit's,thing,2\n"
@@ -261,6 +263,20 @@ def test_rows_multiply_only_where_that_is_asked_for(folder, tmp_path):
     assert asked(folder, expand=True, **join)["n"][0].as_py() == 150 + cats
 
 
+def test_lists_are_joined_only_where_rows_may_multiply(folder, tmp_path):
+    pq.write_table(pa.table({"pair": [["cat", "cat"], ["dog"]], "name": ["a", "b"]}), tmp_path / "lists.parquet")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for path in copy.glob("?????.parquet"):
+        table = pq.read_table(path)
+        pairs = [[name, name] for name in table["class"].to_pylist()]
+        pq.write_table(table.append_column("pair", pa.array(pairs, pa.list_(pa.string()))), path)
+    join = {"join": (f"{tmp_path}/lists.parquet:pair",), "aggregate": ("n=count(lists.name)",)}
+    with pytest.raises(UsageError, match="pair cannot be proven to be different in every row"):
+        asked(copy, **join)
+    cats = asked(folder, where="class = 'cat'", aggregate=("n=count(*)",))
+    assert asked(copy, expand=True, **join).equals(cats)
+
+
 def test_a_dataset_without_samples_has_an_answer(tmp_path):
     write_tables(tmp_path / "none", [])
     assert asked(tmp_path / "none", aggregate=("n=count(*)", "w=sum(width)")).to_pylist() == [{"n": 0, "w": None}]
@@ -277,6 +293,10 @@ def test_a_dataset_without_samples_has_an_answer(tmp_path):
         ({"where": "sum(width) > 1"}, "aggregate"),
         ({"derive": ("width=1",)}, "already"),
         ({"derive": ("noise=random()",)}, "does not always say the same"),
+        ({"derive": ("t=unnest([1,2])",)}, r"derive t: unnest\(\) makes several rows of one"),
+        ({"order_by": ("main.Unlist([width])",), "select": ("class",)}, r"order_by: unlist\(\) makes"),
+        ({"aggregate": ("n=count(*) + unnest([1,2])",)}, r"aggregate n: unnest\(\) makes several rows of one"),
+        ({"order_by": ("unnest([n])",), **KEYED, "aggregate": ("n=count(*)",)}, r"unnest\(\) makes"),
         ({"aggregate": ("n=width",)}, "aggregates nothing"),
         ({"aggregate": ("n=median(width)",)}, "aggregates nothing"),
         ({"aggregate": ("n=sum(DISTINCT width)",)}, "DISTINCT for count alone"),
@@ -332,6 +352,12 @@ def test_an_option_of_the_engine_that_would_do_nothing_is_refused(folder, option
 def test_an_engine_for_the_copy_of_the_answers_samples_may_have_all_its_options(folder):
     run_on = EngineConfig(engine="ray", cpus_per_worker=2, max_failed=1)
     CurateJob(CurateConfig(path=str(folder), where="width > 1"), run_on, places=True).prepare()
+
+
+def test_every_function_that_makes_several_rows_of_one_is_known():
+    macros = "SELECT function_name FROM duckdb_functions() WHERE function_type = 'macro' AND contains("
+    found = duckdb.connect(":memory:").execute(f"{macros}lower(macro_definition), 'unnest(')").fetchall()
+    assert {name for (name,) in found} | {"unnest", "unlist"} == MULTIPLYING
 
 
 def test_columns_of_different_kinds_are_not_joined(folder):
