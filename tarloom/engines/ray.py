@@ -8,7 +8,7 @@ from typing import Any
 
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result, Worker
 from tarloom.engines.crew import Crew, Reply, open_worker, try_item
-from tarloom.engines.ray_session import first_line, ray_session
+from tarloom.engines.ray_session import first_line, no_node_has, ray_session, some_node_has
 from tarloom.errors import EngineError, UsageError, missing_extra
 
 try:
@@ -89,14 +89,10 @@ class RayEngine:
         return [seat for seat in seats if seat.owed in ready]
 
     def _has_room(self) -> bool:
-        """Whether some node has, in all, what one worker needs."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cpus, gpus = self._resources["num_cpus"], self._resources["num_gpus"]
-        return any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+        return some_node_has(cpus=self._resources["num_cpus"], gpus=self._resources["num_gpus"])
 
     def _lack(self) -> str:
-        cpus, gpus = self._resources["num_cpus"], self._resources["num_gpus"]
-        return f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for one worker"
+        return no_node_has(cpus=self._resources["num_cpus"], gpus=self._resources["num_gpus"])
 
 
 class _Actor:

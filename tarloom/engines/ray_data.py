@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Pipeline, Pool, Result, Step
 from tarloom.engines.crew import LOST_OPENINGS, Backlog, Reply, Task, open_worker, openings_lost, try_item
-from tarloom.engines.ray_datasets import quiet_data, read_by_tasks
+from tarloom.engines.ray_datasets import left_out, quiet_data, read_by_tasks, root_cause
 from tarloom.engines.ray_rows import ROW, one_row, rows_of
-from tarloom.engines.ray_session import first_line, ray_session
+from tarloom.engines.ray_session import first_line, no_node_has, ray_session, some_node_has
 from tarloom.engines.workers import Workers
 from tarloom.errors import EngineError, UsageError, missing_extra
 
@@ -132,7 +132,8 @@ class RayDataEngine:
 
 
 def _check_room(pools: Sequence[Pool]) -> None:
-    """Raises UsageError: pools that take all CPUs would wait for ever for what nobody can read."""
+    """Raises UsageError: pools that take all CPUs would wait for ever for what nobody can read, and workers that fit on
+    no node for one that has room."""
     has, workers = ray.cluster_resources(), sum(pool.workers.least for pool in pools)
     cpus = sum(pool.workers.least * pool.cpus for pool in pools) + READING_CPUS
     gpus = sum(pool.workers.least * pool.gpus for pool in pools)
@@ -142,6 +143,9 @@ def _check_room(pools: Sequence[Pool]) -> None:
             f"reading beside them need {cpus:g} and {gpus:g}: give fewer workers, --cpus-per-worker 0.5, or a larger "
             "cluster"
         )
+    for pool in pools:
+        if not some_node_has(cpus=pool.cpus, gpus=pool.gpus):
+            raise UsageError(f"{no_node_has(cpus=pool.cpus, gpus=pool.gpus)}; ask for less, or use larger nodes")
 
 
 class _Round:
@@ -158,14 +162,15 @@ class _Round:
 
     def run(self, rows: ray.data.Dataset, backlog: Backlog[Any]) -> Iterator[Outcome[Any, Any]]:
         """Outcomes, as items end; those that failed go back to the backlog."""
-        with closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))) as tables:
+        batches = rows.iter_batches(batch_size=None, batch_format="pyarrow")
+        with left_out() as lost, closing(iter(batches)) as tables:
             for table in tables:
                 for row in table.to_pylist():
                     self._take(row["number"], row["portions"], row["reply"])
                 yield from self._ended(backlog, wait_for_all=False)
         yield from self._ended(backlog, wait_for_all=True)
         for number in sorted(self._unended):
-            error = self._errors.get(number, "a worker died that had a part of it")
+            error = self._errors.get(number) or _lost(lost)
             yield from _outcome(backlog.failed(self._tasks[number], error))
 
     def _take(self, number: int, portions: int | None, replied: bytes | None) -> None:
@@ -198,6 +203,12 @@ class _Round:
             yield from _outcome(ended if reply.error is None else backlog.failed(task, reply.error))
 
 
+def _lost(errors: Sequence[BaseException]) -> str:
+    """Why a part of an item never came, as far as Ray has said it."""
+    said = [f"{type(cause).__name__}: {first_line(cause)}" for cause in map(root_cause, errors)]
+    return f"a part of it was lost; Ray's last word: {said[-1]}" if said else "a worker died that had a part of it"
+
+
 def _outcome(ended: Outcome[Any, Any] | None) -> Iterator[Outcome[Any, Any]]:
     """None, where the item will be tried again."""
     if ended is not None:
@@ -206,11 +217,17 @@ def _outcome(ended: Outcome[Any, Any] | None) -> Iterator[Outcome[Any, Any]]:
 
 def _read(pipeline: Pipeline, number: int, item: bytes) -> Iterator[pa.Table]:
     """Runs in a task: the item's portions, then a row that says how many there were, or what went wrong."""
-    portions, count = pipeline.read(ray.cloudpickle.loads(item)), 0
-    while (reply := try_item(lambda _: next(portions, None), None)).result is not None:
+    rows, count = _portions(pipeline, number, item), 0
+    while (reply := try_item(lambda _: next(rows, None), None)).result is not None:
         count += 1
-        yield one_row(number=number, item=item, portion=reply.result)
+        yield reply.result
     yield one_row(number=number, portions=count, reply=None if reply == Reply() else reply)
+
+
+def _portions(pipeline: Pipeline, number: int, item: bytes) -> Iterator[pa.Table]:
+    """In a row each. What fails before the first is found with it: Ray would leave it out without a word."""
+    for portion in pipeline.read(ray.cloudpickle.loads(item)):
+        yield one_row(number=number, item=item, portion=portion)
 
 
 class _Answering:
@@ -259,5 +276,9 @@ def _write(pipeline: Pipeline, rows: pa.Table) -> Iterator[pa.Table]:
     for row in rows_of(rows):
         portion = row["portion"]
         if portion is not None:
-            row |= {"reply": try_item(partial(pipeline.write, ray.cloudpickle.loads(row["item"])), portion)}
+            row |= {"reply": try_item(partial(_write_one, pipeline, row["item"]), portion)}
         yield one_row(**row | {"item": None, "portion": None}).select(["number", "portions", "reply"])
+
+
+def _write_one(pipeline: Pipeline, item: bytes, answer: Any) -> Any:
+    return pipeline.write(ray.cloudpickle.loads(item), answer)

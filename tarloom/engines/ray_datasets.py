@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, update_wrapper
 from typing import Any
@@ -21,6 +22,8 @@ try:
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
+_EXECUTOR = "ray.data._internal.execution.streaming_executor_state"
+"""Its logger says which errors were left out."""
 ReadTables = Callable[[], Iterable[pa.Table]]
 
 
@@ -87,4 +90,25 @@ def quiet_data(level: int = logging.ERROR) -> Iterator[None]:
     try:
         yield
     finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[Sequence[BaseException]]:
+    """The last error, once there is one, of parts that Ray Data left out as it was told to. It says so in its log
+    alone, which then has nothing of it."""
+    last = deque[BaseException](maxlen=1)
+
+    def keep(record: logging.LogRecord) -> bool:
+        last.extend(error for error in (record.exc_info or ())[1:2] if isinstance(error, BaseException))
+        return False
+
+    logger = logging.getLogger(_EXECUTOR)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    logger.addFilter(keep)
+    try:
+        yield last
+    finally:
+        logger.removeFilter(keep)
         logger.setLevel(before)

@@ -41,6 +41,17 @@ def session_address() -> str:
     return address
 
 
+def some_node_has(*, cpus: float, gpus: float) -> bool:
+    """Whether some node has, in all, what one worker needs: what several have together is of no use to it."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+
+
+def no_node_has(*, cpus: float, gpus: float) -> str:
+    """What is said where none has."""
+    return f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for one worker"
+
+
 def first_line(error: BaseException) -> str:
     """What went wrong, without the remote traceback that Ray puts into its messages."""
     cause = getattr(error, "cause", None) or error

@@ -26,9 +26,8 @@ def spark_session(workers: int, settings: Mapping[str, str]) -> Iterator[SparkSe
     settings: of a session that is started here, where the user has given none. Raises EngineError where it does not
     start.
     """
-    found = SparkSession.getActiveSession()
-    if found is not None:
-        yield found
+    if SparkContext._active_spark_context is not None:  # the active session is one of this thread alone
+        yield SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
         return
     spark = start(workers, settings)
     try:

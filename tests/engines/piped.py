@@ -42,6 +42,13 @@ class Piped:
         return result
 
 
+class Unreadable(Piped):
+    """Fails as it is asked for portions, before there is one."""
+
+    def read(self, item: int) -> Iterator[bytes]:
+        raise OSError(f"no such tar: {item}")
+
+
 class PipingEngine:
     """Makes pipelines of whatever it is given."""
 

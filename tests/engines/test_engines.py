@@ -1,12 +1,14 @@
 """One suite that every engine inherits."""
 
 import itertools
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ import pytest
 from tarloom.engines.base import NOT_YET, Engine
 from tarloom.engines.choose import EngineConfig, open_engine
 from tarloom.engines.local import LocalEngine
+from tarloom.engines.workers import Workers
 from tarloom.errors import EngineError, UsageError
-from tests.engines.piped import PipingEngine
+from tests.engines.piped import PipingEngine, Unreadable
 from tests.engines.workers import CannotOpen, Collects, Squares, Stumbles
 from tests.processes import are_gone, wait_for
 
@@ -178,6 +181,45 @@ class TestRayData(MortalSuite):
             next(engine.map(Squares(""), range(3)))
 
 
+def test_workers_that_fit_on_no_node_of_a_cluster_are_refused_for_ray_data_too(ray_session, monkeypatch):
+    import ray
+
+    from tarloom.engines.ray_data import RayDataEngine
+
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}] * 2
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0, "GPU": 2.0})
+    RayDataEngine(Workers(least=2, most=2), gpus_per_worker=1).close()
+    with pytest.raises(UsageError, match="no node of the Ray cluster has 1 CPUs and 2 GPUs for one worker"):
+        RayDataEngine(Workers(least=1, most=1), gpus_per_worker=2)
+
+
+def test_reading_that_fails_before_its_first_portion_is_a_failed_try_of_ray_data():
+    import ray
+
+    from tarloom.engines.ray_data import _read
+    from tarloom.engines.ray_rows import rows_of
+
+    ((row,),) = [list(rows_of(table)) for table in _read(Unreadable(Collects()), 7, ray.cloudpickle.dumps(3))]
+    assert (row["number"], row["portions"]) == (7, 0)
+    assert "OSError: no such tar: 3" in ray.cloudpickle.loads(row["reply"]).error
+
+
+def test_what_ray_data_leaves_out_is_told_with_its_cause_and_by_us_alone(caplog):
+    """As Ray logs it. A whole run that loses something takes long."""
+    from ray.data._internal.execution import streaming_executor_state as ray_executor
+
+    from tarloom.engines.ray_data import _lost
+    from tarloom.engines.ray_datasets import left_out, quiet_data
+
+    with quiet_data(logging.CRITICAL), left_out() as errors:
+        assert _lost(errors) == "a worker died that had a part of it"
+        for message in ("no module named yours", "no module named mine"):
+            ray_executor.logger.error("An exception was raised from a task", exc_info=ImportError(message))
+        assert _lost(errors) == "a part of it was lost; Ray's last word: ImportError: no module named mine"
+    assert caplog.records == []
+
+
 class TestSpark(MortalSuite):
     @pytest.fixture
     def engine(self, spark_session):
@@ -187,6 +229,15 @@ class TestSpark(MortalSuite):
 
     def test_a_session_of_the_caller_is_left_alone(self, engine, spark_session, tmp_path):
         engine.close()
+        assert spark_session.range(3).count() == 3
+
+    def test_a_session_of_another_thread_is_left_alone_too(self, spark_session):
+        def run():
+            with closing(open_engine(EngineConfig(engine="spark", num_workers=7))):
+                return spark_session.conf.get("spark.sql.shuffle.partitions")
+
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(run).result() == "2"
         assert spark_session.range(3).count() == 3
 
     def test_a_session_that_is_started_here_shuffles_into_as_many_parts_as_it_works_on(self, spark_session):
