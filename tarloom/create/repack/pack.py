@@ -12,7 +12,7 @@ import pyarrow as pa
 from tarloom.create.config import CreateConfig, ImageOptions
 from tarloom.create.repack.check import CarriedStage
 from tarloom.create.repack.results import FIRST_SEEN, SIZES, Results
-from tarloom.create.repack.rows import Group, GroupSlice, NewRows, slices_in
+from tarloom.create.repack.rows import Group, GroupRows, GroupSlice, NewRows, Places, slices_in
 from tarloom.create.repack.samples import Carried, Carrier, Members, read_samples, updated_json
 from tarloom.create.repack.sidecars import write_carried
 from tarloom.create.rows import EncodedPicture
@@ -29,6 +29,8 @@ from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage, open_storage
 from tarloom.format.tar.writer import TarWriter
 
+Shards = list[tuple[str, str]]
+"""Names and identities of a group's."""
 OPENERS = 8
 """Shards opened at once: mostly waiting for storage."""
 
@@ -64,12 +66,12 @@ class Repacker:
             digest=self._digest,
             by_content=self._config.lists.key_from == "content",
         )
-        self._last_group: tuple[list[tuple[str, str]], Group] | None = None
+        self._last_group: tuple[Shards, GroupRows] | None = None
         """Small shards made of a big one open it once."""
 
     def __call__(self, task: PackTask) -> Report:
         """Make one shard and commit its files. Raises ShardError, StorageError; UsageError where the source changed."""
-        rows = NewRows(slices=tuple(self._slices(task.rows)), samples_alone=self._description.samples_alone)
+        rows = NewRows(slices=tuple(self._slices(task.rows)))
         results = self._keyed(task, rows)
         index = IndexBuilder(task.shard)
         with ExitStack() as commit:
@@ -110,19 +112,22 @@ class Repacker:
         write_stats(self._storage, shard, stats)
         return report_of(shard, stats, bytes=results.bytes)
 
-    def _slices(self, rows: pa.Table) -> Iterator[GroupSlice]:
+    def _slices(self, rows: pa.Table) -> list[GroupSlice]:
         """The task's samples, with the shards that they lie in opened side by side."""
-        wanted = list(slices_in(rows))
-        with ThreadPoolExecutor(min(OPENERS, len(wanted)), thread_name_prefix="open") as pool:
-            groups = list(pool.map(self._group, (shards for shards, _ in wanted)))
-        self._last_group = wanted[-1][0], groups[-1]
-        for group, (_, samples) in zip(groups, wanted, strict=True):
-            yield GroupSlice(group=group, samples=samples)
+        *wanted, (shards, samples) = slices_in(rows)
+        with ThreadPoolExecutor(OPENERS, thread_name_prefix="open") as pool:
+            last = pool.submit(self._opened, shards)
+            found = list(pool.map(lambda part: self._cut(self._opened(part[0]), part[1]), wanted))
+        self._last_group = shards, last.result()
+        return [*found, self._cut(last.result(), samples)]
 
-    def _group(self, shards: list[tuple[str, str]]) -> Group:
+    def _opened(self, shards: Shards) -> GroupRows:
         if self._last_group is not None and self._last_group[0] == shards:
             return self._last_group[1]
-        return Group(self._description.source, shards, self._description.schema)
+        return GroupRows(Group(self._description.source, shards), self._description.schema)
+
+    def _cut(self, rows: GroupRows, samples: Places) -> GroupSlice:
+        return rows.alone(samples) if self._description.samples_alone else rows.following(samples)
 
     def _keyed(self, task: PackTask, rows: NewRows) -> Results:
         """The samples' keys, as far as they do not come from the bytes; those that have none have failed."""

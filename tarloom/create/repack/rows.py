@@ -30,30 +30,10 @@ Places = npt.NDArray[np.int64]
 class Group:
     """Shards whose rows are counted together, of which at most one has samples, opened where a new shard is made."""
 
-    def __init__(self, storage: Storage, shards: Sequence[tuple[str, str]], schema: pa.Schema) -> None:
+    def __init__(self, storage: Storage, shards: Sequence[tuple[str, str]]) -> None:
         self.storage = storage
-        self._schema = schema
-        opened = [_open_index(storage, name, identity) for name, identity in shards]
-        self.index = max(opened, key=lambda index: index.rows)
-        parts = [self._rows_of(index) for index in opened]
-        self._rows = pa.concat_tables(rows for rows, _ in parts)
-        samples = np.concatenate([places for _, places in parts])
-        self._places = np.flatnonzero(samples >= 0)
-        """The row of each sample."""
-
-    def rows(self, samples: Places) -> tuple[pa.Table, Places]:
-        """The metadata of these samples, which follow each other; and which of its rows are samples.
-
-        A row without a sample goes with the sample in front of it, those in front of all samples with the first.
-        """
-        first, last = int(samples[0]), int(samples[-1]) + 1
-        ends = [0, *self._places[1:].tolist(), self._rows.num_rows]
-        start, end = ends[first], ends[last]
-        return self._rows.slice(start, end - start), self._places[first:last] - start
-
-    def rows_of_samples(self, samples: Places) -> tuple[pa.Table, Places]:
-        """The metadata of these samples alone, as `rows`."""
-        return self._rows.take(self._places[samples]), np.arange(len(samples))
+        self.indexes = [_open_index(storage, name, identity) for name, identity in shards]
+        self.index = max(self.indexes, key=lambda index: index.rows)
 
     def sidecar(self, stage: str) -> pa.Table | None:
         """A stage's rows for the samples, in tar order; None where it has not been run here. Raises ShardError."""
@@ -70,15 +50,45 @@ class Group:
             raise ShardError(f"{where}: has no row for sample {key}; run the stage again")
         return table.take(rows)
 
+
+class GroupRows:
+    """All metadata of a group: much more than its indexes, so it is held only while samples are cut from it."""
+
+    def __init__(self, group: Group, schema: pa.Schema) -> None:
+        self.group = group
+        self._storage = group.storage
+        self._schema = schema
+        parts = [self._rows_of(index) for index in group.indexes]
+        self._rows = pa.concat_tables(rows for rows, _ in parts)
+        samples = np.concatenate([places for _, places in parts])
+        self._places = np.flatnonzero(samples >= 0)
+        """The row of each sample."""
+
+    def following(self, samples: Places) -> "GroupSlice":
+        """These samples, which follow each other.
+
+        A row without a sample goes with the sample in front of it, those in front of all samples with the first.
+        """
+        first, last = int(samples[0]), int(samples[-1]) + 1
+        ends = [0, *self._places[1:].tolist(), self._rows.num_rows]
+        start, end = ends[first], ends[last]
+        rows, places = self._rows.slice(start, end - start), self._places[first:last] - start
+        return GroupSlice(group=self.group, samples=samples, rows=rows, places=places)
+
+    def alone(self, samples: Places) -> "GroupSlice":
+        """These samples, without the rows that are none. Their metadata is a copy, which keeps no other row alive."""
+        rows = self._rows.take(self._places[samples])
+        return GroupSlice(group=self.group, samples=samples, rows=rows, places=np.arange(len(samples)))
+
     def _rows_of(self, index: ShardIndex) -> tuple[pa.Table, Places]:
         """A shard's metadata and, for each row, the number of its sample in the tar, -1 where it has none."""
         name = metadata_name(index.shard)
-        if self.storage.head(name) is None:
+        if self._storage.head(name) is None:
             return self._blank(index.keys), np.arange(index.rows)
-        given = read_table(self.storage, name)
+        given = read_table(self._storage, name)
         if not {"key", "status"} <= set(given.column_names):
             return self._blank(index.keys), np.arange(index.rows)
-        rows = self._fitted(given, self.storage.describe(name))
+        rows = self._fitted(given, self._storage.describe(name))
         samples = _samples_of(rows, index)
         lacking = pc.and_(pc.equal(rows.column("status"), pa.scalar(SUCCESS)), pa.array(samples < 0))
         unclaimed = np.setdiff1d(np.arange(index.rows), samples)
@@ -112,6 +122,10 @@ class GroupSlice:
     group: Group
     samples: Places
     """Their numbers in the group, ascending."""
+    rows: pa.Table
+    """The metadata that goes with them."""
+    places: Places
+    """Which of the rows are samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,24 +133,17 @@ class NewRows:
     """All of a new shard's rows, before anything is made of them."""
 
     slices: tuple[GroupSlice, ...]
-    samples_alone: bool = False
-    """Rows that are no samples stay behind. Else the samples of a slice follow each other in the source too."""
-
-    @cached_property
-    def _parts(self) -> list[tuple[pa.Table, Places]]:
-        rows_of = Group.rows_of_samples if self.samples_alone else Group.rows
-        return [rows_of(group_slice.group, group_slice.samples) for group_slice in self.slices]
 
     @cached_property
     def table(self) -> pa.Table:
         """The metadata as the source has it."""
-        return pa.concat_tables(rows for rows, _ in self._parts).combine_chunks()
+        return pa.concat_tables(part.rows for part in self.slices).combine_chunks()
 
     @cached_property
     def places(self) -> Places:
         """Which rows of the table are samples."""
-        starts = np.cumsum([0, *(rows.num_rows for rows, _ in self._parts)])
-        return np.concatenate([places + start for (_, places), start in zip(self._parts, starts, strict=False)])
+        starts = np.cumsum([0, *(part.rows.num_rows for part in self.slices)])
+        return np.concatenate([part.places + start for part, start in zip(self.slices, starts, strict=False)])
 
     @cached_property
     def keys(self) -> list[str]:

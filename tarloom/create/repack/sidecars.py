@@ -55,14 +55,20 @@ def write_carried(
 
 def _joined(stage: str, slices: Sequence[GroupSlice]) -> pa.Table | None:
     """The rows of all samples of the slices, None where no slice has any."""
-    found = [group_slice.group.sidecar(stage) for group_slice in slices]
+    found = [_taken(stage, group_slice) for group_slice in slices]
     schema = next((table.schema for table in found if table is not None), None)
     if schema is None:
         return None
     parts = []
     for group_slice, table in zip(slices, found, strict=True):
-        parts.append(_absent(schema, len(group_slice.samples)) if table is None else table.take(group_slice.samples))
+        parts.append(_absent(schema, len(group_slice.samples)) if table is None else table)
     return pa.concat_tables(parts).combine_chunks()
+
+
+def _taken(stage: str, group_slice: GroupSlice) -> pa.Table | None:
+    """The rows of the slice alone: those of whole shards would be held until all shards are read."""
+    table = group_slice.group.sidecar(stage)
+    return None if table is None else table.take(group_slice.samples)
 
 
 def _absent(schema: pa.Schema, rows: int) -> pa.Table:

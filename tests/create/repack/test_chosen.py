@@ -1,11 +1,14 @@
 """Of the samples of shards some are taken: as somebody chose, whose choice is part of the plan."""
 
+import weakref
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from tarloom.create.job import CreateJob
+from tarloom.create.repack import pack
+from tarloom.create.repack.rows import GroupRows
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import PlanMismatch, UsageError
 from tests.create.helpers import configuration
@@ -55,6 +58,26 @@ def test_the_chosen_samples_are_copied_with_what_belongs_to_them_alone(shards):
     assert sidecar_rows(shards / "out") == {key: before[key] for key in wanted}
     assert [report.rows for report in reports] == [4, 2]
     assert_sound(shards / "out")
+
+
+def test_while_samples_are_copied_all_metadata_of_one_shard_at_most_is_held(shards, monkeypatch):
+    alive: weakref.WeakSet[GroupRows] = weakref.WeakSet()
+    held: list[int] = []
+
+    def opened(*args):
+        rows = GroupRows(*args)
+        alive.add(rows)
+        return rows
+
+    def read(slices):
+        held.append(len(alive))
+        return read_samples(slices)
+
+    read_samples = pack.read_samples
+    monkeypatch.setattr(pack, "GroupRows", opened)
+    monkeypatch.setattr(pack, "read_samples", read)
+    copy(shards, EveryOther())
+    assert held == [1, 1]
 
 
 def test_another_choice_is_another_plan(shards):
