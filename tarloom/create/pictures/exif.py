@@ -23,7 +23,8 @@ _TAGS = ExifTags.TAGS | {
 }
 """Names by number; those of cameras' tags that Pillow calls otherwise."""
 _GPS_TAGS = ExifTags.GPSTAGS | {0x1D: "GPSDate"}
-
+_LEFT_OUT = frozenset({0x02BC, 0x927C, 0x9286})
+"""XMP, the maker's own notes and the user's comment: img2dataset writes none of them either."""
 
 _PNG_START = 8
 _PNG_CHUNK = Struct(">I4s")
@@ -55,16 +56,25 @@ def exif_json(exif: Image.Exif | None) -> str:
     try:
         for prefix, read, names in parts:
             tags = read()
-            found.update({f"{prefix} {names[tag]}": _text(tags[tag]) for tag in tags if tag in names})
+            wanted = (tag for tag in tags if tag in names and tag not in _LEFT_OUT)
+            found.update({f"{prefix} {names[tag]}": _text(tags[tag]) for tag in wanted})
     except Exception:  # Cameras and editors write all kinds of EXIF; a broken block is no failed row.
         return json.dumps(found)
     return json.dumps(found)
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bytes) and not _is_text(value):
+        value = tuple(value)
     if isinstance(value, tuple) and len(value) != 1:
         return f"[{', '.join(map(_one, value))}]"[:LONGEST_VALUE]
     return _one(value[0] if isinstance(value, tuple) else value)[:LONGEST_VALUE]
+
+
+def _is_text(value: bytes) -> bool:
+    """Tags of bytes hold texts, such as a version ("0230"), or numbers; a zero alone is a number."""
+    text = value.rstrip(b"\0")
+    return text.isascii() and text.decode("ascii").isprintable() and bool(text) == bool(value)
 
 
 def _one(value: object) -> str:

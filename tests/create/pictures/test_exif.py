@@ -31,6 +31,26 @@ def test_several_values_stand_in_brackets():
     assert place["GPS GPSLatitude"] == "[52, 30, 3/2]"
 
 
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\2\3\0\0", "[2, 3, 0, 0]"),
+        (b"\0", "0"),
+        (b"\1", "1"),
+        (b"0230", "0230"),
+        (b"W\0", "W"),
+        (b"t\0i", "[116, 0, 105]"),
+    ],
+)
+def test_bytes_are_numbers_unless_they_are_text(data, text):
+    assert texts(0, data, folder=0x8825)["GPS GPSVersionID"] == text
+
+
+@pytest.mark.parametrize(("tag", "folder"), [(0x927C, 0x8769), (0x9286, 0x8769), (0x02BC, None)])
+def test_what_only_programs_read_is_left_out(tag, folder):
+    assert set(texts(tag, b"any bytes", folder=folder)) <= {"Image ExifOffset"}
+
+
 def test_names_are_those_that_img2dataset_writes():
     assert texts(0xA003, 200, folder=0x8769)["EXIF ExifImageLength"] == "200"
     assert texts(0x1D, "2020:01:02", folder=0x8825)["GPS GPSDate"] == "2020:01:02"
