@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tarloom import __version__
+from tarloom.cli.words import again, options_in, value_of
 from tarloom.engines.signals import stop_as_by_ctrl_c
 from tarloom.errors import TarloomError, UsageError
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
-ANSWERING_IN_ROWS = ("query", "curate")
-"""With --json their stdout is a JSON object for each row, and nothing else."""
 
 
 def run(command: str, *argv: str, **defaults: Any) -> int:
@@ -39,16 +38,26 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
     _start_light(command)
     _prepare_streams()
     program, words = _program_name(command), argv or sys.argv[1:]
-    as_json = "--json" in words and command not in ANSWERING_IN_ROWS
+    in_rows = _answers_in_rows(command, words)
+    as_json = "--json" in words and not in_rows
     try:
         options = _options(program, command, words, defaults)
-        as_json = options.json and command not in ANSWERING_IN_ROWS
+        as_json = options.json and not in_rows
         return _execute(options)
     except KeyboardInterrupt:
-        said = "interrupted; nothing is left half-done: run the same command again"
+        said = f"interrupted; nothing is left half-done: {again(value_of('--incremental-mode', words))}"
         return _stopped(program, INTERRUPTED, said, as_json=as_json)
     except TarloomError as error:
         return _stopped(program, 2 if isinstance(error, UsageError) else 1, f"error: {error}", as_json=as_json)
+    except Exception as error:  # a mistake of ours: its traceback follows
+        if as_json:
+            _tell_machine(1, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _answers_in_rows(command: str, words: Sequence[str]) -> bool:
+    """Whether with --json stdout is a JSON object for each row, and nothing else."""
+    return command == "query" or (command == "curate" and not {"output", "keep-if", "to-shards"} & options_in(words))
 
 
 def _start_light(command: str) -> None:
@@ -85,9 +94,10 @@ def _options(program: str, command: str, argv: Sequence[str], defaults: dict[str
     from tarloom.cli.process import with_stages
 
     words = {"create": translated, "images": of_resumed_run}.get(command, list)(argv)
-    with _reader_may_leave(exit_code=0):
-        kind = with_stages(_commands()[command], words, defaults)
-        return parse(kind, expanded(kind, words), prog=program, defaults=defaults)
+    kind = with_stages(_commands()[command], words, defaults)
+    words = expanded(kind, words)
+    with _reader_may_leave(exit_code=0):  # of the help
+        return parse(kind, words, prog=program, defaults=defaults)
 
 
 def _execute(options: "Command") -> int:
@@ -134,8 +144,8 @@ def main() -> int:
         sys.stdout.write(f"tarloom {__version__}\n")
         return 0
     if word not in _commands():
-        _complain("tarloom", f"error: unknown command {word!r}; use one of {', '.join(_commands())}")
-        return 2
+        why = f"error: unknown command {word!r}; use one of {', '.join(_commands())}"
+        return _stopped("tarloom", 2, why, as_json="--json" in sys.argv)
     del sys.argv[1]
     return run(word)
 
@@ -162,10 +172,13 @@ def _stopped(program: str, exit_code: int, why: str, *, as_json: bool) -> int:
     """The exit code, after it was said why; machines are told where the summary would have been."""
     _complain(program, why)
     if as_json:
-        told = {"exit_code": exit_code, "error": _one_line(why.removeprefix("error: "))}
-        with contextlib.suppress(TarloomError), _reader_may_leave(exit_code=exit_code):
-            sys.stdout.write(json.dumps(told) + "\n")
+        _tell_machine(exit_code, why.removeprefix("error: "))
     return exit_code
+
+
+def _tell_machine(exit_code: int, why: str) -> None:
+    with contextlib.suppress(TarloomError), _reader_may_leave(exit_code=exit_code):
+        sys.stdout.write(json.dumps({"exit_code": exit_code, "error": _one_line(why)}) + "\n")
 
 
 def _one_line(message: str) -> str:

@@ -35,7 +35,8 @@ class BatchConfig:
     env: Env = "prod"
     """What the log file holds. prod: lines of JSON; dev: text, with all that may help to find an error."""
     aws_region: str | None = None
-    """AWS region of the buckets; the same as setting AWS_REGION."""
+    """AWS region of the buckets; the same as setting AWS_REGION. Nodes of a cluster that runs already do not learn it:
+    set AWS_REGION there."""
 
 
 @dataclass(frozen=True, kw_only=True)

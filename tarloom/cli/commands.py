@@ -71,8 +71,8 @@ class Create:
                 return Finished(title="Planned; nothing was created", facts=facts)
             finish(job, title="creating", total=job.total)
         summary = job.summary()
-        title = f"Created {self.create.output}"
-        return ended(title, asdict(summary), failed=summary.failed_shards, most=self.run_on.max_failed)
+        title, mode = f"Created {self.create.output}", self.create.resume.incremental_mode
+        return ended(title, asdict(summary), failed=summary.failed_shards, most=self.run_on.max_failed, mode=mode)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
 
     Raises UsageError for a file that cannot be read, and for what is no option.
     """
-    known = {name: field.default for name, field, _ in options_of(command)}
+    known = {name.replace("-", "_"): field.default for name, field, _ in options_of(command)}
     path = value_of(OPTION, words)
     if path is None or "config" not in known:
         return list(words)
@@ -35,6 +35,8 @@ def in_file(option: str, words: Sequence[str]) -> str | None:
     """What the file gives the option, before it is known which others there are. Raises UsageError."""
     path = value_of(OPTION, words)
     value = None if path is None else _read(path).get(option)
+    if isinstance(value, list):
+        raise UsageError(f"{path}: {option} is one text; write {option}: {','.join(map(str, value))}")
     return None if value is None else str(value)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from tarloom.cli.words import again
+
 NOTHING: tuple[object, ...] = (None, "", {}, [], ())
 """Facts that say nothing, and are not told."""
 LOST = 3
@@ -26,9 +28,11 @@ class Finished:
     """An answer that is shown instead, line by line as it comes."""
 
 
-def ended(title: str, facts: Mapping[str, object], *, failed: Mapping[str, str], most: int) -> Finished:
+def ended(
+    title: str, facts: Mapping[str, object], *, failed: Mapping[str, str], most: int, mode: str | None = None
+) -> Finished:
     """The end of a job over shards: the title says how many failed, the exit code whether they are more than `most`."""
-    lost = f", all but {len(failed)} shards; run the same command again for those" if failed else ""
+    lost = f", all but {len(failed)} shards; {again(mode)} for those" if failed else ""
     return Finished(title=title + lost, facts=facts, exit_code=LOST if len(failed) > most else 0)
 
 

@@ -132,6 +132,12 @@ class _Refused:
         return []
 
 
+def _source(name: str, value: Any) -> list[str]:
+    if value is None:
+        raise UsageError(f"{name}: names nothing; give the list's path")
+    return _plain("source", value)
+
+
 def _engine(name: str, value: Any) -> list[str]:
     if value not in ENGINES:
         raise UsageError(f"distributor {value!r}: use one of {', '.join(ENGINES)}")
@@ -160,7 +166,7 @@ _PLAIN = (
 )
 _OPTIONS: Mapping[str, Callable[[str, Any], list[str]]] = {
     **dict.fromkeys(_PLAIN.split(), _plain),
-    "url_list": _Renamed("source"),
+    "url_list": _source,
     "output_folder": _Renamed("output"),
     "processes_count": _Renamed("num_workers"),
     "distributor": _engine,

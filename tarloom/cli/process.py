@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,8 +53,8 @@ def with_stages(command: type[AnyCommand], words: Sequence[str], defaults: Mappi
     text = value_of(_OPTION, words) or in_config or defaults.get("stages") or getattr(command, "stages", None)
     if not text:
         return command
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # module:Class lies where the user is, as it does for `python -m`
+    if ":" in text:
+        _look_here_too()
     options = [
         (_field(number), kind, field(metadata={PREFIXED: name}))
         for number, (name, kind) in enumerate(named_stages(text).items())
@@ -62,6 +62,14 @@ def with_stages(command: type[AnyCommand], words: Sequence[str], defaults: Mappi
     made = make_dataclass(command.__name__, options, bases=(command,), frozen=True, kw_only=True)
     made.__doc__ = command.__doc__
     return made
+
+
+def _look_here_too() -> None:
+    """module:Class lies where the user is, as it does for `python -m`; but not in the place of what is installed: a
+    folder that was downloaded may hold a torch.py."""
+    with suppress(FileNotFoundError):  # a folder that is gone holds none
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,12 @@ def options_in(words: Sequence[str]) -> set[str]:
     return {option_of(word).removeprefix("no-") for word in words} - {""}
 
 
+def again(mode: str | None) -> str:
+    """What is said where a run may go on. mode: --incremental-mode, as overwriting once more would throw away what is
+    done."""
+    return "run the same command again" + (", but without --incremental-mode overwrite" if mode == "overwrite" else "")
+
+
 def without(options: Set[str], words: Sequence[str]) -> list[str]:
     """The words but for these options and their values."""
     return [word for group in _by_option(words) if not options & options_in(group[:1]) for word in group]

@@ -8,6 +8,7 @@ from tarloom.cli.batch import Batch
 from tarloom.cli.commands import COMMANDS
 from tarloom.cli.config_file import expanded
 from tarloom.cli.parse import parse
+from tarloom.cli.process import with_stages
 from tarloom.errors import UsageError
 
 OPTIONS = {"model_directory": "m", "input_dir": "i", "output_dir": "o", "max_samples": 7, "json": True}
@@ -83,6 +84,20 @@ def test_lists_and_truth_values_are_options_too(file):
 def test_a_file_that_cannot_be_meant_is_refused_by_name(file, kind, text, message):
     with pytest.raises(UsageError, match=message):
         parsed(["--config", file(kind, text), "--model-directory=m", "--input-dir=i", "--output-dir=o"])
+
+
+def test_options_of_a_stage_are_named_as_on_the_command_line(file):
+    path = file("yaml", "stages: re-w=rewrite,paint\nre-w.model: m\nre-w.max-tokens: 7\n")
+    words = ["--config", path, "--re_w.max_tokens", "8"]
+    kind = with_stages(COMMANDS["generate"], words, {})
+    assert expanded(kind, words)[:2] == ["--stages=re-w=rewrite,paint", "--re-w.model=m"]
+    assert "--re-w.max-tokens=7" not in expanded(kind, words)
+
+
+def test_a_list_of_stages_is_refused_with_how_to_write_it(file):
+    words = ["--config", file("yaml", "stages: [rewrite, paint]\n")]
+    with pytest.raises(UsageError, match="write stages: rewrite,paint"):
+        with_stages(COMMANDS["generate"], words, {})
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

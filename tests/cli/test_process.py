@@ -62,6 +62,24 @@ def test_what_is_typed_wrongly_is_named(words, message):
         typed(*words)
 
 
+def test_modules_where_the_user_is_are_looked_for_last_and_only_where_one_is_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "mystage.py").write_text("from tarloom.process.stages.hash import HashStage as Mine")
+    typed("d", "--stages", "hash")
+    assert str(tmp_path) not in sys.path
+    assert list(typed("d", "--stages", "m=mystage:Mine").chosen) == ["m"]
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_a_working_folder_that_is_gone_has_no_modules(monkeypatch, tmp_path):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="gonestage"):
+        typed("d", "--stages", "gonestage:Mine")
+
+
 def test_the_help_shows_the_options_of_the_stages_that_are_named(capsys):
     with pytest.raises(SystemExit):
         typed("--stages", "quality,own=tarloom.process.stages.hash:HashStage", "--help")

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tarloom import cli
+from tarloom.cli import main
 from tests.source_tree import ROOT
 
 PROGRAM = f"{sys.executable} {ROOT}/create/create_webdataset.py --source {ROOT}/source_data/pictures --plan-only"
@@ -59,6 +61,47 @@ def test_a_command_that_answers_in_rows_prints_nothing_but_rows(tmp_path):
     command = [sys.executable, "-m", "tarloom.cli", "query", str(tmp_path / "absent"), "SELECT 1", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (2, "")
+
+
+@pytest.mark.usefixtures("program_here")
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("curate absent --output out --json", "absent"),
+        ("curate absent --to_shards --json", "add --output"),
+        ("craete --json", "unknown command 'craete'"),
+        ("create --url_list None --output_folder out --json", "url_list: names nothing"),
+    ],
+)
+def test_machines_are_told_whatever_is_wrong(monkeypatch, capsys, words, named):
+    monkeypatch.setattr(sys, "argv", ["tarloom", *words.split()])
+    assert main() == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said["exit_code"] == 2
+    assert named in said["error"]
+
+
+@pytest.mark.usefixtures("program_here")
+@pytest.mark.parametrize(("words", "answers_in_rows"), [("info d", False), ("query d SELECT", True)])
+def test_machines_are_told_of_a_mistake_of_ours_and_its_traceback_follows(monkeypatch, capsys, words, answers_in_rows):
+    def mistaken(_):
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(cli, "_execute", mistaken)
+    with pytest.raises(ZeroDivisionError):
+        cli.run(*words.split(), "--json")
+    told = '{"exit_code": 1, "error": "ZeroDivisionError: by zero"}\n'
+    assert capsys.readouterr().out == ("" if answers_in_rows else told)
+
+
+@pytest.mark.usefixtures("program_here")
+def test_stdout_is_not_blamed_for_files_that_options_name(monkeypatch):
+    def gone(*_):
+        raise FileNotFoundError("the working folder")
+
+    monkeypatch.setattr("tarloom.cli.process.with_stages", gone)
+    with pytest.raises(FileNotFoundError):
+        cli.run("process", "d", "--stages", "hash")
 
 
 def test_whoever_reads_the_summary_of_a_program_that_stops_may_leave():

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import pytest
 
 from tarloom.cli.commands import COMMANDS
+from tarloom.cli.console import ended
 from tarloom.cli.parse import parse
 from tarloom.cli.process import with_stages
-from tarloom.cli.words import named, options_of
+from tarloom.cli.words import again, named, options_of, value_of
 from tarloom.errors import UsageError
 from tarloom.process.stages.hash import HashStage
 
@@ -125,3 +126,10 @@ def test_the_usage_says_that_the_names_may_be_left_out(command, usage, capsys):
     with pytest.raises(SystemExit):
         parsed(command, "--json", "--help")
     assert usage in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_run_that_overwrites_is_not_told_to_do_so_again():
+    assert again(value_of("--incremental-mode", ["--incremental_mode=extend"])) == "run the same command again"
+    mode = value_of("--incremental-mode", ["--incremental_mode", "overwrite"])
+    assert again(mode) == "run the same command again, but without --incremental-mode overwrite"
+    assert "without --incremental-mode overwrite" in ended("Made", {}, failed={"0": "why"}, most=0, mode=mode).title
