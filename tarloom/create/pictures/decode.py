@@ -96,7 +96,9 @@ def opened_picture(data: bytes, *, max_pixels: int) -> Iterator[Source]:
         yield _Jpeg(data, header)
         return
     with opened(data, max_pixels=max_pixels) as image:
-        image.load()  # TIFF and AVIF are turned while they load: orientation is asked for afterwards.
+        # TIFF and AVIF are turned while they load: orientation is asked for afterwards. OpenCV turns a TIFF, too, so
+        # whoever found boxes in one saw the upright picture.
+        image.load()
         yield _Other(image, data)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -62,13 +63,27 @@ def test_large_boxes_are_blurred_as_small_ones_on_a_smaller_picture():
     assert np.abs(reduced.astype(int) - blurred(small, box)).mean() < 2
 
 
+BOX = (0.0, 0.0, 0.4, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_are_turned_with_their_picture(orientation):
+def test_boxes_are_turned_with_their_picture(kind, orientation):
+    assert_blurred_alone(kind, orientation, box=turned_boxes([BOX], orientation)[0])
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_boxes_of_a_tiff_which_every_reader_turns_are_of_the_upright_picture(orientation):
+    assert_blurred_alone("TIFF", orientation, box=BOX)
+
+
+def assert_blurred_alone(kind: str, orientation: int, box: Sequence[float]) -> None:
+    """Of a picture with BOX this part is blurred, and what lies opposite is not."""
     stored = stripes(60, 100)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = process(encoded(Image.fromarray(stored), "PNG", exif=exif), [[0.0, 0.0, 0.4, 0.5]])
-    (left, top, right, bottom), (height, width) = turned_boxes([[0.0, 0.0, 0.4, 0.5]], orientation)[0], found.shape[:2]
+    found = process(encoded(Image.fromarray(stored), kind, exif=exif), [BOX])
+    (left, top, right, bottom), (height, width) = box, found.shape[:2]
     inside = found[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
     assert contrast(inside[5:-5, 5:-5]) < contrast(stored) / 2
     opposite = found[:10, :10] if left > 0.3 or top > 0.3 else found[-10:, -10:]
