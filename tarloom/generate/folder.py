@@ -50,6 +50,19 @@ class FolderSummary:
     """Pictures that this run wrote; the others were there."""
 
 
+def check_folder(folder: str, dataset: Storage, rows: pa.Schema) -> None:
+    """Raises UsageError where a dataset's pictures, and these columns of its rows, cannot be put into the folder.
+
+    That is known before the dataset is there.
+    """
+    target = open_storage(folder)
+    _check_own(target)
+    if f"{dataset.url}/".startswith(f"{target.url}/"):
+        raise UsageError(f"folder {target.url}: the shards go there, too; choose another one")
+    if FILE in rows.names:
+        raise UsageError(f"folder {target.url}: its table has a column {FILE} of its own; rename the prompt table's")
+
+
 def write_folder(path: str, folder: str, *, stages: Sequence[str] = ()) -> FolderSummary:
     """Put a dataset's pictures, and all that is known of its rows, into a folder that is its own.
 
@@ -81,9 +94,8 @@ class _Writer:
 
     def _begin(self) -> None:
         self._target.sweep()
+        _check_own(self._target)
         if self._target.head(BEGUN) is None:
-            if any(True for _ in self._target.list()):
-                raise UsageError(f"folder {self._target.url}: there is something else in it; choose an empty one")
             self._target.write(BEGUN, b"")
 
     def _kept(self, wanted: dict[str, str]) -> set[str]:
@@ -169,6 +181,12 @@ class _Writer:
         told = zip(table.column("key").to_pylist(), table.column("status").to_pylist(), strict=True)
         names = [files.get(str(key)) if status == SUCCESS else None for key, status in told]
         return table.append_column(FILE, pa.array(names, pa.string()))
+
+
+def _check_own(target: Storage) -> None:
+    """Raises UsageError for a folder with other things in it."""
+    if target.head(BEGUN) is None and any(True for _ in target.list()):
+        raise UsageError(f"folder {target.url}: there is something else in it; choose an empty one")
 
 
 def _pictures(batch: pa.RecordBatch, where: str) -> Iterator[tuple[str, bytes]]:

@@ -21,6 +21,8 @@ from tarloom.format.sidecar import SidecarInfo, check_stage_name
 from tarloom.format.storage import open_storage
 from tarloom.format.storage.writable import check_writable
 from tarloom.generate.config import GenerateConfig
+from tarloom.generate.folder import check_folder
+from tarloom.generate.inputs import table_inputs
 from tarloom.generate.pack import PackRecipe
 from tarloom.generate.plan import need_rows, planned
 from tarloom.generate.tables.prompts import PromptTables
@@ -133,6 +135,9 @@ class GenerateJob:
                 raise UsageError(f"stage {name}: wants to see pictures, and there are none yet; run it afterwards")
             stage.check()
         self._tables.check()
+        self._inputs = table_inputs(self.stages, self._tables.schema)
+        if self._config.folder is not None:
+            check_folder(self._config.folder, self._storage, self._tables.schema)
 
     def _done_before(self) -> dict[str, Report]:
         """The reports of finished shards that are to stay as they are."""
@@ -165,13 +170,12 @@ class GenerateJob:
     def _task(self, shard: str) -> GenerateTask:
         errors = read_table(self._storage, rows_name(shard), [ERROR]).column(ERROR)
         sound = errors.null_count
-        wanted = sorted({column for stage in self.stages.values() for column in stage.inputs if "." not in column})
         identity = f"{self._source}/{shard}"
         return GenerateTask(
             output=self._storage,
             name=shard,
             sound=sound,
-            columns=tuple(wanted),
+            columns=self._inputs,
             recipe=self._recipe,
             stages=tuple(
                 StageTask(info=SidecarInfo(stage=name, fingerprint=made, identity=identity, rows=sound))

@@ -3,6 +3,7 @@
 import io
 import json
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -13,7 +14,11 @@ from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.parquet import read_table
 from tarloom.format.storage import open_storage
 from tarloom.format.verify.dataset import verify
+from tarloom.generate.inputs import table_inputs
+from tarloom.generate.job import chained
+from tarloom.generate.tables.config import TableConfig
 from tarloom.process.paint.stage import picture_seed
+from tarloom.process.rewrite.stage import RewriteStage
 from tests.generate.making import COLOURS, LOST, ROWS, SHAPES, contents, generate, job_over, painter, tables, write_csv
 
 
@@ -147,3 +152,34 @@ def test_the_last_stage_must_paint_and_none_may_want_pictures(table, tmp_path):
     with pytest.raises(UsageError, match="stage hash: wants to see pictures, and there are none yet"):
         job_over(table, tmp_path, {"hash": HashStage(), "paint": painter()})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_stages_want_to_see_must_be_there_before_any_work(table, tmp_path):
+    two = RewriteStage(model="there", prompt=("long=Tell {prompt}", "short=Sum up {prompt}"), endpoint="http://x")
+    for stages, words in (
+        ({"paint": painter(prompt_column="absent")}, "stage paint: wants to see 'absent', which neither the tables"),
+        ({"paint": painter(prompt_column="rewrite.text")}, "stage paint: wants to see 'rewrite.text', which neither"),
+        ({"rewrite": two, "paint": painter()}, r"wants to see rewrite\.text, but rewrite says rewrite\.long, "),
+    ):
+        with pytest.raises(UsageError, match=words):
+            job_over(table, tmp_path, stages)
+    assert not list(tmp_path.iterdir())
+
+
+def test_columns_of_the_tables_may_have_dots_in_their_names():
+    rows = pa.schema([(name, pa.string()) for name in ("__key__", "prompt", "file.name", "rewrite.text")])
+    tells = RewriteStage(model="there", prompt="Tell {file.name} and {prompt}", endpoint="http://x")
+    assert table_inputs({"paint": painter(prompt_column="rewrite.text")}, rows) == ("rewrite.text",)
+    assert table_inputs(chained({"rewrite": tells, "paint": painter()}), rows) == ("file.name", "prompt")
+
+
+def test_a_folder_that_cannot_take_the_pictures_is_refused_before_any_is_painted(table, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("mine")
+    for folder, words in (("taken", "something else in it"), ("set", "the shards go there, too"), (".", "else in it")):
+        with pytest.raises(UsageError, match=words):
+            job_over(table, tmp_path / "set", folder=str(tmp_path / folder))
+    named = write_csv(tmp_path / "named.csv", ("prompt", "file_name"), [("a star", "x")])
+    with pytest.raises(UsageError, match="a column file_name of its own; rename"):
+        job_over(TableConfig(prompts=str(named)), tmp_path / "set", folder=str(tmp_path / "folder"))
+    assert {path.name for path in tmp_path.iterdir()} == {"taken", "named.csv"}
