@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote
 
 from tarloom.create.rows import FetchedBytes, Fetcher, Row
 from tarloom.create.sources.file_reads import FileReads
@@ -20,6 +21,8 @@ from tarloom.format.storage import LocalStorage, Storage, open_storage
 READS_AT_ONCE = 64
 """Of an object store; each is mostly waiting."""
 WEB = ("http://", "https://")
+FILE = "file://"
+HERE = "localhost"
 
 
 class StoredFetcher:
@@ -112,13 +115,22 @@ def _is_there(place: Storage) -> bool:
 
 def _local_path(url: str, places: Sequence[Storage]) -> Path | None:
     """The file that a URL without a scheme, or with that of files, is; relative to the first local place."""
-    if "://" in url and not url.startswith("file://"):
+    is_url, name = _file_name(url)
+    if "://" in url and not is_url:
         return None
     root = next((place.url for place in places if isinstance(place, LocalStorage)), "/")
     try:
-        return Path(os.path.realpath(Path(root, url.removeprefix("file://"))))
+        return Path(os.path.realpath(Path(root, name)))
     except (ValueError, OSError) as error:
         raise FetchError("bad_url", "not a valid path") from error
+
+
+def _file_name(url: str) -> tuple[bool, str]:
+    """Whether a URL is one of a file, and its path: without host and escapes (RFC 8089); else the text as it is."""
+    if not url.lower().startswith(FILE):
+        return False, url
+    name = url[len(FILE) :]
+    return True, unquote(name[len(HERE) :] if name.lower().startswith(f"{HERE}/") else name)
 
 
 def _below(place: Storage, url: str, path: Path | None) -> str | None:

@@ -56,6 +56,25 @@ def test_files_are_read_below_their_place_and_refused_elsewhere(place):
     assert fates(place, told, allow_storage=(str(allowed),)) == list(told.values())
 
 
+def test_urls_of_files_are_read_as_programs_write_them(place):
+    allowed = place / "allowed"
+    for name in ("my pic #1.jpg", "100%25.jpg", "caf\u00e9.jpg"):
+        shutil.copy(PICTURE, allowed / name)
+    told = {
+        (allowed / "my pic #1.jpg").as_uri(): None,
+        (allowed / "caf\u00e9.jpg").as_uri(): None,
+        f"file://{allowed}/my pic #1.jpg": None,
+        f"{allowed}/100%25.jpg": None,
+        f"FILE://{allowed}/deep/a.jpg": None,
+        f"file://localhost{allowed}/deep/a.jpg": None,
+        "file://deep/a.jpg": None,
+        f"file://{allowed}/%2e%2e/secret/a.jpg": "scheme_refused",
+        f"file://{allowed}%2f..%2fsecret/a.jpg": "scheme_refused",
+        f"file://{allowed}/a%00.jpg": "bad_url",
+    }
+    assert fates(place, told, allow_storage=(str(allowed),)) == list(told.values())
+
+
 def test_the_same_list_may_lead_to_the_web(place, photo_server):
     urls = [f"{photo_server.url}/pictures/0001.jpg", "deep/a.jpg", f"{photo_server.url}/trouble/missing.jpg"]
     assert fates(place, urls, allow_storage=(str(place / "allowed"),)) == [None, None, "http_404"]
