@@ -7,6 +7,7 @@ as a batch has; halved, from then on, where its memory does not take them.
 """
 
 import copy
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -36,6 +37,10 @@ CPU_PIXELS, CPU_ROWS = 128 * 128, 16
 """Of one pass on a CPU, at most: small pictures gain by company, larger ones do not and want memory. Fixed, like all
 that could change the last bits."""
 TRIAL_STEPS = 2
+BLACKENED = ("nsfw_content_detected", "nsfw_detected", "watermark_detected")
+"""What pipelines call the marks of pictures that their checkers have blackened."""
+_PROMPT = re.compile(r"(negative_)?prompt(_\d+)?")
+"""Texts that pipelines want as many of as there are rows: further ones are those of their other text encoders."""
 
 
 class Painter:
@@ -91,14 +96,16 @@ class Painter:
     def _pass(self, pipeline: Any, wanted: Sequence[Wanted], rows: int) -> list[Painted]:
         empty = [Wanted(prompt="", seed=0)] * (rows - len(wanted))
         made = self._paint(pipeline, [*wanted, *empty], self._told)
-        unsafe = getattr(made, "nsfw_content_detected", None) or [False] * rows
-        return [Painted(pixels=made.images[row], unsafe=bool(unsafe[row])) for row in range(len(wanted))]
+        found = [marks for name in BLACKENED if (marks := getattr(made, name, None)) is not None]
+        unsafe = [any(marks[row] for marks in found) for row in range(len(wanted))]
+        return [Painted(pixels=made.images[row], unsafe=unsafe[row]) for row in range(len(wanted))]
 
     def _paint(self, pipeline: Any, wanted: Sequence[Wanted], told: dict[str, Any]) -> Any:
         """Noise comes from CPUs' generators, one a picture: theirs are the same on every machine."""
-        told = dict(told)
-        if "negative_prompt" in told:
-            told["negative_prompt"] = [told["negative_prompt"]] * len(wanted)
+        told = {
+            name: [value] * len(wanted) if isinstance(value, str) and _PROMPT.fullmatch(name) else value
+            for name, value in told.items()
+        }
         generators = [torch.Generator("cpu").manual_seed(each.seed) for each in wanted]
         return pipeline(prompt=[each.prompt for each in wanted], generator=generators, output_type="np", **told)
 

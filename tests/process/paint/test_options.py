@@ -16,6 +16,11 @@ from tests.process.paint.pipelines import KINDS, LONG, SHORT
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__", "ignore:.torch.jit")
 """Of diffusers' schedulers and of what it imports."""
+ARGUMENTS = {
+    "sdxl": ('prompt_2="a painting"', 'negative_prompt_2="a photo"'),
+    "pixart": ("use_resolution_binning=false",),
+}
+"""Of pipelines of other kinds; one with a second encoder is told a text for it, which is every row's."""
 WRONG = {
     "no pictures at a time": ({"batch_size": 0}, "batch_size must be at least 1"),
     "no steps": ({"steps": 0}, "steps must be at least 1"),
@@ -114,7 +119,7 @@ def other_kind(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "model"
     torch.manual_seed(0)
     KINDS[request.param](folder)
-    arguments = ("use_resolution_binning=false",) if request.param == "pixart" else ()
+    arguments = ARGUMENTS.get(request.param, ())
     return request.param, PaintStage(model=str(folder), steps=2, width=32, height=32, arguments=arguments)
 
 

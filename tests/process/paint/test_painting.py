@@ -5,6 +5,7 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -191,6 +192,20 @@ def test_a_picture_of_no_numbers_is_a_failure_of_its_row(decoder, tmp_path):
 def test_a_picture_that_the_models_checker_refuses_is_a_failure_of_its_row(decoder, tmp_path):
     (row,) = painted(painter(model=str(with_a_checker(tmp_path / "strict"))), PROMPTS[:1], decoder)
     assert (row["status"], row["error"], row["picture"]) == ("failed", "picture_refused", None)
+
+
+def test_checkers_of_every_kind_are_heeded(decoder, monkeypatch):
+    with closing(painter().open()) as worker:
+        paint, no = worker._painter._paint, [False] * 16
+
+        def checked(pipeline, wanted, told):
+            images = paint(pipeline, wanted, told).images
+            watermarks = [number == 1 for number in range(16)]  # as DeepFloyd's IF says it
+            return SimpleNamespace(images=images, nsfw_detected=no, watermark_detected=watermarks)
+
+        monkeypatch.setattr(worker._painter, "_paint", checked)
+        rows = worker(batch_of(PROMPTS[:3], decoder)).to_pylist()
+    assert [row["error"] for row in rows] == [None, "picture_refused", None]
 
 
 def with_a_checker(folder: Path) -> Path:
