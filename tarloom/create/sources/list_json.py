@@ -12,10 +12,14 @@ from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.inputs import InputFile, first_byte, lines
 from tarloom.create.sources.json_array import elements
 from tarloom.create.sources.list_reader import ListReader
+from tarloom.errors import UsageError
 from tarloom.format.arrow_types import Array
 
 Object = dict[str, Any] | None
 """None for what is no object: a row that fails (bad_row), not the run."""
+
+
+REMEDY = "write one object a line, or one array of objects (pandas: orient='records')"
 
 
 class JsonReader(ListReader):
@@ -29,13 +33,18 @@ class JsonReader(ListReader):
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
         rows, kinds = 0, {name: _Kinds() for name in self.additional if name != self.bbox}
         present: set[str] = set()
+        any_object = False
         for file in files:
             for batch in self._objects(file):
+                self._check_no_table(file, batch)
                 rows += len(batch)
+                any_object = any_object or any(found is not None for found in batch)
                 for found in filter(None, batch):
                     present |= found.keys()
                     for name, kind in kinds.items():
                         kind.add(found.get(name))
+        if rows and not any_object:
+            raise UsageError(f"{files[0].where}: no line of it is an object; {REMEDY}")
         if rows:
             self._check_columns(files[0], sorted(present))
         types = {name: kind.type for name, kind in kinds.items()}
@@ -47,6 +56,12 @@ class JsonReader(ListReader):
             rows = [found or {} for found in batch]
             columns = {name: self._column([row.get(name) for row in rows], name, kind) for name, kind in kinds.items()}
             yield self._finished(pa.table(columns), [place for place, found in enumerate(batch) if found is None])
+
+    def _check_no_table(self, file: InputFile, batch: list[Object]) -> None:
+        """Raises UsageError where one object holds whole columns, as pandas writes a table by default."""
+        found = batch[0] if len(batch) == 1 else None
+        if found is not None and isinstance(found.get(self.texts.get("url", "")), (dict, list)):
+            raise UsageError(f"{file.where}: holds columns, not rows; {REMEDY}")
 
     def _objects(self, file: InputFile) -> Iterator[list[Object]]:
         if first_byte(file) == b"[":
