@@ -1,7 +1,8 @@
 """Types of the columns of csv and tsv files: whole numbers, numbers or truth values where all values are, else text.
 
 They are img2dataset's types, but that numbers with leading zeros stay text (they are names, and would lose the zeros),
-and so do dates (for which a sample's json has no form). All values count, not only those of the first rows.
+and so do whole numbers of more than 64 bits (names, too, which would lose digits) and dates (for which a sample's json
+has no form). All values count, not only those of the first rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,8 @@ from tarloom.format.arrow_types import Array
 ABSENT = pa.array(["", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"])
 """What stands for null among values that are no text."""
 LEADING_ZERO = r"^[+-]?0[0-9xX]"
+LONG = r"^[+-]?[0-9]{19,}$"
+"""What may be a whole number beyond 64 bits."""
 TEXT = pa.string()
 
 
@@ -54,6 +57,8 @@ def _fits(values: Array, kind: pa.DataType) -> bool:
         return False
     try:
         pc.cast(values, kind)
+        if kind == pa.float64():
+            pc.cast(values.filter(pc.match_substring_regex(values, LONG)), pa.int64())
     except pa.ArrowInvalid:
         return False
     return True

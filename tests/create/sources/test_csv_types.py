@@ -13,13 +13,15 @@ from tests.create.helpers import create, rows
 COLUMNS = {
     "whole numbers": (["1", "-20", "", " 3"], pa.int64()),
     "numbers": (["1", "0.5", "NA", "1e-3"], pa.float64()),
-    "too large for whole numbers": (["9223372036854775808", "1"], pa.float64()),
+    "a large whole number among numbers": (["9223372036854775807", "0.5"], pa.float64()),
     "truth values": (["true", "False", ""], pa.bool_()),
     "text": (["1", "b"], pa.string()),
     "text with what looks absent": (["NA", "b", ""], pa.string()),
 }
 OURS = {
     "names with leading zeros": (["007", "12"], pa.string()),
+    "names too large for whole numbers": (["9223372036854775808", "1"], pa.string()),
+    "such a name among numbers": (["-18446744073709551616", "0.5"], pa.string()),
     "hexadecimal names": (["0x1f", "0x10"], pa.string()),
     "dates": (["2020-01-02", "2021-01-02"], pa.string()),
     "no value at all": (["", "", ""], pa.string()),
