@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from tarloom.errors import ImageError
 from tarloom.format.jpeg import check_scans, jpeg_segments
@@ -28,6 +29,8 @@ Size = tuple[int, int]
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Others are not opened: some of Pillow's readers start programs."""
 WHITE = (255, 255, 255)
+WHITE_IS_ZERO = "white_is_zero"
+"""Noted with an opened TIFF that says so: Pillow inverts those of up to 8 bits alone."""
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Odd metadata, for every such picture: none of it is lost data.
 Image.init()  # Once, before threads open pictures: Pillow knows a format only when its reader is loaded.
@@ -110,6 +113,8 @@ def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) 
         check_scans(data, jpeg_segments(data))
         with Image.open(io.BytesIO(data), formats=formats) as image:
             check_pixels((image.height, image.width), max_pixels)
+            if isinstance(image, TiffImageFile):
+                image.info[WHITE_IS_ZERO] = image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
             yield image
     except ImageError:
         raise
@@ -142,4 +147,6 @@ def _eight_bits(image: Image.Image) -> Pixels:
     white = 65535.0 if image.mode.startswith("I;16") or highest > 255 else 255.0
     if image.mode == "F" and highest <= 1:
         white = 1.0
+    if image.mode.startswith("I;16") and image.info.get(WHITE_IS_ZERO):
+        deep = white - deep
     return np.clip(np.rint(deep * (255 / white)), 0, 255).astype(np.uint8)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, ImageFileDirectory_v2
 
 from tarloom.create.config import ImageOptions
 from tarloom.create.pictures.images import process_picture
@@ -97,6 +98,16 @@ def test_16_bits_are_scaled_to_8(extension, channels):
     done, data = cv2.imencode(f".{extension}", image[..., ::-1].astype(np.uint16) * 257)
     assert done
     assert np.abs(shown(data.tobytes()) - image).max() <= 1
+
+
+def test_16_bits_whose_white_is_zero_are_no_negative():
+    tags = ImageFileDirectory_v2()
+    tags[PHOTOMETRIC_INTERPRETATION] = 0
+    image = np.linspace(0, 65535, 100).reshape(10, 10).astype(np.uint16)
+    data = encoded(Image.fromarray(image), "TIFF", tiffinfo=tags)
+    wanted = np.rint((65535.0 - image) / 257)
+    assert np.abs(shown(data)[..., 0] - wanted).max() <= 1
+    assert np.abs(decode_rgb(data)[..., 0] - wanted).max() <= 1
 
 
 def test_16_bits_with_alpha_lie_over_white():
