@@ -126,8 +126,9 @@ def _workplace() -> Iterator[Path]:
         with contextlib.suppress(OSError), open(left, "rb") as lock:  # of a living worker, gone, or another user's
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left.parent)
-    with tempfile.TemporaryDirectory(prefix=WORKPLACE) as folder, open(Path(folder, "lock"), "wb") as lock:
+    with tempfile.TemporaryDirectory(prefix=WORKPLACE) as folder, open(Path(folder, "new"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(Path(folder, "new"), Path(folder, "lock"))  # Not before: others take an open lock for a dead one's.
         yield Path(folder)
 
 
