@@ -3,7 +3,8 @@
 #   scripts/run_parallel.sh SOURCE OUTPUT [WORKERS] [OPTIONS of create/create_webdataset.py ...]
 #   scripts/run_parallel.sh urls.csv shards 8 --caption-col caption --image-size 256
 # WORKERS is the number of processors where it is left out. Safe to repeat: what is done is skipped.
-# The exit code is that of the first process that failed; 130 after Ctrl-C.
+# The exit code is that of the first process that stopped by an error; else 3 where more shards failed, of all processes,
+# than --max-failed; 130 after Ctrl-C.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${PYTHON:-python}"
@@ -11,18 +12,24 @@ python="${PYTHON:-python}"
 say() { printf '[run_parallel] %s\n' "$*" >&2; }
 
 usage() {
-    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit "$1"
 }
 
 as_json=
+[[ " $* " != *" --json "* ]] || as_json=yes
+
+stop() { # CODE MESSAGE, which has nothing that JSON would write otherwise: where there are no figures to end with
+    say "$2"
+    [ -z "$as_json" ] || printf '{"exit_code": %s, "error": "%s"}\n' "$1" "$2"
+    exit "$1"
+}
+
 for word; do
     case "$word" in
     -h | --help) usage 0 ;;
-    --json) as_json=yes ;;
     --shards | --shards=* | --plan[-_]only)
-        say "${word%%=*} is for this script to give: it makes all of the plan, each worker a slice"
-        exit 2
+        stop 2 "${word%%=*} is for this script to give: it makes all of the plan, each worker a slice"
         ;;
     esac
 done
@@ -37,20 +44,33 @@ case "${1:-}" in
     shift
     ;;
 esac
-if [ "$workers" -lt 1 ]; then
-    say "WORKERS must be at least 1, not $workers"
-    exit 2
-fi
+[ "$workers" -ge 1 ] || stop 2 "WORKERS must be at least 1, not $workers"
 
-# Only the plan extends or overwrites the output: the workers go on with what it then is.
+# Only the plan extends or overwrites the output: the workers go on with what it then is. And how many shards may fail is
+# said of all workers together.
 words=()
+mode=
+max_failed=0
 for ((word = 1; word <= $#; word++)); do
-    case "${!word}" in
-    --incremental[-_]mode) word=$((word + 1)) ;;
-    --incremental[-_]mode=*) ;;
-    *) words+=("${!word}") ;;
+    option="${!word}"
+    case "$option" in
+    --incremental[-_]mode | --max[-_]failed)
+        word=$((word + 1))
+        value="${!word:-}"
+        ;;
+    --incremental[-_]mode=* | --max[-_]failed=*) value="${option#*=}" ;;
+    *)
+        words+=("$option")
+        continue
+        ;;
+    esac
+    case "$option" in
+    --incremental*) mode="$value" ;;
+    *) max_failed="$value" ;;
     esac
 done
+again="run the same command again to go on"
+[ "$mode" != overwrite ] || again+=", but without --incremental-mode overwrite"
 
 # A worker is stopped as by Ctrl-C when this script ends without a word: killed, or by a shell that crashed.
 leash='
@@ -72,14 +92,18 @@ interrupted() {
     say "interrupted; stopping the workers"
     [ ${#pids[@]} -eq 0 ] || kill -INT "${pids[@]}" 2>/dev/null || true
     wait
-    say "run the same command again to go on where it stopped"
-    exit 130
+    stop 130 "interrupted; $again"
 }
 trap interrupted INT TERM HUP
 
 field() { "$python" -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$1" "$2"; }
 
-plan="$("$python" "${create[@]}" "$@" --plan-only --json | tail -n 1)"
+planned=0
+plan="$("$python" "${create[@]}" "$@" --plan-only --json | tail -n 1)" || planned=$?
+if [ "$planned" -ne 0 ]; then
+    [ -z "$as_json" ] || printf '%s\n' "$plan"
+    exit "$planned"
+fi
 shards="$(field "$plan" shards)"
 say "$(field "$plan" rows) rows in $shards shards"
 [ "$workers" -le "$shards" ] || workers="$shards"
@@ -97,26 +121,29 @@ code=0
 for ((worker = 0; worker < workers; worker++)); do
     ended=0
     wait "${pids[worker]}" || ended=$?
-    [ "$ended" -eq 0 ] || say "worker $((worker + 1)) ended with exit code $ended; run the same command again to go on"
-    [ "$code" -ne 0 ] || code=$ended
+    [ "$ended" -eq 0 ] || say "worker $((worker + 1)) ended with exit code $ended; $again"
+    case "$code" in 0 | 3) [ "$ended" -eq 0 ] || code=$ended ;; esac # errors first: failed shards are counted below
 done
 
-"$python" - "$results" "$((SECONDS - started))" "$workers" "$code" "$as_json" <<'SUMMARY'
+"$python" - "$results" "$((SECONDS - started))" "$workers" "$code" "$max_failed" "$as_json" <<'SUMMARY'
 import collections, json, pathlib, sys
 
-folder, seconds, workers, code, as_json = sys.argv[1:]
+folder, seconds, workers, code, max_failed, as_json = sys.argv[1:]
 paths = sorted(pathlib.Path(folder).iterdir(), key=lambda path: int(path.name))
 lines = [path.read_text().splitlines()[-1:] for path in paths]
 said = [json.loads(line[0]) for line in lines if line and line[0].startswith("{")]
 found = [part for part in said if "rows" in part]
 why = [part["error"] for part in said if "error" in part]
 total = {name: sum(part[name] for part in found) for name in ("rows", "successes", "bytes", "shards", "skipped")}
+lost = {shard: why for part in found for shard, why in part["failed_shards"].items()}
+code = int(code)
+if code in (0, 3):
+    code = 3 if len(lost) > int(max_failed) else 0
 print("{rows} rows, {successes} pictures, {shards} shards ({skipped} done before)".format(**total), end=" ")
 print(f"in {seconds} s by {workers} processes")
 if as_json:
     errors = sum((collections.Counter(part["failed_by_error"]) for part in found), collections.Counter())
-    lost = {shard: why for part in found for shard, why in part["failed_shards"].items()}
     total |= {"failed_by_error": dict(errors.most_common()), "failed_shards": lost, "seconds": float(seconds)}
-    print(json.dumps({"exit_code": int(code), **total, **({"error": why[0]} if why else {})}))
+    print(json.dumps({"exit_code": code, **total, **({"error": why[0]} if why else {})}))
+sys.exit(code)
 SUMMARY
-exit "$code"
