@@ -77,3 +77,48 @@ def test_it_says_how_it_is_used():
     done = subprocess.run([RUN, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "OPTIONS of process_images.py" in done.stdout
+
+
+SUBMITTER = """#!/bin/bash
+printf '%s\\n' "$@" >{said}
+while [ $# -gt 1 ] && [ "$1" != {option} ]; do shift; done
+ls -lL "$2" >{file}.mode
+cat "$2" >{file}
+"""
+"""Stands for `ray` or `anyscale`: keeps what it was told."""
+
+
+@pytest.mark.parametrize(("command", "option"), [("ray", "--runtime-env"), ("anyscale", "-f")])
+def test_secrets_are_handed_on_but_not_on_a_command_line(job, tmp_path, command, option):
+    submitter = tmp_path / command
+    submitter.write_text(SUBMITTER.format(said=tmp_path / "said", file=tmp_path / "file", option=option))
+    submitter.chmod(0o755)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {
+        "PATH": os.pathsep.join([str(tmp_path), "/usr/bin", "/bin"]),
+        "PYTHON": sys.executable,
+        "TMPDIR": str(scratch),
+        "HF_TOKEN": "hf_1: {2}",
+    }
+    if command == "ray":
+        environment["RAY_ADDRESS"] = "http://head:8265"
+    subprocess.run([RUN], env=environment, check=True)
+    said = (tmp_path / "said").read_text()
+    assert "hf_1" not in said
+    assert said.splitlines()[-2:] == shlex.split(job["entrypoint"])[-2:]
+    handed = yaml.safe_load((tmp_path / "file").read_text())
+    assert handed["env_vars"] == job["env_vars"] | handed["env_vars"] | {"HF_TOKEN": "hf_1: {2}"}
+    assert command == "ray" or handed == job | {"env_vars": handed["env_vars"]}
+    assert "rw-------" in (tmp_path / "file.mode").read_text()
+    assert list(scratch.iterdir()) == []
+
+
+def test_options_that_cannot_be_read_are_not_taken_for_none(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 4\n: >{tmp_path}/ran\n')
+    python.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([RUN], env=environment | {"PYTHON": str(python), "PATH": "/usr/bin:/bin"})
+    assert done.returncode == 4
+    assert not (tmp_path / "ran").exists()
