@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tarloom.engines.signals import stop_as_by_ctrl_c
+
 MARK: Final = ".made-by-quickstart"
 PORT: Final = 8765
 TIMEOUT, TRIES, PAUSES = 3, 3, 1.5
@@ -49,6 +51,7 @@ console = Console(stderr=True, highlight=False)
 
 
 def main() -> int:
+    stop_as_by_ctrl_c()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output", type=Path, default=Path("quickstart_output"), help="folder to make (default: %(default)s)"

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from tarloom.create.config import CreateConfig, ImageOptions, ListOptions, Shard
 from tarloom.create.job import CreateJob
 from tarloom.engines.local import LocalEngine
 from tarloom.format.storage import open_storage
+from tests.processes import are_gone, descendants, wait_for
 from tests.report.conftest import add_sidecar, vectors_of
 
 ROOT = HERE.parent
@@ -97,3 +99,16 @@ def test_a_folder_that_is_not_the_quickstarts_is_not_touched(tmp_path):
     assert ended.returncode == 2
     assert "was not made by the quickstart" in ended.stderr
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_one_that_is_asked_to_stop_leaves_nothing_running(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "quickstart.py"), "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: process.poll() is not None or descendants("create_with_ray", process.pid))
+    time.sleep(0.2)  # it may only just have begun
+    begun = descendants("python", process.pid)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "interrupted" in said) == (130, True)
+    assert len(begun) >= 2  # a server, and a program
+    assert are_gone(begun)
