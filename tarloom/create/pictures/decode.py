@@ -6,7 +6,7 @@ everything else goes through Pillow. Pixels are counted in the header, before an
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,10 +14,9 @@ from typing import Protocol
 import numpy as np
 from PIL import ExifTags, Image
 
-from tarloom.create.config import Interpolation
 from tarloom.create.pictures.colour import changes_colours
 from tarloom.create.pictures.exif import png_exif
-from tarloom.create.pictures.scale import Covered, Shape
+from tarloom.create.pictures.scale import Resize, Shape
 from tarloom.errors import ImageError
 from tarloom.format.jpeg import check_scans, jpeg_segments
 from tarloom.format.pictures import (
@@ -65,12 +64,10 @@ class Facts:
     """ICC; empty if there is none."""
     grey: bool
     cmyk: bool
+    palette: bool
+    """Of few colours, which may stand for others where they alternate."""
     plain: bool
     """Upright, opaque, a single frame of 8 bits and sRGB: every reader shows it right."""
-
-
-Resize = Callable[[Pixels, Size, Interpolation, Covered], Pixels]
-"""`resized` of scale.py, or the like."""
 
 
 class Source(Protocol):
@@ -120,6 +117,7 @@ class _Jpeg:
             profile=segments.profile,
             grey=grey,
             cmyk=four,
+            palette=False,
             plain=turn == 1 and not wrong_colours,
         )
 
@@ -161,6 +159,7 @@ class _Other:
             profile=profile,
             grey=grey,
             cmyk=image.mode == "CMYK",
+            palette=image.mode in ("P", "PA"),
             plain=plain and turn == 1 and _is_single(image) and not changes_colours(profile, channels),
         )
 

@@ -25,10 +25,12 @@ def resized_for_jpeg(pixels: Pixels, size: Size, method: Interpolation, covered:
     rows, columns = covered[0] / size[0], covered[1] / size[1]
     if method != "area" or min(rows, columns) < 1:
         return crisp(resized(pixels, size, method, covered))
-    brightness = resized(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), size, method, covered)
     times = 1
     while max(rows, columns) > times * COLOUR_LINES_APART:
         times *= 2
+    if times**2 * size[0] * size[1] > pixels.shape[0] * pixels.shape[1]:  # One side becomes far smaller than the other.
+        return crisp(resized(pixels, size, method, covered))
+    brightness = resized(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), size, method, covered)
     return crisp(read_and_halved(pixels, size, covered, times), brightness)
 
 

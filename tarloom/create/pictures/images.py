@@ -15,7 +15,7 @@ from tarloom.create.pictures.decode import Facts, Source, opened_picture, stored
 from tarloom.create.pictures.encode import encoded
 from tarloom.create.pictures.exif import exif_json
 from tarloom.create.pictures.for_jpeg import crisp, resized_for_jpeg
-from tarloom.create.pictures.scale import Shape, ShapeOf, on_canvas, resized, shape_of
+from tarloom.create.pictures.scale import Shape, ShapeOf, of_middle, on_canvas, resized, shape_of
 from tarloom.create.rows import EncodedPicture
 from tarloom.errors import ImageError
 from tarloom.format.pictures import Pixels, Size, check_pixels
@@ -41,7 +41,7 @@ def process_picture(
         if kept:
             source.check()
         else:
-            pixels = _scaled(source, shape, for_jpeg=options.encode_format == "jpg")
+            pixels = _scaled(source, shape, for_jpeg=options.encode_format == "jpg", whole=bool(boxes))
     if not kept:
         data = encoded(_finished(pixels, facts, shape, boxes), options.encode_format, options.encode_quality)
     return EncodedPicture(
@@ -59,13 +59,19 @@ def _fits(facts: Facts, shape: Shape, options: ImageOptions) -> bool:
     return facts.plain and facts.format == options.encode_format and not shape.changes(facts.original)
 
 
-def _scaled(source: Source, shape: Shape, *, for_jpeg: bool) -> Pixels:
-    """In sRGB. Where a picture keeps its size, its colours are as coarse already as a JPEG's."""
+def _scaled(source: Source, shape: Shape, *, for_jpeg: bool, whole: bool) -> Pixels:
+    """In sRGB. Where a picture keeps its size, its colours are as coarse already as a JPEG's.
+
+    whole: also what the canvas does not show.
+    """
     facts = source.facts
     coarser = for_jpeg and shape.scaled != facts.original
-    pixels = source.scaled(shape, resized_for_jpeg if coarser and not facts.cmyk else resized)
+    afterwards = facts.cmyk or facts.palette  # Fewer points of colours that alternate are others on the whole.
+    resize = resized_for_jpeg if coarser and not afterwards else resized
+    canvas = shape.canvas[::-1] if facts.orientation >= 5 else shape.canvas
+    pixels = source.scaled(shape, resize if whole else of_middle(resize, canvas))
     pixels = to_srgb(pixels, facts.profile, grey=facts.grey)
-    return crisp(pixels) if coarser and facts.cmyk else pixels
+    return crisp(pixels) if coarser and afterwards else pixels
 
 
 def _finished(pixels: Pixels, facts: Facts, shape: Shape, boxes: Sequence[Box] | None) -> Pixels:

@@ -1,5 +1,6 @@
 """Sizes: what a picture is scaled to, how its pixels are, and how it is padded or cut to its canvas."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ LINES_APART = 2
 and worse (picture_quality.py)."""
 MULTIPLES = (2, 4, 8, 16, 32)
 """Of the wanted size: what a picture is read at before pixels are added up, two by two."""
+FAR_LARGER = 64
+"""Times the canvas: of a picture that is scaled to more, only the middle is, as all else would be cut off."""
+BEYOND = 4
+"""Pixels beyond the canvas that any method of enlarging looks at."""
 
 METHODS: dict[Interpolation, int] = {
     "nearest": cv2.INTER_NEAREST,
@@ -52,6 +57,8 @@ class Shape:
 
 
 ShapeOf = Callable[[Size], Shape]
+Resize = Callable[[Pixels, Size, Interpolation, Covered], Pixels]
+"""`resized`, or the like."""
 
 
 def shape_of(original: Size, options: ImageOptions) -> Shape:
@@ -72,6 +79,30 @@ def resized(pixels: Pixels, size: Size, method: Interpolation, covered: Covered)
     if pixels.shape[:2] == size:
         return pixels
     return _by_area(pixels, size, covered) if method == "area" else _resize(pixels, size, METHODS[method], covered)
+
+
+def of_middle(resize: Resize, canvas: Size) -> Resize:
+    """Scales what the canvas shows alone, where all of a picture would be far larger than canvas and picture: lines of
+    a few hundred pixels, to be cropped, become hundreds of MiB."""
+
+    def scaled(pixels: Pixels, size: Size, method: Interpolation, covered: Covered) -> Pixels:
+        original = pixels.shape[0] * pixels.shape[1]
+        if size[0] * size[1] <= max(original, FAR_LARGER * canvas[0] * canvas[1]):
+            return resize(pixels, size, method, covered)
+        rows, new_rows = _middle(pixels.shape[0], size[0], canvas[0])
+        columns, new_columns = _middle(pixels.shape[1], size[1], canvas[1])
+        part = np.ascontiguousarray(pixels[rows, columns])
+        return resize(part, (new_rows, new_columns), method, part.shape[:2])
+
+    return scaled
+
+
+def _middle(length: int, scaled: int, canvas: int) -> tuple[slice, int]:
+    """What of a side to scale, and to which length, so that its middle fills the canvas."""
+    needed = math.ceil(min(scaled, canvas) * length / scaled) + 2 * BEYOND
+    left_out = max(0, length - needed) // 2  # on both sides alike: the middle stays the middle
+    kept = length - 2 * left_out
+    return slice(left_out, left_out + kept), round(kept * scaled / length)
 
 
 def on_canvas(pixels: Pixels, canvas: Size) -> Pixels:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tarloom.create.config import ImageOptions
+from tarloom.create.pictures import for_jpeg, images, scale
 from tarloom.create.pictures.images import process_picture
 from tarloom.errors import ImageError
 from tests.create.helpers import encoded, photo
@@ -163,6 +164,42 @@ def test_the_border_is_white_and_the_picture_in_the_middle():
     assert (found[:25] == 255).all()
     assert (found[25:75] == 0).all()
     assert (found[75:] == 255).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 101), (100, 1)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_of_a_line_that_is_cropped_only_the_middle_is_scaled(monkeypatch, height, width, orientation):
+    made: list[int] = []
+
+    def resized(*arguments):
+        found = scale.resized(*arguments)
+        made.append(found.size)
+        return found
+
+    monkeypatch.setattr(images, "resized", resized)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photo(height, width, detail=50), "PNG", exif=exif)
+    options = ImageOptions(resize_mode="center_crop", image_size=128, encode_format="png", encode_quality=1)
+    middle = process_picture(data, options).data
+    whole = process_picture(data, options, [[1.5, 0.0, 1.9, 1.0]]).data  # a box that is not in the picture
+    assert (pixels(middle) == pixels(whole)).all()
+    assert made[0] * 5 < made[1]
+
+
+def test_what_becomes_far_smaller_on_one_side_alone_is_not_made_larger_in_between(monkeypatch):
+    monkeypatch.setattr(for_jpeg, "read_and_halved", lambda *_: pytest.fail("32 times as wide as it was"))
+    picture = np.asarray(photo(600, 600))
+    assert for_jpeg.resized_for_jpeg(picture, (6, 600), "area", (600, 600)).shape == (6, 600, 3)
+
+
+def test_the_colours_that_a_palette_mixes_are_kept_in_jpegs():
+    """Some way of dithering, by which a few colours stand for others."""
+    order = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) * 16
+    mixed = ((np.array([96, 159, 64]) > np.tile(order, (128, 128))[..., None]) * 255).astype(np.uint8)
+    data = encoded(Image.fromarray(mixed).quantize(8), "PNG")
+    found = pixels(process(data, image_size=128, encode_format="jpg").data)
+    assert np.abs(found.mean((0, 1)) - mixed.mean((0, 1))).max() < 5
 
 
 def bomb(width: int, height: int) -> bytes:
