@@ -2,8 +2,8 @@
 # A real S3 server on loopback: Ceph's radosgw over one monitor and one OSD that keeps everything in memory.
 #
 #   scripts/s3_server.sh run           start, print "export ..." lines, stop when stdin ends or on a signal
-#   scripts/s3_server.sh start DIR     the same in the background, with its state in DIR:  eval "$(s3_server.sh start DIR)"
-#   scripts/s3_server.sh stop DIR      stop what start left running in DIR, and remove DIR
+#   scripts/s3_server.sh start DIR     the same in the background:  eval "$(s3_server.sh start DIR)"
+#   scripts/s3_server.sh stop DIR      stop what start left running, and remove its state, which is in DIR/s3_server
 #
 # Debian's packages are downloaded with apt and unpacked below the user's cache; nothing is installed and no root is
 # needed. Ports are free ones, keys are made up anew. About 7 s and 1.1 GB of memory.
@@ -192,7 +192,6 @@ start_cluster() {
 }
 
 start() { # sets everything up in $STATE; prints the environment of a client
-  mkdir -p "$STATE"
   unpack_ceph
   mkdir -p "$STATE"/{mon,osd,rgw,run,log}
   touch "$STATE/.s3_server"
@@ -244,6 +243,21 @@ stop() { # in the order of the pid files' names: the gateway first. What they ho
   rmdir "$STATE" 2>/dev/null || true # other people's files in it stay
 }
 
+any_lives() { # of those whose pid files are there
+  local file
+  for file in "$STATE"/run/*.pid; do
+    [ ! -e "$file" ] || ! is_alive "$(cat "$file")" || return 0
+  done
+  return 1
+}
+
+clear_for_start() { # pid files of a server that runs would be lost, and with them the way to stop it
+  [ -e "$STATE" ] || return 0
+  [ -e "$STATE/.s3_server" ] || fail "$STATE is there, and is not a server's; give another folder"
+  ! any_lives || fail "$STATE: a server runs there; stop it, or give another folder"
+  stop # clears away what one left that was not stopped
+}
+
 case ${1:-} in
 run)
   STATE=$(mktemp -d "${TMPDIR:-/tmp}/tarloom-s3-XXXXXX")
@@ -253,13 +267,15 @@ run)
   cat >/dev/null
   ;;
 start)
-  STATE=$(realpath -m "${2:?start needs a folder for the state of the server}")
+  STATE=$(realpath -m "${2:?start needs a folder for the state of the server}")/s3_server
+  clear_for_start
   start
   ;;
 stop)
-  STATE=$(realpath -m "${2:?stop needs the folder given to start}")
-  [ -e "$STATE/.s3_server" ] || fail "$STATE: no server was started here"
+  STATE=$(realpath -m "${2:?stop needs the folder given to start}")/s3_server
+  [ -e "$STATE/.s3_server" ] || fail "${STATE%/*}: no server was started here"
   stop
+  rmdir "${STATE%/*}" 2>/dev/null || true # if nothing else is in it
   ;;
 *)
   sed -n '2,10s/^# \{0,1\}//p' "$0"

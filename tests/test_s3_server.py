@@ -52,6 +52,31 @@ def test_it_ends_with_its_stdin_and_takes_all_its_processes_along(s3, tmp_path):
     assert port != urlsplit(s3.environment["AWS_ENDPOINT_URL"]).port
 
 
+def test_stopping_it_removes_its_own_state_alone(tmp_path):
+    for folder in ("log", "run", "mon", "s3_server/log"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "file").touch()
+    (tmp_path / "s3_server" / ".s3_server").touch()
+    subprocess.run([SCRIPT, "stop", tmp_path], check=True)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")) == [
+        "log/file",
+        "mon/file",
+        "run/file",
+    ]
+    assert not (tmp_path / "s3_server").exists()
+
+
+@pytest.mark.parametrize(("mark", "reason"), [(".s3_server", "a server runs there"), ("notes", "is not a server's")])
+def test_it_does_not_start_where_it_would_lose_sight_of_another_or_of_files(tmp_path, mark, reason):
+    (tmp_path / "s3_server" / "run").mkdir(parents=True)
+    (tmp_path / "s3_server" / mark).touch()
+    (tmp_path / "s3_server" / "run" / "1-gateway.pid").write_text(str(os.getpid()))
+    done = subprocess.run([SCRIPT, "start", tmp_path], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert reason in done.stderr
+    assert (tmp_path / "s3_server" / "run" / "1-gateway.pid").exists()
+
+
 def is_gone(pid: int) -> bool:
     """Ended, or ended and not yet waited for by whoever inherited it."""
     try:
