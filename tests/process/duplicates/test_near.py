@@ -1,9 +1,12 @@
 """Hashes that are near are found, all of them and no others."""
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tarloom.process.duplicates import near
 from tarloom.process.duplicates.near import MAX_DISTANCE, first_alike
 
 BITS = st.sets(st.integers(0, 63), max_size=5)
@@ -41,3 +44,17 @@ def test_a_long_chain_is_one_group_in_any_order():
 def test_many_equal_hashes_are_compared_once():
     hashes = np.repeat(np.array([7, 1 << 60], np.uint64), 500_000)
     assert first_alike(hashes, distance=3).tolist() == [0] * 500_000 + [500_000] * 500_000
+
+
+def test_hashes_around_one_are_a_group_whose_pairs_are_not_all_held(monkeypatch):
+    monkeypatch.setattr(near, "PAIRS_AT_ONCE", 1000)
+    changes = [0, *(1 << bit for bit in range(64)), *(1 << one | 1 << two for one in range(64) for two in range(one))]
+    hashes = np.array([0xF0F0 ^ change for change in changes], np.uint64)
+    tracemalloc.start()
+    try:
+        found = first_alike(hashes, distance=4)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert set(found.tolist()) == {0}
+    assert most < 4 << 20  # all pairs, each as often as it was found, were 400 MB
