@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tarloom.create.sources.boxes import BOXES
+from tarloom.create.sources.columns import with_column
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, can_be_text, skipped, sound
 from tarloom.create.texts import is_text
@@ -17,23 +18,23 @@ BUFFER_BYTES = 1 << 20
 
 
 class ParquetReader(ListReader):
-    """Columns have their own types, boxes in texts aside."""
+    """Columns have their own types, boxes in texts aside; numbers of several types in several files the widest."""
 
     def columns(self, file: InputFile) -> list[str]:
         return column_names(file)
 
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
-        rows, additional = 0, None
+        rows, additional = 0, pa.schema([])
         for file in files:
             with _parquet(file) as table:
                 self._check_columns(file, table.schema_arrow.names)
-                kept = pa.schema([self._kept(file, table.schema_arrow.field(name)) for name in self.additional])
+                additional = _unified(additional, self._kept_columns(file, table), file)
                 rows += table.metadata.num_rows
                 self._check_texts(file, table.schema_arrow)
-            if additional is not None and kept != additional:
-                raise UsageError(f"{file.where}: its columns have other types than those of {files[0].where}")
-            additional = kept
-        return rows, additional or pa.schema([])
+        return rows, additional
+
+    def _kept_columns(self, file: InputFile, table: pq.ParquetFile) -> pa.Schema:
+        return pa.schema([self._kept(file, table.schema_arrow.field(name)) for name in self.additional])
 
     def _kept(self, file: InputFile, field: "pa.Field[pa.DataType]") -> "pa.Field[pa.DataType]":
         """An additional column as the metadata has it: null where any file may have nulls.
@@ -56,10 +57,13 @@ class ParquetReader(ListReader):
     def tables(self, files: Sequence[InputFile], additional: pa.Schema, start: int) -> Iterator[pa.Table]:
         for file in files:
             with _parquet(file) as table:
+                own = self._kept_columns(file, table)
+                other = [field for field in additional if own.field(field.name).type != field.type]
                 for group in range(table.num_row_groups):
                     rows = table.metadata.row_group(group).num_rows
                     if start < rows:
-                        yield from skipped(self._group_tables(table, group), start)
+                        found = skipped(self._group_tables(table, group), start)
+                        yield from (_cast(part, other, file) for part in found) if other else found
                     start = max(0, start - rows)
 
     def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:
@@ -69,6 +73,29 @@ class ParquetReader(ListReader):
         # Not in Arrow's threads: see tarloom.format.parquet.
         for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], columns=self.names, use_threads=False):
             yield self._finished(pa.Table.from_batches([batch]))
+
+
+def _unified(known: pa.Schema, found: pa.Schema, file: InputFile) -> pa.Schema:
+    """The columns of the files so far, with types that hold those of one more. Raises UsageError where none do."""
+    for field in found:
+        pair = [pa.schema([known.field(field.name)])] if field.name in known.names else []
+        try:
+            pa.unify_schemas([*pair, pa.schema([field])], promote_options="permissive")
+        except pa.ArrowException as error:
+            was = known.field(field.name).type
+            text = f"column {field.name!r} holds {field.type}, in files before it {was}; write one type"
+            raise UsageError(f"{file.where}: {text}") from error
+    return pa.unify_schemas([known, found], promote_options="permissive")
+
+
+def _cast(table: pa.Table, fields: Sequence["pa.Field[pa.DataType]"], file: InputFile) -> pa.Table:
+    """The rows with the types that the columns have over all files. Raises UsageError for a value that would change."""
+    for field in fields:
+        try:
+            table = with_column(table, field.name, table.column(field.name).cast(field.type))
+        except pa.ArrowException as error:
+            raise UsageError(f"{file.where}: column {field.name!r} cannot become {field.type} ({error})") from error
+    return table
 
 
 def column_names(file: InputFile) -> list[str]:

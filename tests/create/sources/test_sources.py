@@ -283,6 +283,34 @@ def test_a_column_may_have_nulls_in_one_file_and_none_in_another(tmp_path):
     assert found[0].schema == found[1].schema
 
 
+def write_numbers(folder, **values: pa.Array) -> None:
+    for name, column in values.items():
+        pq.write_table(pa.table({"url": ["u"] * len(column), "n": column}), folder / f"{name}.parquet")
+
+
+def test_a_column_of_numbers_may_have_another_type_in_each_file(tmp_path):
+    """As pandas writes it: where a file has a null its numbers are floats, where it has but nulls there is no type."""
+    write_numbers(tmp_path, a=pa.array([1, 2]), b=pa.array([3.5, None]), c=pa.nulls(1), d=pa.array([4], pa.int32()))
+    source = source_of(tmp_path / "*.parquet", save_additional_columns=("n",), caption_col="n")
+    found = read(source)
+    assert found["n"].type == pa.float64()
+    assert found["n"].to_pylist() == [1, 2, 3.5, None, None, 4]
+    assert found["caption"].to_pylist() == ["1", "2", "3.5", None, None, "4"]
+    assert read(source, 2)["n"].to_pylist() == [3.5, None, None, 4]
+
+
+def test_a_number_that_another_type_would_change_is_refused(tmp_path):
+    write_numbers(tmp_path, a=pa.array([2**53 + 1]), b=pa.array([0.5]))
+    with pytest.raises(UsageError, match=r"a\.parquet: column 'n' cannot become double .*9007199254740993"):
+        read(source_of(tmp_path, save_additional_columns=("n",)))
+
+
+def test_types_that_do_not_fit_together_are_named_with_their_column(tmp_path):
+    write_numbers(tmp_path, a=pa.array([1]), b=pa.array(["x"]))
+    with pytest.raises(UsageError, match=r"b\.parquet: column 'n' holds string, in files before it int64"):
+        source_of(tmp_path, save_additional_columns=("n",)).scan()
+
+
 def test_a_folder_without_pictures_or_lists_is_refused(tmp_path):
     with pytest.raises(UsageError, match="nothing there"):
         source_of(tmp_path)
