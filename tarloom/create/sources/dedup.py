@@ -2,7 +2,8 @@
 
 Which rows these are is found in one pass over the URLs, when the run is planned, and kept in the output's
 `_tarloom/duplicates.parquet` (column `row`, ascending), so that slices and resumed runs agree and need not search. Two
-URLs are one where their texts are equal, blanks around them left out; rows without a URL are no duplicates.
+URLs are one where their texts are equal, blanks around them left out; rows without a URL are no duplicates, nor are
+those that fail before they are fetched, since the next row of their URL may be sound.
 
 The pass writes a 128-bit hash and the number of every row into temporary files, by the hash's first byte. Each file is
 then sorted alone. 100 million rows take 2.4 GB of temporary disk and some 100 MB of memory.
@@ -80,7 +81,7 @@ class DedupedLists:
         try:
             with tempfile.TemporaryDirectory(prefix="tarloom-") as folder:
                 spool = _Spool(Path(folder))
-                rows = spool.take(table.column("url") for table in self._lists.urls())
+                rows = spool.take(self._lists.urls())
                 later = spool.later_rows(rows)
         except OSError as error:
             where = tempfile.gettempdir()
@@ -98,7 +99,7 @@ class DedupedLists:
         return InputFile(storage=self._output, entry=entry)
 
     def _identity(self) -> str:
-        return f"{self.fingerprint()} {self._lists.url_col}"
+        return f"{self.fingerprint()} {self._lists.url_columns}"
 
 
 def marked(tables: Iterator[pa.Table], start: int, numbers: Iterator[Numbers]) -> Iterator[pa.Table]:

@@ -4,12 +4,15 @@ A list's table has the columns `url`, `caption` where one is named, the addition
 of `tarloom.create.sources.columns` that the options ask for; url and caption are text.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tarloom.create.config import ListOptions
+from tarloom.create.sources.columns import ERROR
 from tarloom.create.sources.inputs import InputFile, digest, lines
 from tarloom.create.sources.list_csv import CsvReader
 from tarloom.create.sources.list_json import JsonReader
@@ -17,6 +20,7 @@ from tarloom.create.sources.list_parquet import ParquetReader
 from tarloom.create.sources.list_reader import ListReader
 from tarloom.create.texts import as_text
 from tarloom.errors import UsageError
+from tarloom.format.arrow_types import ChunkedArray
 
 
 class TextReader(ListReader):
@@ -54,7 +58,10 @@ class UrlLists:
         self._files = files
         self._format = input_format
         self._reader = open_reader(input_format, options)
-        self.url_col = options.url_col
+        self._for_urls = ListOptions(
+            url_col=options.url_col, bbox_col=options.bbox_col, verify_hash=options.verify_hash
+        )
+        """Columns by which a row may fail before it is fetched, and no others."""
 
     @property
     def has_captions(self) -> bool:
@@ -73,7 +80,17 @@ class UrlLists:
     def tables(self, additional: pa.Schema, start: int) -> Iterator[pa.Table]:
         return self._reader.tables(self._files, additional, start)
 
-    def urls(self) -> Iterator[pa.Table]:
-        """The rows' URLs alone: no other column is read."""
-        reader = open_reader(self._format, ListOptions(url_col=self.url_col))
-        return reader.tables(self._files, pa.schema([]), 0)
+    @property
+    def url_columns(self) -> str:
+        """What `urls` depends on beside the files."""
+        boxes, (hashes, _) = self._for_urls.bbox_col, self._for_urls.verify_hash or (None, None)
+        others = [] if boxes is None and hashes is None else [json.dumps([boxes, hashes])]
+        return " ".join([self._for_urls.url_col, *others])
+
+    def urls(self) -> Iterator[ChunkedArray]:
+        """The rows' URLs, null for rows that have failed already."""
+        reader = open_reader(self._format, self._for_urls)
+        for table in reader.tables(self._files, pa.schema([]), 0):
+            urls = table.column("url")
+            failed = ERROR in table.column_names
+            yield pc.if_else(pc.is_null(table.column(ERROR)), urls, pa.scalar(None, urls.type)) if failed else urls

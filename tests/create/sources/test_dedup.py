@@ -1,5 +1,7 @@
 """URLs that a list has twice: found over all of it, the same on every way through it."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -72,6 +74,25 @@ def test_later_rows_of_a_url_are_accounted_for_and_not_fetched(source, photo_ser
     assert summary.failed_by_error == {"duplicate_url": 5}
     errors = table(tmp_path / "out")["error"].to_pylist()
     assert [place for place, error in enumerate(errors) if error] == [2, 4, 7, 9, 11]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_row_that_fails_before_it_is_fetched_leaves_its_url_to_the_next(tmp_path, kind):
+    found = [
+        {"url": "http://a", "faces": "no box", "sum": "0"},
+        {"url": "http://a", "faces": "[]", "sum": None},
+        {"url": "http://a", "faces": "[[0,0,1,1]]", "sum": "0"},
+        {"url": "http://a", "faces": None, "sum": "0"},
+    ]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(found), tmp_path / "list.parquet")
+    else:
+        (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+    lists = ListOptions(dedup_urls=True, bbox_col="faces", verify_hash=("sum", "md5"))
+    source = open_source(CreateConfig(source=str(tmp_path / f"list.{kind}"), output=str(tmp_path / "out"), lists=lists))
+    (rows,) = source.tables(source.scan()[1], 0)
+    errors = [error and error.partition(":")[0] for error in rows[ERROR].to_pylist()]
+    assert errors == ["bad_bbox", "hash_mismatch", None, "duplicate_url"]
 
 
 def test_slices_and_resumed_runs_agree(source, tmp_path):
