@@ -27,7 +27,7 @@ from tarloom.process.curate.config import CurateConfig, read_join
 from tarloom.process.curate.outside import find_outside
 from tarloom.process.curate.parcels import Parcel
 from tarloom.process.curate.statement import PORTION, ROW, compiled
-from tarloom.process.curate.work import Work, portions_of
+from tarloom.process.curate.work import Work, file_names, portions_of
 from tarloom.read.columns.sql import names_of
 from tarloom.read.dataset import open_dataset
 from tarloom.read.plan.picking import numbers_of
@@ -189,12 +189,14 @@ class CurateJob:
             storage.write(QUESTION, question)
         elif found != question:
             raise PlanMismatch(f"output {storage.url}: has the answer to another question ({QUESTION}); choose another")
+        storage.sweep()
         storage.delete(ANSWER)
 
     def _settle(self, storage: Storage) -> None:
-        """Remove what an earlier answer had besides, and say that this one is whole."""
+        """Remove what an earlier answer had besides, and say that this one is whole. Files of others stay."""
+        ours = file_names(self._config.partition_by)
         for entry in list(storage.list()):
-            if entry.name not in (*self._files, QUESTION):
+            if entry.name not in self._files and ours.fullmatch(entry.name):
                 storage.delete(entry.name)
         facts = {"rows": sum(self._files.values()), "files": dict(sorted(self._files.items()))}
         storage.write(ANSWER, json.dumps(facts, indent=1).encode())

@@ -36,7 +36,9 @@ def ask(work: Work, portions: Sequence[Portion], run_on: EngineConfig) -> Iterat
     """The answer's parts, as they come. Raises EngineError where Spark fails, and what reading raises."""
     with spark_session(parse_workers(run_on.num_workers).most, SETTINGS) as spark:
         try:
-            for row in _rows(work, portions, spark).toLocalIterator():
+            rows = _rows(work, portions, spark)
+            # Names of files are few, and one job has all tasks done side by side; what is iterated over has a job for each.
+            for row in rows.toLocalIterator() if work.storage is None else rows.collect():
                 yield from unpacked(pa.Table.from_pylist([row.asDict()], schema=SCHEMA))
         except (PySparkException, Py4JJavaError) as error:
             raise spark_error(error) from error

@@ -4,8 +4,10 @@ Portions are the same whatever the engine and its workers, and what they say is 
 answer's numbers, sums of fractions included, and the bytes of its files.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -24,6 +26,8 @@ from tarloom.read.view import View
 
 PORTION_ROWS = 128 << 10
 """About as many rows are asked at a time: enough that asking costs little beside reading."""
+PORTION_BYTES = 64 << 20
+"""Of vectors in a portion, at most: several portions are in memory side by side."""
 NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 """What Hive calls the folder of null."""
 _FILES: dict[str, pa.DataType] = {"file": pa.string(), "rows": pa.int64()}
@@ -34,8 +38,20 @@ Portion = tuple[int, tuple[Piece, ...]]
 
 def portions_of(dataset: Dataset) -> list[Portion]:
     """All rows of a dataset, in order."""
-    size = PORTION_ROWS * ROW_BYTES
+    size = portion_rows(dataset.schema) * ROW_BYTES
     return list(enumerate(pack(dataset.plan(size), total_bytes=dataset.nbytes, target_bytes=size) or [()]))
+
+
+def portion_rows(columns: pa.Schema) -> int:
+    """About as many rows a portion has: fewer where they are wide, which the columns' types alone decide."""
+    width = sum(map(_vector_bytes, columns.types))
+    return min(PORTION_ROWS, max(1, PORTION_BYTES // width)) if width else PORTION_ROWS
+
+
+def file_names(partition_by: Sequence[str]) -> re.Pattern[str]:
+    """What the files of such an answer are called."""
+    folders = "".join(f"{re.escape(quote(name, safe=' '))}=[^/]+/" for name in partition_by)
+    return re.compile(rf"{folders}\d{{5,}}\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +120,15 @@ class Work:
             write_table(self.storage, name, part, dict(self.footer))
             made.append((name, part.num_rows))
         return pa.table([[name for name, _ in made], [rows for _, rows in made]], schema=FILES)
+
+
+def _vector_bytes(kind: Any) -> int:
+    """Of a vector of such a type; 0 for other types."""
+    if not pa.types.is_fixed_size_list(kind):
+        return 0
+    value = kind.value_type
+    each = value.bit_width // 8 if pa.types.is_primitive(value) else _vector_bytes(value)
+    return int(kind.list_size * each)
 
 
 def _by_partition(said: pa.Table) -> Iterator[tuple[int, pa.Table]]:

@@ -194,6 +194,13 @@ def test_files_are_the_same_from_every_engine(folder, ray_session, spark_session
     assert files(tmp_path / "spark") == whole
 
 
+def test_wide_rows_are_asked_fewer_at_a_time():
+    narrow = pa.schema([("__key__", pa.string()), ("width", pa.int32()), ("tags", pa.list_(pa.string()))])
+    wide = narrow.append(pa.field("clip.embedding", pa.list_(pa.float32(), 512)))
+    assert work.portion_rows(narrow) == work.PORTION_ROWS
+    assert work.portion_rows(wide) * 512 * 4 == work.PORTION_BYTES
+
+
 def test_partitions_together_have_each_group_once(folder, tmp_path):
     asked(folder, output=str(tmp_path / "parts"), partitions=3, **KEYED)
     found = pads.dataset(tmp_path / "parts", format="parquet").to_table().sort_by("class")
@@ -240,6 +247,20 @@ def test_an_answer_is_made_anew_to_the_same_bytes_and_what_was_left_of_another_r
     (tmp_path / "00007.parquet").write_bytes(b"of a run that was killed")
     asked(folder, output=str(tmp_path), **KEYED)
     assert files(tmp_path) == whole
+
+
+@pytest.mark.parametrize("partition_by", [(), ("class",)])
+def test_files_of_others_in_an_answers_folder_stay(folder, tmp_path, partition_by):
+    question = {"select": ("__key__", "class"), "where": "width > 100", "partition_by": partition_by}
+    asked(folder, output=str(tmp_path), **question)
+    whole = files(tmp_path)
+    others = {"notes.md": b"mine", "best/00000.tar": b"mine", "best/00000.parquet": b"mine", "class=cat/mine.csv": b""}
+    left = {f"{'class=wolf/' if partition_by else ''}00009.parquet": b"old", ".tmp-00000.parquet-1": b"killed"}
+    for name, data in (others | left).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    asked(folder, output=str(tmp_path), **question)
+    assert files(tmp_path) == whole | others
 
 
 def test_an_answer_to_another_question_is_not_mixed_with_the_first(folder, tmp_path):
