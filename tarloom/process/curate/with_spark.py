@@ -37,7 +37,7 @@ def ask(work: Work, portions: Sequence[Portion], run_on: EngineConfig) -> Iterat
     with spark_session(parse_workers(run_on.num_workers).most, SETTINGS) as spark:
         try:
             rows = _rows(work, portions, spark)
-            # Names of files are few, and one job has all tasks done side by side; what is iterated over has a job for each.
+            # Names of files are few, and are collected by one job of all tasks; to iterate is a job for each, in turn.
             for row in rows.toLocalIterator() if work.storage is None else rows.collect():
                 yield from unpacked(pa.Table.from_pylist([row.asDict()], schema=SCHEMA))
         except (PySparkException, Py4JJavaError) as error:
