@@ -1,6 +1,7 @@
 """What the report says in numbers: gathered shard by shard from metadata, stats and sidecars. No picture is read."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,9 +80,8 @@ class Facts:
     """The first of them."""
     problems: list[str] = field(default_factory=list)
     """Files that could not be read."""
-    started: float | None = None
-    ended: float | None = None
-    """When creation began and ended, seconds since 1970, as far as stats say."""
+    created: list[tuple[float, float]] = field(default_factory=list)
+    """When the creation of each shard began and ended, seconds since 1970, as far as stats say."""
 
     @property
     def creation(self) -> StageFacts | None:
@@ -107,14 +107,23 @@ def gather_facts(dataset: Dataset, *, failures: int) -> Facts:
 def read_rates(runs: str | None, facts: Facts) -> list[Rate]:
     """Rates from a JSON file of runs; without one, creation's from its stats. Raises UsageError for a bad file."""
     if runs is None:
-        if facts.creation is None or facts.started is None or facts.ended is None:
+        if facts.creation is None or not facts.created:
             return []
-        return [Rate(name=CREATION, rows=facts.creation.rows, seconds=facts.ended - facts.started)]
+        return [Rate(name=CREATION, rows=facts.creation.rows, seconds=seconds_of(facts.created))]
     try:
         listed = json.loads(Path(runs).read_text(encoding="utf-8"))
         return list(map(_rate, listed))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{runs}: not a JSON list of runs with name, rows and seconds ({error})") from error
+
+
+def seconds_of(spans: Iterable[tuple[float, float]]) -> float:
+    """How long any of these was under way: a run that was stopped and went on later did nothing in between."""
+    seconds, reached = 0.0, -math.inf
+    for start, end in sorted(spans):
+        seconds += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return seconds
 
 
 def _rate(run: Mapping[str, Any]) -> Rate:
@@ -144,8 +153,7 @@ def _tolerant(failures: Iterable[Failure], facts: Facts) -> Iterator[Failure]:
 def _creation_failures(storage: Storage, shard: ShardFiles, facts: Facts) -> Iterator[Failure]:
     stats = read_stats(storage, shard.shard)
     if stats is not None:
-        facts.started = min(stats.start_time, facts.started or stats.start_time)
-        facts.ended = max(stats.end_time, facts.ended or stats.end_time)
+        facts.created.append((stats.start_time, stats.end_time))
     if not shard.has_metadata:
         return
     name = metadata_name(shard.shard)

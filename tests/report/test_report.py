@@ -16,6 +16,7 @@ from tarloom.format.storage import open_storage
 from tarloom.process.keep.agreement import agreement
 from tarloom.report.build import build_report
 from tarloom.report.config import ReportConfig
+from tarloom.report.facts import seconds_of
 from tarloom.report.nearest import nearest, vectors_at
 from tarloom.report.pictures import Gallery
 from tarloom.report.sheet import CELL, DIFFERS
@@ -223,6 +224,11 @@ def test_rates_come_from_the_runs_given(dataset, tmp_path):
     assert "a <run>" in seen.text
     assert "50 rows/s" in seen.text
     assert "7.0 s with its start" in seen.text
+
+
+def test_while_creation_was_stopped_no_time_counts():
+    assert seconds_of([(105, 107), (0, 10), (5, 12), (6, 7), (100, 110)]) == 12 + 10
+    assert seconds_of([]) == 0
 
 
 def test_nearest_finds_what_comparing_all_with_all_finds(dataset):

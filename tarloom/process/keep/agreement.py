@@ -94,7 +94,7 @@ def agreement(dataset: Dataset, condition: str, *, by: str = "") -> Agreement:
     """
     proven = dataset.where(condition).condition
     assert proven is not None
-    segment = f"coalesce(nullif(CAST(({by}) AS VARCHAR), ''), '{NOTHING}')" if by else "NULL"
+    segment = f"coalesce(nullif(CAST((\n{by}\n) AS VARCHAR), ''), '{NOTHING}')" if by else "NULL"
     answer = f"SELECT {segment} AS segment, ({proven.sql}) AS agrees FROM samples"
     counted = "count(*) FILTER (agrees) AS agree, count(*) FILTER (NOT agrees) AS differ, count(*) AS samples"
     rows = _answered(dataset, f"SELECT segment, {counted} FROM ({answer}) GROUP BY segment ORDER BY segment", by)

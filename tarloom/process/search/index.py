@@ -142,6 +142,7 @@ def _made(vectors: Vectors, version: str, place: LocalStorage, name: str) -> Sea
     footer = {VERSION: version, FINGERPRINT: json.dumps(dict(vectors.fingerprint()), sort_keys=True)}
     column = pa.list_(pa.float32(), vectors.schema.field(EMBEDDING).type.list_size)
     schema = vectors.schema.set(len(vectors.schema) - 1, pa.field(EMBEDDING, column)).with_metadata(footer)
+    LocalStorage(str(Path(place.url, name).parent)).sweep()  # an index is large: one that was never whole goes
     with place.create(name) as file:
         sink: Any = file
         with pa.ipc.new_file(sink, schema) as blocks:

@@ -55,7 +55,9 @@ def test_without_segments_there_is_the_whole(made):
     assert (found.total, found.segments) == (counted(some_rows(60)), {})
 
 
-@pytest.mark.parametrize("by", ["clip_score.score >= 0.5", "CAST(10 * clip_score.score AS INT)", "animal", NOTHINGS])
+@pytest.mark.parametrize(
+    "by", ["clip_score.score >= 0.5", "CAST(10 * clip_score.score AS INT)", "animal -- a note", NOTHINGS]
+)
 def test_segments_are_columns_or_expressions_and_add_up(made, by):
     found = agreement(tarloom.open(made), AGREES, by=by)
     assert len(found.segments) > 1

@@ -128,7 +128,9 @@ def test_an_index_is_made_once_and_again_when_the_vectors_change(tmp_path):
     made.write_bytes(made.read_bytes()[:100])
     assert len(Searcher(path).index) == 11
     made.write_bytes(b"")
+    (made.parent / ".tmp-v.arrow-1").write_bytes(b"of a run that was killed")
     assert len(Searcher(path).index) == 11
+    assert list(made.parent.iterdir()) == [made]
 
 
 def test_vectors_in_an_object_store_are_indexed_in_the_users_cache(embedded, s3_folder, cache):
