@@ -42,7 +42,7 @@ class Searcher:
         return self.index.nearest(picture_vectors(model, [data], revision=revision), k)[0]
 
     def by_key(self, key: str, k: int = 10) -> list[Match]:
-        """The k samples nearest to the one with this key: the first, but for earlier ones with the same vector."""
+        """The k samples nearest to that with this key: itself first, but for earlier ones with the same vector."""
         return self.index.nearest(self.index.vector(key), k)[0]
 
     @property
