@@ -89,9 +89,10 @@ def test_every_command_of_the_readme_runs_as_typed(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2700)
-def test_the_quickstart_ends_well_and_can_be_repeated_to_the_same_bytes(tmp_path):
+@pytest.mark.parametrize("runs", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_the_quickstart_ends_well_and_can_be_repeated_to_the_same_bytes(tmp_path, runs):
     made = []
-    for _ in range(2):
+    for _ in range(runs):
         command = [sys.executable, str(REPOSITORY / "scripts" / "quickstart.py"), "--output", str(tmp_path / "out")]
         with alone(command, tmp_path / "log") as quickstart:
             code = quickstart.wait(1300)
@@ -102,6 +103,6 @@ def test_the_quickstart_ends_well_and_can_be_repeated_to_the_same_bytes(tmp_path
         assert "Everything agrees." in (tmp_path / "out" / "report.html").read_text()
         shards = tmp_path / "out" / "shards"
         made.append({p.name: p.read_bytes() for p in shards.rglob("*") if p.suffix in (".tar", ".parquet")})
-    assert made[0] == made[1]
+    assert all(files == made[0] != {} for files in made)
     (tmp_path / "quickstart_output").symlink_to(tmp_path / "out")
     assert all("circle" in line for line in first_look(tmp_path))

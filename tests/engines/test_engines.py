@@ -157,7 +157,7 @@ class TestRay(MortalSuite):
         assert ray.is_initialized()
 
 
-@pytest.mark.slow  # tests/process/test_engines.py has the quick ones
+@pytest.mark.long  # tests/process/test_engines.py has the quick ones
 @pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.data\.context")  # Ray copies its own settings
 class TestRayData(MortalSuite):
     """Every item is one portion of bytes here."""
@@ -262,8 +262,15 @@ if __name__ == "__main__":
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("engine", ["local", "ray", pytest.param("spark", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("engine", "how"),
+    [
+        *itertools.product(["local", "ray"], [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]),
+        pytest.param("spark", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("spark", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("spark", signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_no_worker_outlives_a_driver_that_is_stopped(tmp_path, engine, how):
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)

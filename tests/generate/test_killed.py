@@ -66,7 +66,7 @@ def killed_after(table, output, engine: str, files: int, dice: random.Random) ->
     ("engine", "moments"),
     [
         ("local", (3, 7)),
-        pytest.param("ray", (5,), marks=pytest.mark.slow),
+        pytest.param("ray", (5,), marks=pytest.mark.long),
         pytest.param("ray-data", (5,), marks=pytest.mark.slow),
     ],
 )

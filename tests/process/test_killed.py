@@ -83,7 +83,7 @@ def of_models(request, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.long)])
 def test_a_run_of_models_that_is_killed_goes_on_to_the_same_bytes(of_models, tmp_path, engine):
     runs, expected = of_models
     folder = runs.copied(str(tmp_path / "killed"))

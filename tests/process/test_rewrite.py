@@ -75,7 +75,7 @@ def test_a_row_without_a_text_is_skipped_and_one_that_is_too_long_fails(rewritte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["engine", "ray-llm"])
+@pytest.mark.parametrize("backend", [pytest.param("engine", marks=pytest.mark.long), "ray-llm"])
 def test_engines_in_rays_actors_say_the_same(rewritten, backend, ray_session, tmp_path):
     from tarloom.engines.ray import RayEngine
 

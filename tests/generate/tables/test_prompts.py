@@ -79,7 +79,7 @@ def test_ray_joins_large_tables_to_the_same_bytes(tables, tmp_path):
     assert files_of(tmp_path / "small") == files_of(tmp_path / "large") != {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @given(three_tables())
 @settings(max_examples=3)
 def test_any_tables_are_joined_by_ray_as_by_pandas(tables):

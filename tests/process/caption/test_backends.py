@@ -247,7 +247,10 @@ def test_a_prompt_that_vllms_server_never_takes_ends_the_run_before_any_row(vllm
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("engine", ["two workers", "ray", "spark"])
+@pytest.mark.parametrize(
+    "engine",
+    ["ray", pytest.param("two workers", marks=pytest.mark.long), pytest.param("spark", marks=pytest.mark.long)],
+)
 def test_every_backend_on_every_engine_says_the_same(vllm_url, shards, tmp_path, engine, request):
     """The engine in the process, vLLM's server, and on Ray ray.data.llm."""
     backends = {"engine": {"model": str(CAPTIONER)}, "endpoint": {"model": MODEL, "endpoint": vllm_url}}

@@ -297,7 +297,7 @@ def seen(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
 def test_a_run_goes_on_after_its_engine_was_killed(tmp_path, workers):
     folder = scene_shards(tmp_path / "shards", shards=8, rows=100)
     with captioning(folder, "--num-workers", workers) as process:
@@ -312,7 +312,7 @@ def test_a_run_goes_on_after_its_engine_was_killed(tmp_path, workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
 def test_an_engine_does_not_outlive_a_program_that_is_killed(tmp_path, workers):
     folder = scene_shards(tmp_path / "shards", shards=2, rows=10)
     with captioning(folder, "--num-workers", workers) as process:

@@ -147,7 +147,7 @@ def test_captions_come_from_a_server_as_they_would_from_an_engine(urls, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["local", "s3 by ray"])
+@pytest.mark.parametrize("place", [pytest.param("local", marks=pytest.mark.long), "s3 by ray"])
 def test_captions_by_the_engine_are_right_everywhere(server, tmp_path, place, request):
     """The quickstart's whole list, with all its troubles, captioned by the tiny captioner."""
     source = url_list(tmp_path / "urls.csv", server.url)
