@@ -35,14 +35,16 @@ class JsonReader(ListReader):
         present: set[str] = set()
         any_object = False
         for file in files:
+            before = rows
             for batch in self._objects(file):
-                self._check_no_table(file, batch)
                 rows += len(batch)
                 any_object = any_object or any(found is not None for found in batch)
                 for found in filter(None, batch):
                     present |= found.keys()
                     for name, kind in kinds.items():
                         kind.add(found.get(name))
+            if rows == before + 1:
+                self._check_no_table(file, batch[0])
         if rows and not any_object:
             raise UsageError(f"{files[0].where}: no line of it is an object; {REMEDY}")
         if rows:
@@ -57,9 +59,8 @@ class JsonReader(ListReader):
             columns = {name: self._column([row.get(name) for row in rows], name, kind) for name, kind in kinds.items()}
             yield self._finished(pa.table(columns), [place for place, found in enumerate(batch) if found is None])
 
-    def _check_no_table(self, file: InputFile, batch: list[Object]) -> None:
-        """Raises UsageError where one object holds whole columns, as pandas writes a table by default."""
-        found = batch[0] if len(batch) == 1 else None
+    def _check_no_table(self, file: InputFile, found: Object) -> None:
+        """Raises UsageError where a file's one object holds whole columns, as pandas writes a table by default."""
         if found is not None and isinstance(found.get(self.texts.get("url", "")), (dict, list)):
             raise UsageError(f"{file.where}: holds columns, not rows; {REMEDY}")
 

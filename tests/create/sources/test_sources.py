@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tarloom.create.config import CreateConfig, ListOptions
 from tarloom.create.sources.inputs import UTF_16_MARKS, find_files, lines
+from tarloom.create.sources.list_reader import BATCH_ROWS
 from tarloom.create.sources.open import cut, open_source
 from tarloom.errors import UsageError
 from tarloom.format.storage import open_storage
@@ -239,6 +240,12 @@ def test_a_list_that_cannot_be_read_is_refused_in_one_line(tmp_path, name):
         source_of(tmp_path / name, **options).scan()
     assert name in str(caught.value) or "caption_col" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_whose_url_is_no_text_fails_alone_where_it_is_not_the_only_one(tmp_path):
+    rows = [{"url": "u"}] * BATCH_ROWS + [{"url": ["v"]}]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert source_of(tmp_path / "list.jsonl").scan()[0] == len(rows)
 
 
 def test_lists_of_two_formats_need_a_choice(tmp_path):
