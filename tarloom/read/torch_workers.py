@@ -9,6 +9,7 @@ is what torch makes of one: an error of the same type, whose message holds all t
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tarloom.errors import EngineError, TarloomError
@@ -17,6 +18,22 @@ Taken = TypeVar("Taken")
 
 _DEAD = "DataLoader worker (pid"
 """How torch begins what it says of one that ended, or was ended, before its work was done."""
+
+
+@contextmanager
+def stopped_after(batches: Iterator[Taken]) -> Iterator[Iterator[Taken]]:
+    """The same inside of the block, with which a DataLoader's workers end.
+
+    torch ends them when nobody refers to the iterator any more, as the traceback of an error does that somebody keeps.
+    Where a thread's garbage collection comes upon both at last, semaphores go before workers that are yet to start have
+    found them; these die, and the main thread, whatever it does by then, is told so by an exception.
+    """
+    try:
+        yield batches
+    finally:
+        stop = getattr(batches, "_shutdown_workers", None)  # there is no other way; one without workers has none
+        if stop is not None:
+            stop()
 
 
 def with_plain_errors(batches: Iterator[Taken]) -> Iterator[Taken]:

@@ -15,7 +15,7 @@ from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import share
 from tarloom.read.samples.batches import read_samples
 from tarloom.read.scan import ScanConfig, Tallier, Tally
-from tarloom.read.torch_workers import with_plain_errors
+from tarloom.read.torch_workers import stopped_after, with_plain_errors
 
 try:
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -65,8 +65,9 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
             multiprocessing_context=context,
         )
         found = iter(loader)
-    for samples in with_plain_errors(found):
-        yield from tallier.of_samples(samples, every=config.batch_size)
+    with stopped_after(found):
+        for samples in with_plain_errors(found):
+            yield from tallier.of_samples(samples, every=config.batch_size)
 
 
 def _unchanged(samples: Samples) -> Samples:

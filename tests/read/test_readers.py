@@ -1,5 +1,6 @@
 """Every reader keeps the contract of readers."""
 
+import multiprocessing
 import os
 
 import pytest
@@ -59,9 +60,10 @@ class DyingTallier(Tallier):
         os._exit(1)
 
 
-def test_an_error_of_a_torch_worker_is_the_one_that_it_raised(pictured):
+def test_an_error_of_a_torch_worker_is_the_one_that_it_raised_and_ends_all_workers_though_it_is_kept(pictured):
     from tarloom.read import with_torch
 
+    before = multiprocessing.active_children()
     dataset = open_dataset(pictured).select("png").decoding("rgb")
     messages = []
     for workers in (1, 2):
@@ -70,6 +72,7 @@ def test_an_error_of_a_torch_worker_is_the_one_that_it_raised(pictured):
             list(with_torch.scan(dataset, config, Tallier(members=("png",), digest=False, show=0)))
         messages.append(str(raised.value))
     assert messages[0] == messages[1]
+    assert [child for child in multiprocessing.active_children() if child not in before] == []
 
 
 @pytest.mark.usefixtures("spark_session")
