@@ -75,7 +75,9 @@ def test_the_same_row_has_the_same_picture_alone(whole, tmp_path, ray_session):
     assert alone["png"] == tarloom.open(str(whole))["row7"]["png"]
 
 
-@pytest.mark.parametrize("name", ["local", "ray", "ray-data", pytest.param("spark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["local", "ray", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ray-data", "spark"))]
+)
 def test_every_engine_makes_the_same_bytes(table, whole, tmp_path, name, request):
     request.getfixturevalue("spark_session" if name == "spark" else "ray_session")
     engine = opened(name)

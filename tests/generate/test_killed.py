@@ -65,9 +65,9 @@ def killed_after(table, output, engine: str, files: int, dice: random.Random) ->
 @pytest.mark.parametrize(
     ("engine", "moments"),
     [
-        ("local", (3, 7)),
+        pytest.param("local", (3, 7), marks=pytest.mark.slow),
         pytest.param("ray", (5,), marks=pytest.mark.long),
-        pytest.param("ray-data", (5,), marks=pytest.mark.slow),
+        pytest.param("ray-data", (5,), marks=pytest.mark.long),
     ],
 )
 def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bytes(table, whole, tmp_path, engine, moments):

@@ -94,7 +94,11 @@ def test_a_run_of_models_that_is_killed_goes_on_to_the_same_bytes(of_models, tmp
 
 
 @pytest.mark.parametrize(
-    ("stage", "count", "options"), [("clip", 60, ["--num-workers", "2"]), ("caption", 12, [])], ids=["clip", "caption"]
+    ("stage", "count", "options"),
+    [
+        pytest.param("clip", 60, ["--num-workers", "2"], id="clip"),
+        pytest.param("caption", 12, [], id="caption", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, stage, count, options):
     """So many shards that a run is not over before a test that gets no CPU for a while interrupts it."""

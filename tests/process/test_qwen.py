@@ -104,6 +104,7 @@ def save_tokenizer(folder):
     return {token: tokenizer.token_to_id(token) for token in SPECIAL}
 
 
+@pytest.mark.slow
 def test_a_picture_that_the_model_cannot_take_fails_alone(model, tmp_path):
     sides = {"small": 112, "large": 560, "medium": 224, "again": 112}
     write_shard(tmp_path / "a.tar", [(key, {"png": square(side)}) for key, side in sides.items()])
@@ -135,6 +136,7 @@ def square(side: int) -> bytes:
     return encoded(Image.new("RGB", (side, side), (200, 30, 30)), "PNG")
 
 
+@pytest.mark.slow
 def test_its_pictures_of_several_sizes_are_made_ready_side_by_side(model):
     pytest.importorskip("vllm")
     backend = CaptionStage(model=str(model), max_model_len=2048)._backend()

@@ -40,7 +40,9 @@ def test_ray_is_started_for_a_scan_and_stopped_after_it(packed, tmp_path):
     assert said == []  # but what Ray says where a machine has little shared memory
 
 
-@pytest.mark.parametrize("launcher", ["spark-submit", sys.executable], ids=["spark-submit", "python"])
+@pytest.mark.parametrize(
+    "launcher", ["spark-submit", pytest.param(sys.executable, id="python", marks=pytest.mark.slow)]
+)
 def test_spark_reads_through_either_launcher(packed, launcher):
     finished = run(launcher, "read/read_with_spark.py", "--path", packed, "--digest", "--json")
     assert json.loads(finished.stdout.splitlines()[-1])["digest"] == digest_of(packed_samples(2))

@@ -28,6 +28,7 @@ KINDS = {
         "options": {**SHUFFLED, "columns": ("class",), "buckets": "class", "bucket_weights": "equal", "bucket_size": 8},
     },
 }
+QUICK = ("plain", "bad samples", "mixed")
 LAYOUTS = st.builds(
     Layout,
     world_size=st.sampled_from([1, 2, 3, 4, 8]),
@@ -48,7 +49,9 @@ def recipe_of(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 @settings(max_examples=2)
 @given(saved=LAYOUTS, restored=LAYOUTS, every=st.integers(3, 20))
 @example(saved=Layout(world_size=2, batch_size=4, workers=2), restored=Layout(world_size=3, batch_size=2), every=5)
