@@ -1,4 +1,4 @@
-"""One header block of a tar: its fields and its checksum."""
+"""One header block of a tar: its fields and its checksum; and what a PAX header says in records."""
 
 import zlib
 
@@ -67,3 +67,12 @@ def _byte_sum(data: bytes) -> int:
 def _signed_difference(block: bytes) -> int:
     """How much less the checksum is to old programs."""
     return 256 * sum(byte > 127 for byte in block[:148] + block[156:])
+
+
+def pax_record(keyword: bytes, value: bytes) -> bytes:
+    """Of a PAX header: "LENGTH keyword=value\\n", where LENGTH counts itself."""
+    rest = b" %s=%s\n" % (keyword, value)
+    length = len(rest)
+    while len(rest) + len(b"%d" % length) != length:
+        length = len(rest) + len(b"%d" % length)
+    return b"%d%s" % (length, rest)

@@ -8,7 +8,7 @@ import hashlib
 from typing import IO
 
 from tarloom.errors import UsageError
-from tarloom.format.tar.block import LONGEST_NAME
+from tarloom.format.tar.block import LONGEST_NAME, pax_record
 from tarloom.format.tar.walk import BLOCK, LARGEST_OCTAL, RECORD, header_checksum
 
 _ZEROS = bytes(BLOCK)
@@ -60,8 +60,8 @@ def _headers(name: str, size: int) -> bytes:
     place = _ustar_place(encoded)
     if place is not None and size <= LARGEST_OCTAL:
         return _header(*place, size, b"0")
-    records = b"" if place else _pax_record(b"path", encoded)
-    records += b"" if size <= LARGEST_OCTAL else _pax_record(b"size", b"%d" % size)
+    records = b"" if place else pax_record(b"path", encoded)
+    records += b"" if size <= LARGEST_OCTAL else pax_record(b"size", b"%d" % size)
     stand_in = (b"", name.encode("ascii", "replace")[:100])
     extension = _header(b"", b"././@PaxHeader", len(records), b"x") + records + _ZEROS[: -len(records) % BLOCK]
     return extension + _header(*(place or stand_in), size if size <= LARGEST_OCTAL else 0, b"0")
@@ -99,12 +99,3 @@ def _header(prefix: bytes, name: bytes, size: int, kind: bytes) -> bytes:
     end = kind.ljust(101, b"\0") + b"ustar\x0000" + bytes(80) + prefix.ljust(167, b"\0")
     checksum = header_checksum(start + bytes(8) + end)
     return start + b"%06o\x00 " % checksum + end
-
-
-def _pax_record(keyword: bytes, value: bytes) -> bytes:
-    """A record: "LENGTH keyword=value\\n", where LENGTH counts itself."""
-    rest = b" %s=%s\n" % (keyword, value)
-    length = len(rest)
-    while len(rest) + len(b"%d" % length) != length:
-        length = len(rest) + len(b"%d" % length)
-    return b"%d%s" % (length, rest)

@@ -11,7 +11,7 @@ from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import scan_index
 from tarloom.format.layout import index_name
-from tarloom.format.tar.block import number
+from tarloom.format.tar.block import number, pax_record
 from tarloom.format.tar.walk import BLOCK, header_is_of, headers_are_of
 from tarloom.read.plan.catalog import forget_index
 from tarloom.read.plan.pieces import Piece
@@ -103,14 +103,8 @@ def _gives_name(front: bytes, name: bytes) -> bool:
     body = front[BLOCK : BLOCK + size]
     if kind != b"x":
         return kind == b"L" and body.rstrip(b"\0") == name
-    is_given = (b"\n" + body).count(b"\n" + _record(name)) == body.count(b" path=") == 1
+    is_given = (b"\n" + body).count(b"\n" + pax_record(b"path", name)) == body.count(b" path=") == 1
     return is_given and not any(other in body for other in _OTHER_RECORDS)
-
-
-def _record(name: bytes) -> bytes:
-    """Of a name in a PAX header: its length, which counts itself, comes first."""
-    rest = len(name) + len(b" path=\n")
-    return b"%d path=%s\n" % (rest + len(str(rest + len(str(rest)))), name)
 
 
 def _is_proven(front: bytes, block: bytes, name: bytes, size: int) -> bool:
