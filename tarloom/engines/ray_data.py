@@ -79,7 +79,7 @@ class RayDataEngine:
             tasks = [first, *iter(backlog.take, None)]
             try:
                 with (
-                    quiet_data(logging.CRITICAL),
+                    quiet_data(logging.CRITICAL, known=()),
                     ThreadPoolExecutor(FINISHERS, "finish") as threads,
                 ):
                     yield from _Round(pipeline, tasks, threads).run(self._rows(pipeline, tasks, retries), backlog)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,11 @@ except ImportError as error:
     raise missing_extra("ray", error) from error
 
 _EXECUTOR = "ray.data._internal.execution.streaming_executor_state"
-"""Its logger says which errors were left out."""
+"""Its logger says which errors ended an execution, and which were left out."""
+_RAISED = "ray.data.exceptions"
+"""Its logger says what is raised, too, with the whole trace."""
+_ADVICE = "\nFailed to apply UDF transform after "
+"""Where begins what Ray Data adds to the message of whatever a task raises, whether it tried again or not."""
 ReadTables = Callable[[], Iterable[pa.Table]]
 
 
@@ -67,6 +72,7 @@ def tables_of(rows: ray.data.Dataset, *, doing: str) -> Iterator[pa.Table]:
     except RayError as error:
         cause = root_cause(error)
         if isinstance(cause, TarloomError):
+            cause.args = (str(cause).partition(_ADVICE)[0],)
             raise cause from error
         why = f"{type(cause).__name__}: {first_line(cause)}"
         raise EngineError(f"Ray Data failed while {doing}: {why}; see Ray's logs in /tmp/ray") from error
@@ -79,18 +85,22 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 @contextlib.contextmanager
-def quiet_data(level: int = logging.ERROR) -> Iterator[None]:
-    """Without what Ray Data tells, below this level, about plans and progress, and about settings of its own."""
+def quiet_data(level: int = logging.ERROR, known: tuple[type[BaseException], ...] = (TarloomError,)) -> Iterator[None]:
+    """Without what Ray Data tells, below this level, about plans and progress, and about settings of its own; and
+    without its traces of errors of known kinds: they are raised, and one line says them."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        error = (record.exc_info or sys.exc_info())[1]
+        return error is None or not isinstance(root_cause(error), known)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         ray.data.DataContext.get_current()
-    logger = logging.getLogger("ray.data")
-    before = logger.level
-    logger.setLevel(level)
-    try:
+    with contextlib.ExitStack() as before:
+        before.enter_context(_level("ray.data", level))
+        for name in (_EXECUTOR, _RAISED):
+            before.enter_context(_filtered(name, is_news))
         yield
-    finally:
-        logger.setLevel(before)
 
 
 @contextlib.contextmanager
@@ -103,12 +113,26 @@ def left_out() -> Iterator[Sequence[BaseException]]:
         last.extend(error for error in (record.exc_info or ())[1:2] if isinstance(error, BaseException))
         return False
 
-    logger = logging.getLogger(_EXECUTOR)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    logger.addFilter(keep)
-    try:
+    with _level(_EXECUTOR, logging.ERROR), _filtered(_EXECUTOR, keep):
         yield last
+
+
+@contextlib.contextmanager
+def _level(name: str, level: int) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
     finally:
-        logger.removeFilter(keep)
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _filtered(name: str, kept: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    logger.addFilter(kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(kept)

@@ -212,7 +212,7 @@ def test_what_ray_data_leaves_out_is_told_with_its_cause_and_by_us_alone(caplog)
     from tarloom.engines.ray_data import _lost
     from tarloom.engines.ray_datasets import left_out, quiet_data
 
-    with quiet_data(logging.CRITICAL), left_out() as errors:
+    with quiet_data(logging.CRITICAL, known=()), left_out() as errors:
         assert _lost(errors) == "a worker died that had a part of it"
         for message in ("no module named yours", "no module named mine"):
             ray_executor.logger.error("An exception was raised from a task", exc_info=ImportError(message))

@@ -1,6 +1,7 @@
 """What every reader must do: a suite that each inherits. Its datasets are written by tarfile and pyarrow alone."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import ClassVar
@@ -170,13 +171,16 @@ class ReaderContract:
         with pytest.raises(ShardError, match=r"short\.tar"):
             self.read(tmp_path)
 
-    def test_a_tar_that_is_damaged_while_it_is_read_ends_the_scan_with_an_error_that_names_it(self, packed, tmp_path):
+    def test_a_tar_that_is_damaged_while_it_is_read_ends_the_scan_with_an_error_that_names_it_and_nothing_else(
+        self, packed, tmp_path, caplog
+    ):
         (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes())
         job = ScanJob(self.reader, ScanConfig(path=str(tmp_path)))
         job.prepare()
         (tmp_path / "cut.tar").write_bytes((packed / "00000.tar").read_bytes()[:20_000])
         with pytest.raises((ShardError, StorageError), match=self.names_damage):
             list(job)
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def cut(path: Path) -> None:

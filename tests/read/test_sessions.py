@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,21 @@ def test_spark_reads_through_either_launcher(packed, launcher):
         ours = [line for line in finished.stderr.splitlines() if not line.startswith("reading with spark: ")]
         assert ours == ["WARNING: Using incubator modules: jdk.incubator.vector"]
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", ["ray_data", "spark"])
+def test_a_sample_that_ends_a_scan_in_a_worker_is_one_line_without_a_traceback(pictured, reader):
+    program = [sys.executable, "-m", "tarloom.cli", "read", "--reader", reader, "--path", str(pictured)]
+    ended = subprocess.run(
+        [*program, "--select", "png", "--decode", "rgb"], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    *said, last = ended.stderr.splitlines()
+    assert re.match(rf"tarloom read: error: {pictured}/.*\.tar: .*: not_an_image: .* on_error skip or row$", last)
+    spark = ("WARNING: Using incubator modules", "spark: ")
+    assert [line for line in said if not line.startswith(spark) and "instead of /dev/shm" not in line] == []
 
 
 def test_an_interrupted_torch_reader_says_one_line_and_leaves_no_worker(packed):

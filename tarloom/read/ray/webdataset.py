@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
 
-from tarloom.engines.ray_datasets import root_cause
+from tarloom.engines.ray_datasets import quiet_data, root_cause
 from tarloom.engines.ray_session import first_line
 from tarloom.errors import CorruptShard, EngineError, UsageError, missing_extra
 from tarloom.format.layout import compression_of
@@ -33,6 +33,8 @@ except ImportError as error:
 __all__ = ["read_webdataset", "scan", "session"]
 
 _SCHEME = "tarloom+"
+_DAMAGE = (tarfile.TarError, ValueError, EOFError)
+"""What read_webdataset raises over a damaged tar."""
 
 
 def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
@@ -68,10 +70,11 @@ def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tal
     """Tallies of blocks, counted in the tasks that read them."""
     rows = read_webdataset(dataset)
     try:
-        yield from tallies(rows, partial(_tally_frame, tallier), batch_format="pandas", workers=config.num_workers)
+        with quiet_data(known=_DAMAGE):
+            yield from tallies(rows, partial(_tally_frame, tallier), batch_format="pandas", workers=config.num_workers)
     except EngineError as error:
         cause = root_cause(error)
-        if not isinstance(cause, (tarfile.TarError, ValueError, EOFError)):
+        if not isinstance(cause, _DAMAGE):
             raise
         message = f"{config.path}: read_webdataset cannot read one of its shards ({first_line(cause)})"
         raise CorruptShard(f"{message}; find it with: tarloom verify {config.path}") from error
