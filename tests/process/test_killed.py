@@ -97,7 +97,7 @@ def test_a_run_of_models_that_is_killed_goes_on_to_the_same_bytes(of_models, tmp
     ("stage", "count", "options"),
     [
         pytest.param("clip", 60, ["--num-workers", "2"], id="clip"),
-        pytest.param("caption", 12, [], id="caption", marks=pytest.mark.slow),
+        pytest.param("caption", 12, [], id="caption", marks=[pytest.mark.slow, pytest.mark.long]),
     ],
 )
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, stage, count, options):
