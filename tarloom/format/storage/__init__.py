@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from tarloom.errors import UsageError
 from tarloom.format.layout import TAR_SUFFIXES
 from tarloom.format.storage.base import Entry, Storage, denied_is_absent
-from tarloom.format.storage.local import TEMPORARY, LocalStorage
+from tarloom.format.storage.local import LocalStorage
 from tarloom.format.storage.objects import REMOTE_SCHEMES, ObjectStorage
+from tarloom.format.storage.temporaries import TEMPORARY
 
 __all__ = [
     "TEMPORARY",

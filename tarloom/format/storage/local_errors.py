@@ -1,0 +1,26 @@
+"""What the system says of a file on this machine, as errors of ours."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from tarloom.errors import StorageError
+
+OF_ONE_FILE = (
+    *(errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM),
+    *(errno.EBADMSG, errno.EIO, errno.EUCLEAN),
+)
+"""Errors that say nothing of other files, if their folder is there: bad sectors, too. Those of a network or of this
+process (ESTALE, EMFILE) do."""
+
+
+@contextlib.contextmanager
+def translated(where: str) -> Iterator[None]:
+    """The system's errors as StorageError."""
+    try:
+        yield
+    except OSError as error:
+        is_file = isinstance(error, FileExistsError)  # of `mkdir`, for a folder that may be there
+        reason = "a file lies where a folder should be" if is_file else error.strerror or error
+        raise StorageError(f"{where}: {reason}; check the path, its permissions and the free space") from error
