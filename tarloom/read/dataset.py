@@ -8,7 +8,6 @@ A dataset without a selection yields all members and joins nothing. It is small 
 they are first needed.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -99,11 +98,11 @@ class Dataset(Selection, Feedable):
         Which ones depends on the seed and the dataset alone. Few shards are read where that is possible.
         """
         picked = self._picker.pick(count, seed)
-        return itertools.chain.from_iterable(begun(read_samples, picked, threads=threads_for(self.catalog.storage)))
+        return _one_by_one(begun(read_samples, picked, threads=threads_for(self.catalog.storage)))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
-        sample = next(itertools.chain.from_iterable(map(read_samples, self._pieces_of(key))), None)
+        sample = next(_one_by_one(map(read_samples, self._pieces_of(key))), None)
         if sample is None:
             raise KeyError(key)
         return sample
@@ -182,9 +181,9 @@ class Dataset(Selection, Feedable):
         none where failures are counted in order."""
         pieces = self.plan(piece_bytes)
         if self.ledger is not None:
-            return itertools.chain.from_iterable(map(read, pieces))
+            return _one_by_one(map(read, pieces))
         threads = COPY_THREADS if self.condition is None else threads_for(self.catalog.storage)
-        return itertools.chain.from_iterable(begun(read, pieces, threads=threads))
+        return _one_by_one(begun(read, pieces, threads=threads))
 
     def _pieces_of(self, key: str) -> Iterator[Piece]:
         """Each row of this key, in the dataset's order."""
@@ -193,3 +192,10 @@ class Dataset(Selection, Feedable):
         facts, view = self._facts, self.view
         for shard, row in self.catalog.find(key):
             yield piece_of_rows(self.catalog, facts, view, shard=shard, rows=[row])
+
+
+def _one_by_one(parts: Iterable[Iterable[Read]]) -> Iterator[Read]:
+    """All of each. Of threads that share it, one too many gets a ValueError. A chain of itertools would end the
+    process: it throws away an iterator that raises, though another thread is in there."""
+    for part in parts:
+        yield from part

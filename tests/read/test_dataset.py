@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +15,28 @@ from tarloom.errors import CorruptShard, UsageError
 from tarloom.read.plan import catalog
 from tests.format.raw import some_samples, write_parquet, write_tar
 from tests.read.sample_sets import FAILED, ROWS, odd_samples, packed_samples
+
+SHARED_BY_THREADS = """
+import sys, threading
+import tarloom
+
+dataset, taken = tarloom.open(sys.argv[1]), []
+
+def take(samples):
+    try:
+        taken.extend(sample["__key__"] for sample in samples)
+    except ValueError as error:
+        assert "already executing" in str(error)
+
+for _ in range(10):
+    for samples in (iter(dataset), dataset.sample(len(dataset))):
+        threads = [threading.Thread(target=take, args=(samples,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+print(len(taken) == 20 * len(dataset), len(set(taken)) == len(dataset))
+"""
 
 
 def test_columns_and_length_come_without_reading_a_tar(packed, tmp_path):
@@ -152,6 +176,12 @@ def test_a_dataset_travels_between_processes(packed):
     assert len(pickle.loads(pickle.dumps(dataset))) == len(dataset)
     copy = pickle.loads(pickle.dumps(dataset))
     assert list(copy) == list(dataset)
+
+
+def test_samples_shared_by_threads_come_once_and_a_thread_too_many_gets_an_error(packed):
+    """In a process of its own: it was killed by a segmentation fault."""
+    command = [sys.executable, "-c", SHARED_BY_THREADS, str(packed)]
+    assert subprocess.check_output(command, stderr=subprocess.STDOUT, text=True) == "True True\n"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere/00000.tar"])
