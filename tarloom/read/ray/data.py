@@ -163,7 +163,7 @@ class PieceSource(Datasource):  # type: ignore[misc]
 def to_ray(dataset: Dataset, blocks: Blocks | None = None, *, task_bytes: int | None = None) -> ray.data.Dataset:
     """The dataset as Ray's: `__key__`, members as binary or decoded (pictures as tensors), columns.
 
-    Ray must be running. Raises UsageError where members are decoded to Pillow images.
+    Raises UsageError where members are decoded to Pillow images.
     """
     source = PieceSource(dataset, blocks or Blocks(), cpus=_cpus(), task_bytes=task_bytes)
     tasks = source.tasks()
@@ -190,7 +190,9 @@ def tallies(
 
 
 def _cpus() -> int:
-    """Of the cluster."""
+    """Of the cluster; of one that is started here where Ray does not run yet, as Ray Data itself would do next."""
+    if not ray.is_initialized():
+        ray.init()
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +46,14 @@ def test_count_and_schema_are_known_without_a_task(packed, monkeypatch):
     assert rows.count() == len(packed_samples(2))
     assert rows.schema().names == ["__key__", "jpg", "width", "clip.embedding"]
     assert rows.size_bytes() > 0
+
+
+@pytest.mark.slow
+def test_ray_is_started_where_it_does_not_run_yet_as_ray_data_does_itself(packed):
+    program = "import sys, tarloom; print(tarloom.open(sys.argv[1]).to_ray().count())"
+    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    counted = subprocess.check_output([sys.executable, "-c", program, str(packed)], env=alone, text=True)
+    assert int(counted) == len(tarloom.open(packed))
 
 
 def test_columns_that_ray_selects_are_the_only_ones_that_are_read_in_its_order(packed):
