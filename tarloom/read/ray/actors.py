@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.errors import EngineError, TarloomError, missing_extra
+from tarloom.errors import EngineError, TarloomError, UsageError, missing_extra
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.ray.session import session
@@ -37,8 +37,10 @@ def stream_batches(
     """Every batch of the dataset once, in the order in which actors deliver them; their bytes stay in shared memory.
 
     Actors that die are restarted, and their piece read again. Raises ShardError as read_piece does, EngineError where
-    actors cannot go on.
+    actors cannot go on, UsageError without a worker.
     """
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, not {workers}")
     pieces = iter(dataset.plan())
     options = {"num_cpus": cpus_per_worker, "max_restarts": RETRIES, "max_task_retries": RETRIES}
     actors = [ray.remote(_BatchActor).options(**options).remote() for _ in range(workers)]
