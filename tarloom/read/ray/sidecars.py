@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from tarloom.errors import ShardError, StageMismatch, StaleIndex, UsageError, missing_extra
 from tarloom.format.index import KEY
-from tarloom.format.layout import PRIVATE
+from tarloom.format.layout import PRIVATE, sidecar_name
 from tarloom.format.parquet import read_table, write_table
 from tarloom.format.sidecar import (
     ERROR,
@@ -95,7 +95,7 @@ class SidecarSink(Datasink):  # type: ignore[misc]
         self._parts = f"{PRIVATE}/parts-{uuid.uuid4().hex}"
         self._targets = _targets(dataset)
         if not overwrite:
-            self._check_others([files.shard for files in dataset.shards if stage in files.sidecars])
+            self._check_others([files.shard for files in dataset.shards])
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> list[Written]:
         """What a task did for each of the shards of which it had rows."""
@@ -126,6 +126,8 @@ class SidecarSink(Datasink):  # type: ignore[misc]
         self._storage.sweep()
 
     def _check_others(self, shards: Sequence[str]) -> None:
+        there = {entry.name for entry in self._storage.list()}  # the dataset may be older than they are
+        shards = [shard for shard in shards if sidecar_name(shard, self._stage) in there]
         with ThreadPoolExecutor(LOOKERS) as pool:
             found = pool.map(lambda shard: sidecar_info(self._storage, shard, self._stage), shards)
             for shard, info in zip(shards, found, strict=True):

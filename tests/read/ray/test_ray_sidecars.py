@@ -171,11 +171,13 @@ def test_rows_without_their_address_are_refused(folder):
 
 
 def test_a_sidecar_that_was_made_otherwise_is_replaced_only_when_told_so(folder):
+    opened_before = tarloom.open(folder)
     measured(folder).write_datasink(sink(folder))
     ours = tarloom.open(folder)
     options = {"columns": ["bytes"], "fingerprint": {"model": "other"}}
-    with pytest.raises(StageMismatch, match=r"size was made with model 'lengths' \(now 'other'\); choose another name"):
-        SidecarSink(ours, "size", **options)
+    for dataset in (ours, opened_before):
+        with pytest.raises(StageMismatch, match=r"size was made with model 'lengths' \(now 'other'\); choose another"):
+            SidecarSink(dataset, "size", **options)
     measured(folder).write_datasink(SidecarSink(ours, "size", overwrite=True, **options))
     assert sidecar_info(ours.catalog.storage, "00001", "size").fingerprint == {"model": "other"}
     with pytest.raises(UsageError, match=r"stage name 'a\.b'"):
