@@ -128,8 +128,12 @@ def compression_of(tar: str) -> Literal["gzip", "zstd"] | None:
     return next((kind for suffix, kind in COMPRESSIONS.items() if tar.endswith(suffix)), None)
 
 
-def describe_lack(names: Iterable[str]) -> str:
-    """Why a folder that holds these files, but no tar, is no dataset; and what to do."""
+def describe_lack(names: Iterable[str], tar: str | None = None) -> str:
+    """Why a folder that holds these files, but no tar, or not the one that is named, is no dataset; and what to do."""
+    if tar is not None:
+        pattern = any(letter in tar for letter in "*?[{")
+        do = "patterns are not expanded; give the folder: all of its shards are read" if pattern else "check the path"
+        return f"no shard (a finished .tar file) has this name; {do}"
     if any(name.endswith(stats_name("")) for name in names):
         return (
             "its shards are no tars; read their files or parquet as they are, or create with output_format webdataset"

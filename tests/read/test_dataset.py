@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import tarloom
 from tarloom.errors import CorruptShard, UsageError
+from tarloom.format.verify.dataset import verify
 from tarloom.read.plan import catalog
 from tests.format.raw import some_samples, write_parquet, write_tar
 from tests.read.sample_sets import FAILED, ROWS, odd_samples, packed_samples
@@ -188,6 +190,16 @@ def test_samples_shared_by_threads_come_once_and_a_thread_too_many_gets_an_error
 def test_a_path_that_does_not_exist_is_named(tmp_path, name):
     with pytest.raises(UsageError, match=r"nowhere.*: no such folder; check the path"):
         tarloom.open(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "do"),
+    [("00009.tar", "check the path"), ("*.tar", "give the folder"), ("{00000..00001}.tar", "give the folder")],
+)
+def test_a_tar_that_is_not_there_and_a_pattern_are_named_beside_others_that_are(packed, name, do):
+    for look in (tarloom.open, lambda path: list(verify(path))):
+        with pytest.raises(UsageError, match=rf"{re.escape(name)}: no shard .* has this name; .*{do}"):
+            look(packed / name)
 
 
 def test_a_folder_without_a_finished_tar_is_named(tmp_path):

@@ -73,7 +73,7 @@ class RepairJob:
         shards = find_tars(entries, self._source.url)
         self._tars = {shard: entries[name] for shard, name in shards.items() if tar in (None, name)}
         if not self._tars:
-            raise UsageError(f"{path}: {describe_lack(entries if tar is None else ())}")
+            raise UsageError(f"{path}: {describe_lack(entries, tar)}")
         self._entries = entries
         self._stages = find_sidecars(entries)
         self._check_output()

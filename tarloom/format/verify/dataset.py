@@ -63,7 +63,7 @@ def verify(path: str | Path) -> Iterator[VerifyReport]:
     names = frozenset(entry.name for entry in storage.list())
     shards = sorted(shard for shard, name in find_tars(names, storage.url).items() if tar in (None, name))
     if not shards:
-        raise UsageError(f"{path}: {describe_lack(names if tar is None else ())}")
+        raise UsageError(f"{path}: {describe_lack(names, tar)}")
     if tar is None:
         yield VerifyReport(shard="", rows=0, bytes=0, findings=tuple(verify_folder(storage, names)))
     stages = find_sidecars(names)

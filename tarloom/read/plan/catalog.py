@@ -219,7 +219,13 @@ def open_catalog(path: str | Path) -> Catalog:
     In a folder with a plan, only shards with their commit mark are taken. Raises UsageError where there is no shard.
     """
     storage, tar = open_dataset_storage(path)
-    return _nonempty(storage, [shard for shard in _shards(storage) if tar in (None, shard.tar.name)], str(path))
+    shards = [shard for shard in _shards(storage) if tar in (None, shard.tar.name)]
+    if shards:
+        return Catalog(storage, shards)
+    local = storage.local_path("")
+    if local is not None and not local.exists():
+        raise UsageError(f"{path}: no such folder; check the path")
+    raise UsageError(f"{path}: {describe_lack((entry.name for entry in storage.list()), tar)}")
 
 
 def catalog_of(path: str | Path, shards: Iterable[str]) -> Catalog:
@@ -265,12 +271,3 @@ def _is_planned(storage: Storage, names: Collection[str]) -> bool:
     with denied_is_absent():
         return storage.head(PLAN) is not None
     return any(name.endswith(stats_name("")) for name in names)
-
-
-def _nonempty(storage: Storage, shards: list[ShardFiles], path: str) -> Catalog:
-    if shards:
-        return Catalog(storage, shards)
-    local = storage.local_path("")
-    if local is not None and not local.exists():
-        raise UsageError(f"{path}: no such folder; check the path")
-    raise UsageError(f"{path}: {describe_lack(entry.name for entry in storage.list())}")
