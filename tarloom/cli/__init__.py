@@ -7,15 +7,15 @@ Exit codes: 0 all rows accounted for and every shard committed; 1 stopped by an 
 import atexit
 import contextlib
 import gc
-import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tarloom import __version__
+from tarloom.cli.streams import prepare_streams, reader_may_leave, tell
 from tarloom.cli.words import again, options_in, value_of
 from tarloom.engines.signals import stop_as_by_ctrl_c
 from tarloom.errors import TarloomError, UsageError
@@ -36,7 +36,7 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stop_as_by_ctrl_c()
     _start_light(command)
-    _prepare_streams()
+    prepare_streams()
     program, words = _program_name(command), argv or sys.argv[1:]
     in_rows = _answers_in_rows(command, words)
     as_json = "--json" in words and not in_rows
@@ -76,16 +76,6 @@ def _leave_light() -> None:
         gc.freeze()
 
 
-def _prepare_streams() -> None:
-    """Where a daemon has closed them, what is written goes nowhere; and any file name can be shown."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _options(program: str, command: str, argv: Sequence[str], defaults: dict[str, Any]) -> "Command":
     from tarloom.cli.config_file import expanded
     from tarloom.cli.images import of_resumed_run  # what takes its time to load is loaded where Ctrl-C is caught
@@ -96,7 +86,7 @@ def _options(program: str, command: str, argv: Sequence[str], defaults: dict[str
     words = {"create": translated, "images": of_resumed_run}.get(command, list)(argv)
     kind = with_stages(_commands()[command], words, defaults)
     words = expanded(kind, words)
-    with _reader_may_leave(exit_code=0):  # of the help
+    with reader_may_leave(exit_code=0):  # of the help
         return parse(kind, words, prog=program, defaults=defaults)
 
 
@@ -104,28 +94,9 @@ def _execute(options: "Command") -> int:
     from tarloom.cli.console import show
 
     finished = options.execute()
-    with _reader_may_leave(exit_code=finished.exit_code):
+    with reader_may_leave(exit_code=finished.exit_code):
         show(finished, as_json=options.json)
     return finished.exit_code
-
-
-@contextlib.contextmanager
-def _reader_may_leave(*, exit_code: int) -> Iterator[None]:
-    """Whoever closes our stdout (`| head`) has read enough: end without complaint."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _drop_output()
-        sys.exit(exit_code)
-    except OSError as error:
-        _drop_output()
-        raise TarloomError(f"stdout cannot be written: {error.strerror}") from error
-
-
-def _drop_output() -> None:
-    """Python flushes once more when it ends: let that go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _commands() -> dict[str, type["Command"]]:
@@ -136,18 +107,27 @@ def _commands() -> dict[str, type["Command"]]:
 
 def main() -> int:
     """Entry point of the `tarloom` command: the first word chooses the job."""
+    prepare_streams()
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word in ("-h", "--help", "help"):
-        sys.stdout.write(_overview())
-        return 0
+        return _answered(_overview())
     if word in ("-V", "--version"):
-        sys.stdout.write(f"tarloom {__version__}\n")
-        return 0
+        return _answered(f"tarloom {__version__}\n")
     if word not in _commands():
         why = f"error: unknown command {word!r}; use one of {', '.join(_commands())}"
         return _stopped("tarloom", 2, why, as_json="--json" in sys.argv)
     del sys.argv[1]
     return run(word)
+
+
+def _answered(text: str) -> int:
+    """The exit code, after this was said."""
+    try:
+        with reader_may_leave(exit_code=0):
+            sys.stdout.write(text)
+    except TarloomError as error:
+        return _stopped("tarloom", 1, f"error: {error}", as_json=False)
+    return 0
 
 
 def _overview() -> str:
@@ -165,7 +145,7 @@ def _program_name(command: str) -> str:
 
 def _complain(program: str, message: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"{program}: {_one_line(message)}\n")
+    tell(f"{program}: {_one_line(message)}")
 
 
 def _stopped(program: str, exit_code: int, why: str, *, as_json: bool) -> int:
@@ -177,7 +157,7 @@ def _stopped(program: str, exit_code: int, why: str, *, as_json: bool) -> int:
 
 
 def _tell_machine(exit_code: int, why: str) -> None:
-    with contextlib.suppress(TarloomError), _reader_may_leave(exit_code=exit_code):
+    with contextlib.suppress(TarloomError), reader_may_leave(exit_code=exit_code):
         sys.stdout.write(json.dumps({"exit_code": exit_code, "error": _one_line(why)}) + "\n")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tarloom.cli.console import Finished, ended
 from tarloom.cli.process import StagesCommand, told_cost
 from tarloom.cli.progress import watching
+from tarloom.cli.streams import tell
 from tarloom.cli.words import options_in, value_of, without
 from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig
@@ -38,7 +39,7 @@ class Images(StagesCommand):
 
         job = ImagesJob(self.source, self.chosen, self.run_on, self.run_options, words=sys.argv[1:])
         job.prepare()
-        sys.stderr.write(f"the run's folder: {job.run.folder}\n")
+        tell(f"the run's folder: {job.run.folder}")
         with watching("downloading", "processing") as advance:
 
             def created(report: Report) -> None:

@@ -10,6 +10,8 @@ from operator import attrgetter
 from threading import Lock
 from typing import TypeVar
 
+from tarloom.cli.streams import tell
+
 Step = TypeVar("Step")
 PLAIN_SECONDS = 10.0
 """Where stderr is no terminal, a line of progress at most this often."""
@@ -103,7 +105,7 @@ def _lines(counts: Mapping[str, _Count]) -> Iterator[Callable[[str], None]]:
     def show(title: str) -> None:
         if time.monotonic() - said[0] > PLAIN_SECONDS:
             said[0] = time.monotonic()
-            sys.stderr.write("; ".join(_told(title, count) for title, count in counts.items()) + "\n")
+            tell("; ".join(_told(title, count) for title, count in counts.items()))
 
     yield show
 

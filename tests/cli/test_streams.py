@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tarloom import cli
-from tarloom.cli import main
+from tarloom.cli import main, progress
 from tests.source_tree import ROOT
 
 PROGRAM = f"{sys.executable} {ROOT}/create/create_webdataset.py --source {ROOT}/source_data/pictures --plan-only"
@@ -110,3 +110,28 @@ def test_whoever_reads_the_summary_of_a_program_that_stops_may_leave():
     )
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "lines"),
+    [
+        ("--help | true", 0, 0),
+        ("--help >&-", 0, 0),
+        ("--version > /dev/full", 1, 1),
+        ("craete 2>&-", 2, 0),
+        ("craete 2> /dev/full", 2, 0),
+        ("create --source absent --output out 2>&1 | true", 2, 0),
+    ],
+)
+def test_the_exit_code_is_the_same_wherever_the_streams_lead(tmp_path, command, code, lines):
+    shell = f"{sys.executable} -m tarloom.cli {command}; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["bash", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (code, lines), ended.stderr
+
+
+def test_a_job_goes_on_where_its_progress_cannot_be_written(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        monkeypatch.setattr(progress, "PLAIN_SECONDS", -1.0)
+        assert list(progress.watch(range(3), title="counting", total=3, done=int)) == [0, 1, 2]

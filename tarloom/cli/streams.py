@@ -1,0 +1,49 @@
+"""stdout and stderr, wherever they lead: to a reader who leaves, to a full disk, or nowhere."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from tarloom.errors import TarloomError
+
+
+def prepare_streams() -> None:
+    """Where a daemon has closed them, what is written goes nowhere; and any file name can be shown."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def reader_may_leave(*, exit_code: int) -> Iterator[None]:
+    """Whoever closes our stdout (`| head`) has read enough: end without complaint."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop(sys.stdout)
+        sys.exit(exit_code)
+    except OSError as error:
+        _drop(sys.stdout)
+        raise TarloomError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def tell(line: str) -> None:
+    """A line on stderr. The job and its exit code matter more than what is told of them: where stderr cannot be
+    written, because whoever read it has left or a disk is full, this line and all that follow go nowhere."""
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
+
+
+def _drop(stream: TextIO) -> None:
+    """Python flushes once more when it ends: let that go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
