@@ -83,8 +83,11 @@ def _options(program: str, command: str, argv: Sequence[str], defaults: dict[str
     from tarloom.cli.parse import parse
     from tarloom.cli.process import with_stages
 
+    commands = _commands()
+    if command not in commands:
+        raise UsageError(f"unknown command {command!r}; use one of {', '.join(commands)}")
     words = {"create": translated, "images": of_resumed_run}.get(command, list)(argv)
-    kind = with_stages(_commands()[command], words, defaults)
+    kind = with_stages(commands[command], words, defaults)
     words = expanded(kind, words)
     with reader_may_leave(exit_code=0):  # of the help
         return parse(kind, words, prog=program, defaults=defaults)
@@ -113,9 +116,6 @@ def main() -> int:
         return _answered(_overview())
     if word in ("-V", "--version"):
         return _answered(f"tarloom {__version__}\n")
-    if word not in _commands():
-        why = f"error: unknown command {word!r}; use one of {', '.join(_commands())}"
-        return _stopped("tarloom", 2, why, as_json="--json" in sys.argv)
     del sys.argv[1]
     return run(word)
 

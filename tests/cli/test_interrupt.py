@@ -23,12 +23,13 @@ def wait_until_it_loads(process: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("program", [[PROGRAM], ["-m", "tarloom.cli", "create"]], ids=["program", "command"])
 @pytest.mark.parametrize(
     ("asked", "delay"), [(signal.SIGINT, 0.0), (signal.SIGINT, 0.2), (signal.SIGINT, 0.6), (signal.SIGTERM, 0.3)]
 )
-def test_a_program_that_is_asked_to_stop_while_it_loads_or_works_ends_with_one_line(tmp_path, asked, delay):
-    words = [sys.executable, PROGRAM, *OPTIONS, str(tmp_path / "out"), "--json"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_a_program_that_is_asked_to_stop_while_it_loads_or_works_ends_with_one_line(tmp_path, program, asked, delay):
+    words = [sys.executable, *program, *OPTIONS, str(tmp_path / "out"), "--json"]
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until_it_loads(process.pid)
     time.sleep(delay)
     process.send_signal(asked)
