@@ -52,8 +52,19 @@ def _absolute(folder: Path) -> Path:
 
 
 def open_dataset_storage(location: str | Path) -> tuple[Storage, str | None]:
-    """The storage of a dataset's folder; and the tar's name in it, where the location is that of one tar."""
-    return split_location(location) if os.fspath(location).endswith(TAR_SUFFIXES) else (open_storage(location), None)
+    """The storage of a dataset's folder; and the tar's name in it, where the location is that of one tar.
+
+    Raises UsageError for another file.
+    """
+    if os.fspath(location).endswith(TAR_SUFFIXES):
+        return split_location(location)
+    storage = open_storage(location)
+    if isinstance(storage, LocalStorage) and os.path.isfile(storage.url):
+        kinds = ", ".join(TAR_SUFFIXES)
+        raise UsageError(
+            f"{location}: is neither a folder nor a tar ({kinds}); give the shards' folder, or one of them"
+        )
+    return storage, None
 
 
 def split_location(location: str | Path) -> tuple[Storage, str]:
