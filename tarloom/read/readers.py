@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Final, Literal, Protocol
 
-from tarloom.errors import ShardError, UsageError
+from tarloom.errors import ShardError, StorageError, UsageError
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.digest import Digest
 from tarloom.read.ledger import Ledger, Skipped
@@ -160,13 +160,28 @@ def _unopened(dataset: Dataset) -> Tally:
 
 @contextlib.contextmanager
 def _ledger_file(path: str | None) -> Iterator[Callable[[Iterable[Skipped]], None]]:
-    """Writes entries into the file, a line of JSON for each. Raises UsageError where it cannot be written."""
+    """Writes entries into the file, a line of JSON for each. Raises UsageError where there can be no such file,
+    StorageError where an entry cannot be written."""
     if path is None:
         yield lambda entries: None
         return
-    with contextlib.ExitStack() as stack:
+    try:
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise UsageError(f"{path}: the ledger cannot be written: {error.strerror}; choose another file") from error
+
+    def write(entries: Iterable[Skipped]) -> None:
         try:
-            file = stack.enter_context(open(path, "w", encoding="utf-8"))
+            file.writelines(f"{json.dumps(asdict(entry))}\n" for entry in entries)
+            file.flush()
         except OSError as error:
-            raise UsageError(f"{path}: the ledger cannot be written: {error.strerror}; choose another file") from error
-        yield lambda entries: file.writelines(f"{json.dumps(asdict(entry))}\n" for entry in entries)
+            message = (
+                f"{path}: the ledger cannot be written: {error.strerror}; free space there, or choose another file"
+            )
+            raise StorageError(message) from error
+
+    try:
+        yield write
+    finally:
+        with contextlib.suppress(OSError):  # which was said when an entry was written
+            file.close()

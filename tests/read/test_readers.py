@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tarloom.errors import BadSample, EngineError, UsageError
+from tarloom.errors import BadSample, EngineError, StorageError, UsageError
 from tarloom.read.dataset import open_dataset
 from tarloom.read.readers import READERS, ScanJob
 from tarloom.read.scan import ScanConfig, Tallier
@@ -100,3 +100,9 @@ def test_an_unknown_reader_is_refused_with_the_known_ones(tmp_path):
 def test_values_that_cannot_be_are_refused(tmp_path, name, value):
     with pytest.raises(UsageError, match=f"{name} must be at least"):
         ScanJob("plain", ScanConfig(path=str(tmp_path), **{name: value})).prepare()
+
+
+def test_a_ledger_on_a_full_disk_ends_the_scan_with_its_name(pictured):
+    config = ScanConfig(path=str(pictured), decode=("rgb",), on_error="skip", ledger="/dev/full")
+    with pytest.raises(StorageError, match="/dev/full: the ledger cannot be written: No space left on device; free"):
+        list(ScanJob("plain", config))
