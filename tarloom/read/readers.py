@@ -145,7 +145,7 @@ def _chosen(dataset: Dataset, config: ScanConfig) -> Dataset:
         dataset = dataset.on_error("row")
     if config.select:
         dataset = dataset.select(*config.select)
-    if config.where:
+    if config.where is not None:
         dataset = dataset.where(config.where)
     return dataset.joining(config.join).decoding_as(config.decode)
 

@@ -102,6 +102,12 @@ def test_values_that_cannot_be_are_refused(tmp_path, name, value):
         ScanJob("plain", ScanConfig(path=str(tmp_path), **{name: value})).prepare()
 
 
+def test_a_condition_that_is_empty_is_refused_rather_than_true_of_all(packed):
+    """A variable of a shell may not have been set."""
+    with pytest.raises(UsageError, match="where: the condition is empty; give one"):
+        ScanJob("plain", ScanConfig(path=str(packed), where="")).prepare()
+
+
 def test_a_ledger_on_a_full_disk_ends_the_scan_with_its_name(pictured):
     config = ScanConfig(path=str(pictured), decode=("rgb",), on_error="skip", ledger="/dev/full")
     with pytest.raises(StorageError, match="/dev/full: the ledger cannot be written: No space left on device; free"):
