@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-from tarloom.errors import UsageError, missing_extra
+from tarloom.errors import EngineError, UsageError, missing_extra
 
 try:
     import ray
@@ -23,7 +23,8 @@ def ray_session(*, cpus: int, store_bytes: int, address: str | None = None) -> I
     """Ray for as long as the block lasts: the caller's session, else a cluster's, else one of this machine.
 
     address: of a running cluster ("auto", "host:port", "ray://host:port"); else RAY_ADDRESS. cpus and store_bytes (of
-    the object store) are for a session that is started here. Raises UsageError where no cluster answers.
+    the object store) are for a session that is started here. Raises UsageError where no cluster answers, EngineError
+    where none starts here.
     """
     started = not ray.is_initialized()
     if started:
@@ -67,9 +68,14 @@ def _connect(address: str | None, *, cpus: int, store_bytes: int) -> None:
         with _own_signal_handler(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own notices about its future defaults
             ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"no Ray cluster at {address}" if address else "Ray did not start on this machine"
-        raise UsageError(f"{where}: {first_line(error)}; check --ray-address and RAY_ADDRESS") from error
+    except Exception as error:  # a plain one, too: where a machine is so busy that Ray's processes are late
+        if address:
+            said = f"no Ray cluster at {address}: {first_line(error)}; check --ray-address and RAY_ADDRESS"
+            raise UsageError(said) from error
+        raise EngineError(
+            f"Ray did not start on this machine: {first_line(error)}; run the same command again when it is less busy, "
+            "or see Ray's logs in /tmp/ray"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -313,6 +313,19 @@ def test_an_address_where_no_cluster_answers_is_a_usage_error(tmp_path):
     assert "UsageError: no Ray cluster at 127.0.0.1:1" in run.stderr.splitlines()[-1]
 
 
+def test_a_ray_that_does_not_start_is_one_error_that_says_so(monkeypatch):
+    import ray
+
+    def init(**options):
+        raise Exception("The current node timed out during startup.\nThis could happen because")  # as Ray does
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(EngineError, match=r"^Ray did not start on this machine: The current node .*; run the same"):
+        open_engine(EngineConfig(engine="ray"))
+
+
 @pytest.mark.parametrize("engine", ["local", "ray", "spark"])
 def test_a_number_of_workers_below_one_is_refused(engine):
     with pytest.raises(UsageError, match="at least 1"):
