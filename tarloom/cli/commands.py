@@ -63,7 +63,7 @@ class Create:
             become_lean()
         from tarloom.create.job import CreateJob
 
-        with closing(open_engine(self.run_on)) as engine:
+        with closing(open_engine(self.run_on, for_stages=False)) as engine:
             job = CreateJob(self.create, engine)
             job.prepare()
             if self.plan_only:
@@ -147,7 +147,8 @@ class Resize:
             return Finished(title="Ray works", facts=check_ray(self.run_on.ray_address))
         job = ResizeJob(self.resize)
         job.prepare()  # what cannot work is said before an engine starts
-        with closing(open_engine(self.run_on) if self.resize.batch else LocalEngine(1)) as engine:
+        opened = open_engine(self.run_on, for_stages=False) if self.resize.batch else LocalEngine(1)
+        with closing(opened) as engine:
             finish(job.run(engine), title="resizing", total=job.total, done=lambda report: report.pictures)
         summary = job.summary()
         lost = f", {summary.failed} failed" if summary.failed else ""

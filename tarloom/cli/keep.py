@@ -20,7 +20,7 @@ def keep_samples(
     """Copy them, showing progress. samples: take these alone, by shard, their numbers. Raises TarloomError."""
     from tarloom.process.keep.job import KeepJob
 
-    with closing(open_engine(run_on)) as engine:
+    with closing(open_engine(run_on, for_stages=False)) as engine:
         job = KeepJob(config, engine, samples)
         job.prepare()
         finish(job, title="keeping", total=job.total)

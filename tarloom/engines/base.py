@@ -15,6 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Worker = Callable[[Item], Result]
 Opener = Callable[[], Worker[Item, Result]]
+STAGES_ALONE = "the engine ray-data runs stages over shards, and nothing else: give --engine ray"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tarloom.engines.base import Engine
+from tarloom.engines.base import STAGES_ALONE, Engine
 from tarloom.engines.local import LocalEngine
 from tarloom.engines.workers import GPUS, parse_workers, visible_gpus
 from tarloom.errors import UsageError
@@ -31,9 +31,14 @@ class EngineConfig:
     """Failed shards (for resize_images: pictures) up to which the exit code is still 0."""
 
 
-def open_engine(config: EngineConfig) -> Engine:
-    """The engine that was asked for; close it after use. Raises UsageError for options that cannot work."""
+def open_engine(config: EngineConfig, *, for_stages: bool = True) -> Engine:
+    """The engine that was asked for; close it after use. Raises UsageError for options that cannot work.
+
+    for_stages: it is to run stages over shards, as every engine does; some do nothing else.
+    """
     check_used(config)
+    if config.engine == "ray-data" and not for_stages:
+        raise UsageError(STAGES_ALONE)
     workers = parse_workers(config.num_workers)
     if config.engine == "local":
         return LocalEngine(workers.most)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tarloom.engines.base import Item, NotYet, Opener, Outcome, Pipeline, Pool, Result, Step
+from tarloom.engines.base import STAGES_ALONE, Item, NotYet, Opener, Outcome, Pipeline, Pool, Result, Step
 from tarloom.engines.crew import LOST_OPENINGS, Backlog, Reply, Task, open_worker, openings_lost, try_item
 from tarloom.engines.ray_datasets import left_out, quiet_data, read_by_tasks, root_cause
 from tarloom.engines.ray_rows import ROW, one_row, rows_of
@@ -71,7 +71,7 @@ class RayDataEngine:
     ) -> Iterator[Outcome[Item, Result]]:
         make = getattr(opener, "pipeline", None)
         if make is None:
-            raise UsageError("the engine ray-data runs stages over shards, and nothing else: give --engine ray")
+            raise UsageError(STAGES_ALONE)
         pipeline: Pipeline = make()
         _check_room([step.pool or self._pool for step in pipeline.steps])
         backlog = Backlog(items, retries=retries, ahead=None)
