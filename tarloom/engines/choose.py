@@ -37,6 +37,8 @@ def open_engine(config: EngineConfig, *, for_stages: bool = True) -> Engine:
     for_stages: it is to run stages over shards, as every engine does; some do nothing else.
     """
     check_used(config)
+    if config.max_failed < 0:
+        raise UsageError(f"max_failed must be at least 0, not {config.max_failed}")
     if config.engine == "ray-data" and not for_stages:
         raise UsageError(STAGES_ALONE)
     workers = parse_workers(config.num_workers)

@@ -52,6 +52,7 @@ def assert_one_clear_line(ended: subprocess.CompletedProcess[str], code: int, *w
         ("{tmp}/list.csv", ["--shards", "5:2"], ["5:2"]),
         ("{tmp}/list.csv", ["--allow-private", "my-network"], ["my-network"]),
         ("{tmp}/list.csv", ["--num-workers", "0"], ["0"]),
+        ("{tmp}/list.csv", ["--max-failed", "-1"], ["max_failed must be at least 0"]),
         ("{tmp}/list.csv", ["--engine", "ray-data"], ["ray-data", "give --engine ray"]),
         ("ftp://example.com/list.csv", [], ["ftp"]),
     ],
