@@ -185,7 +185,11 @@ def test_a_broken_picture_fails_by_name_and_keeps_its_bytes(folder):
         ({"input": "{folder}/absent.jpg"}, "no such file"),
         ({"input": "{folder}/a.jpg", "batch": True}, "--batch takes"),
         ({"batch": True}, "--input-dir"),
-        ({"batch": True, "input_dir": "{folder}/none"}, "no picture"),
+        ({"input": "{folder}/holiday"}, "is a folder; say --batch --input-dir"),
+        ({"input": "{folder}/a.jpg", "output": "{folder}/holiday", "format": "png"}, "is a folder; name the new file"),
+        ({"batch": True, "input_dir": "{folder}/none"}, "no such folder"),
+        ({"batch": True, "input_dir": "{folder}/notes.txt"}, "no such folder"),
+        ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}.txt"}, "cannot be written"),
         ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}/small"}, "inside"),
         ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}/."}, "in place"),
         ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}/holiday/.."}, "in place"),
@@ -197,6 +201,7 @@ def test_a_broken_picture_fails_by_name_and_keeps_its_bytes(folder):
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_changed(folder, options, words):
+    Path(f"{folder}.txt").write_text("a file where a folder should be")
     before = files(folder)
     options = {
         name: value.format(folder=folder) if isinstance(value, str) else value for name, value in options.items()

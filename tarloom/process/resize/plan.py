@@ -10,6 +10,7 @@ from tarloom.create.config import EncodeFormat
 from tarloom.create.sources.folder import PICTURES
 from tarloom.errors import UsageError
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
+from tarloom.format.storage.writable import check_writable
 
 Box = tuple[int, int]
 """Width, height."""
@@ -72,6 +73,7 @@ def planned_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
         raise UsageError(f"chunks must be at least 1, not {config.chunks}")
     found = _folder_moves(config) if config.batch else _one_move(config)
     _check_targets(found[2])
+    check_writable(found[1])
     return found
 
 
@@ -104,7 +106,10 @@ def _one_move(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     source, name = split_location(config.input)
     original = source.head(name)
     if original is None:
-        raise UsageError(f"input {config.input}: no such file")
+        is_folder = _is_folder(source, name)
+        raise UsageError(
+            f"input {config.input}: {'is a folder; say --batch --input-dir' if is_folder else 'no such file'}"
+        )
     if config.output is None:
         move = _move(original, config.format)
         if move.target != name and source.head(move.target) is not None:
@@ -114,6 +119,8 @@ def _one_move(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
             )
         return source, source, [move]
     target, place = split_location(config.output)
+    if _is_folder(target, place):
+        raise UsageError(f"output {config.output}: is a folder; name the new file in it")
     asked = config.format or KEPT_FORMATS.get(_extension(place))
     if asked is None:
         raise UsageError(f"output {config.output}: say --format, or end its name in .jpg, .png or .webp")
@@ -124,6 +131,8 @@ def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     if config.input_dir is None or config.input is not None or config.output is not None:
         raise UsageError("--batch takes --input-dir DIR [--output-dir DIR], and neither --input nor --output")
     source = open_storage(config.input_dir)
+    if source.is_local and not _is_folder(source, ""):
+        raise UsageError(f"input_dir {config.input_dir}: no such folder")
     target = source if config.output_dir is None else open_storage(config.output_dir)
     if config.output_dir is not None and _real_place(target) == _real_place(source):
         raise UsageError(f"output_dir {config.output_dir}: is the input_dir; leave it out to resize in place")
@@ -140,6 +149,12 @@ def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
         if move.target in links:
             raise UsageError(f"{move.source} would take the place of the link {move.target}; rename one of them")
     return source, target, moves
+
+
+def _is_folder(storage: Storage, name: str) -> bool:
+    """Whether it is one of this machine's folders: object stores have none."""
+    path = storage.local_path(name)
+    return path is not None and path.is_dir()
 
 
 def _real_place(storage: Storage) -> str:
