@@ -34,6 +34,7 @@ for word; do
     esac
 done
 [ $# -ge 2 ] || usage 2 >&2
+command -v -- "$python" >/dev/null || stop 2 "there is no $python: activate the environment of tarloom, or name its Python by PYTHON"
 create=("$root/create/create_webdataset.py" --source "$1" --output "$2")
 shift 2
 workers=

@@ -67,6 +67,15 @@ def test_machines_are_told_what_is_wrong_before_work_starts(tmp_path, words, nam
     assert named in said["error"]
 
 
+def test_a_python_that_is_not_there_is_named_and_machines_are_told(tmp_path):
+    process = start("source", "out", "2", "--json", python=tmp_path / "python")
+    printed, complaint = process.communicate(timeout=60)
+    said = json.loads(printed)
+    assert process.returncode == said["exit_code"] == 2
+    assert said["error"].startswith(f"there is no {tmp_path}/python: activate")
+    assert complaint == f"[run_parallel] {said['error']}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "advice"), [(["extend"], "go on"), (["overwrite"], "but without --incremental-mode")]
 )
