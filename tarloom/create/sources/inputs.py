@@ -87,10 +87,17 @@ def find_files(source: str) -> tuple[list[InputFile], bool]:
         storage, name = _split(source.rstrip("/"))
         entry = None if source.endswith("/") else _file_entry(storage, name)
         folder = entry is None
+        if folder and _is_pipe(storage, name):
+            raise UsageError(f"source {source}: a pipe or device, and a list is read more than once; save it as a file")
         found = [InputFile(storage=storage, entry=entry)] if entry else _folder_files(source)
     if not found:
         raise UsageError(f"source {source}: nothing there; give a folder of pictures, a URL list, or a glob of lists")
     return found, folder
+
+
+def _is_pipe(storage: Storage, name: str) -> bool:
+    path = storage.local_path(name)
+    return path is not None and path.exists() and not path.is_dir()
 
 
 def outside(files: list[InputFile], output: str) -> list[InputFile]:
@@ -194,8 +201,8 @@ def chunks(file: InputFile, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
 
 
 def not_utf_8(file: InputFile) -> UsageError:
-    """What to raise where a list is UTF-16, as some spreadsheets save text."""
-    return UsageError(f"{file.where}: is UTF-16; save it as UTF-8")
+    """What to raise where a list has zero bytes: it is UTF-16, as some spreadsheets save text, or no text."""
+    return UsageError(f"{file.where}: is UTF-16, or no text at all; save it as UTF-8")
 
 
 def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_BYTES) -> Iterator[list[bytes]]:

@@ -32,7 +32,9 @@ class TextReader(ListReader):
     def scan(self, files: Sequence[InputFile]) -> tuple[int, pa.Schema]:
         if len(self.names) > 1:
             others = [name for name in self.names if name != self.texts["url"]]
-            raise UsageError(f"{files[0].where}: a txt list has no columns; leave out {', '.join(others)}")
+            raise UsageError(
+                f"{files[0].where}: a txt list has no columns; leave out the options that name {', '.join(others)}"
+            )
         return sum(len(batch) for file in files for batch in lines(file)), pa.schema([])
 
     def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:

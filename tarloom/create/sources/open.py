@@ -65,6 +65,8 @@ def open_source(config: CreateConfig) -> Source:
         return _lists(files, wanted, config)
     extensions = LIST_FORMATS if wanted == "auto" else (wanted,)
     lists = [file for file in files if file.extension in extensions and not file.entry.name.startswith(f"{PRIVATE}/")]
+    if not lists:
+        raise UsageError(f"source {config.source}: {_no_source(wanted, pictures)}")
     return _lists(lists, _format_of(lists, config.source), config)
 
 
@@ -131,10 +133,18 @@ def _alone(rows: pa.Table) -> pa.Table:
     return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
+def _no_source(wanted: str, pictures: bool) -> str:
+    """Why files are no source, and what to do. pictures: there are some among them, but they are no folder's."""
+    if wanted != "auto":
+        return f"no list (.{wanted}) in it"
+    if pictures:
+        return "pictures are taken by the folder; name the one they lie in"
+    kinds = ", ".join(LIST_FORMATS)
+    return f"neither pictures nor URL lists ({kinds}) by name; of a list by another name say the kind by input_format"
+
+
 def _format_of(files: Sequence[InputFile], source: str) -> str:
     formats = sorted({file.extension for file in files})
-    if not formats:
-        raise UsageError(f"source {source}: neither pictures nor URL lists ({', '.join(LIST_FORMATS)}) in it")
     if len(formats) > 1:
         raise UsageError(f"source {source}: lists of several formats ({', '.join(formats)}); choose with input_format")
     return formats[0]

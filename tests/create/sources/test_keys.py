@@ -131,7 +131,7 @@ def test_such_keys_survive_another_cut(photo_server, tmp_path, key_from):
     ("name", "options", "message"),
     [
         ("list.parquet", {"key_from": "nothing"}, "no column 'nothing'"),
-        ("list.txt", {"key_from": "id"}, "a txt list has no columns; leave out id"),
+        ("list.txt", {"key_from": "id"}, "a txt list has no columns; leave out the options that name id"),
         (".", {"key_from": "id"}, "key_from id needs a URL list"),
         (".", {"dedup_urls": True}, "dedup_urls needs a URL list"),
     ],

@@ -206,7 +206,9 @@ BAD_LISTS = {
     "noise.txt.gz": (b"nonsense", {}, "cannot be decompressed"),
     "cut.jsonl.gz": (gzip.compress(b'{"url": "u"}\n' * 1000)[:-20], {}, "cannot be decompressed"),
     "columns.txt": (b"http://a\n", {"caption_col": "text"}, "a txt list has no columns"),
-    "what.xml": (b"<urls/>", {}, "neither pictures nor URL lists"),
+    "what.xml": (b"<urls/>", {}, "neither pictures nor URL lists .* say the kind by input_format"),
+    "alone.jpg": (b"a picture", {}, "pictures are taken by the folder"),
+    "zeros.csv": (b"\x93q\x00\x01,\x00\n", {}, "or no text at all"),
     "latin.csv": ("url,légende\nu,é\n".encode("latin-1"), {"caption_col": "légende"}, "no column 'légende'"),
     "twice.csv": (b"url,a,url\n1,2,3\n", {}, "2 columns are called 'url'"),
     "twice.parquet": (
@@ -221,8 +223,8 @@ BAD_LISTS = {
     "open.json": (b'[{"url": "u"},', {}, "neither JSON lines nor one JSON array"),
     "same.csv": (b"url\nu\n", {"caption_col": "url"}, "name two columns"),
     "endless.txt": (b"x" * (17 << 20), {}, "a line is longer"),
-    "wide.txt": ("http://a\n".encode("utf-16"), {}, "is UTF-16; save it as UTF-8"),
-    "wide.csv": ("url,a\nu,b\n".encode("utf-16"), {}, "is UTF-16; save it as UTF-8"),
+    "wide.txt": ("http://a\n".encode("utf-16"), {}, "is UTF-16, or no text at all; save it as UTF-8"),
+    "wide.csv": ("url,a\nu,b\n".encode("utf-16"), {}, "is UTF-16, or no text at all; save it as UTF-8"),
 }
 
 
@@ -316,6 +318,20 @@ def test_types_that_do_not_fit_together_are_named_with_their_column(tmp_path):
     write_numbers(tmp_path, a=pa.array([1]), b=pa.array(["x"]))
     with pytest.raises(UsageError, match=r"b\.parquet: column 'n' holds string, in files before it int64"):
         source_of(tmp_path, save_additional_columns=("n",)).scan()
+
+
+def test_a_pipe_is_refused_as_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "list.csv")
+    with pytest.raises(UsageError, match=r"a pipe or device, .* save it as a file"):
+        find_files(str(tmp_path / "list.csv"))
+
+
+def test_a_glob_of_pictures_and_a_folder_without_lists_of_the_kind_say_what_is_missing(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"a picture")
+    with pytest.raises(UsageError, match="pictures are taken by the folder"):
+        open_source(CreateConfig(source=f"{tmp_path}/*.jpg", output=f"{tmp_path}/out"))
+    with pytest.raises(UsageError, match=r"no list \(.csv\) in it"):
+        open_source(CreateConfig(source=str(tmp_path), output=f"{tmp_path}/out", lists=ListOptions(input_format="csv")))
 
 
 def test_a_folder_without_pictures_or_lists_is_refused(tmp_path):
