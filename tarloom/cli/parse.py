@@ -130,4 +130,10 @@ def _one_line(boxes: str) -> str:
     text = re.sub(r"[╭╮╰╯│]|─ [A-Z][a-z ]+ ─+|\x1b\[[0-9;]*m", " ", boxes)
     parts = (" ".join(part.split()) for part in re.split(r"─{3,}", text))
     wanted = (part for part in parts if part and not part.startswith(("Argument helptext", "For full helptext")))
-    return "; ".join(wanted)
+    return re.sub(r"\(('[^()]*')\)\.", _choices, "; ".join(wanted))
+
+
+def _choices(found: re.Match[str]) -> str:
+    """What an option may be, as the help has it. Where it may be left out, tyro names None, too, and in any order."""
+    names = re.findall(r"'([^']*)'", found[1])
+    return ", ".join(sorted(name for name in names if name != "None") if "None" in names else names)

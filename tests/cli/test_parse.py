@@ -2,8 +2,10 @@
 
 import pytest
 
+from tarloom.cli.commands import Create
 from tarloom.cli.generate import Generate
 from tarloom.cli.parse import parse
+from tarloom.errors import UsageError
 
 NEEDED = ["--prompts", "p.csv", "--output", "o"]
 
@@ -26,3 +28,11 @@ def test_a_list_may_be_given_at_once_or_one_value_after_the_other(words):
 def test_of_other_options_the_last_counts():
     found = parse(Generate, [*NEEDED, "--output", "other"], prog="generate", defaults={})
     assert found.generate.output == "other"
+
+
+@pytest.mark.parametrize(
+    ("option", "values"), [("--retry-failed", "all, transient"), ("--encode-format", "jpg, png, webp")]
+)
+def test_a_value_that_is_none_of_an_options_is_refused_with_those_there_are(option, values):
+    with pytest.raises(UsageError, match=f"'nope' for argument '{option}'. Expected one of {values}; see make --help$"):
+        parse(Create, ["--source", "a", "--output", "b", option, "nope"], prog="make", defaults={})
