@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ except ImportError as error:
 
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"
 """Set where spark-submit runs this process: the JVM and its settings are there already."""
+_JAVA = "it needs Java 17 or newer: check JAVA_HOME, or run scripts/install.sh"
 
 
 @contextlib.contextmanager
@@ -42,6 +44,8 @@ def start(workers: int, settings: Mapping[str, str]) -> SparkSession:
     Executors run this interpreter unless PYSPARK_PYTHON names another; tarloom must be installed there.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if _SUBMITTED not in os.environ:
+        _check_installed()
     try:
         given = _given_settings()
         master = given.get("spark.master", f"local[{workers}]")
@@ -51,8 +55,19 @@ def start(workers: int, settings: Mapping[str, str]) -> SparkSession:
                 builder = builder.config(name, value)
         return builder.getOrCreate()
     except (PySparkException, OSError) as error:
-        message = "Spark did not start; it needs Java 17 or newer: check JAVA_HOME, or run scripts/install.sh"
-        raise EngineError(message) from error
+        raise EngineError(f"Spark did not start; {_JAVA}") from error
+
+
+def _check_installed() -> None:
+    """Spark's scripts would say it in lines of their own. Raises EngineError where there is no Spark, or no Java."""
+    spark, java_home = os.environ.get("SPARK_HOME"), os.environ.get("JAVA_HOME")
+    if spark:  # which may have settings that name a Java
+        if shutil.which(os.path.join(spark, "bin", "spark-submit")) is None:
+            raise EngineError(f"SPARK_HOME: no Spark in {spark}; unset it, and pyspark uses its own")
+        return
+    java = os.path.join(java_home, "bin", "java") if java_home else "java"
+    if shutil.which(java) is None and "SPARK_CONF_DIR" not in os.environ:
+        raise EngineError(f"Spark cannot start without {java}; {_JAVA}")
 
 
 def _given_settings() -> dict[str, str]:
