@@ -1,5 +1,6 @@
 """Several stages in one run: one reading, one decode, and later stages see what earlier ones said."""
 
+import re
 import shutil
 
 import numpy as np
@@ -177,3 +178,27 @@ def test_a_stage_that_does_not_answer_as_it_should_ends_the_run_by_its_name(fold
     with pytest.raises(EngineError, match=f"(?s)stage asked: .*{message}"):
         list(job)
     assert sidecars(folder, "asked") == {}
+
+
+@pytest.mark.parametrize("where", ["open", "call"])
+@pytest.mark.parametrize("fault", [SystemExit(0), BaseException("a panic of Rust's"), OSError(5, "an odd one")])
+def test_a_stage_that_would_end_the_program_is_a_fault_that_is_told_by_its_name(folder, log, where, fault):
+    class Worker(type(AskedStage(log="").open())):
+        def __call__(self, batch):
+            raise fault
+
+    class Leaving(AskedStage):
+        def open(self):
+            if where == "open":
+                raise fault
+            return Worker(self)
+
+    job = ProcessJob(Leaving(log=str(log)), ProcessConfig(path=str(folder)), LocalEngine(1))
+    job.prepare()
+    said = f"stage asked: {type(fault).__name__}: {re.escape(str(fault))}"
+    if where == "open":
+        with pytest.raises(EngineError, match=said):
+            list(job)
+    else:
+        list(job)
+        assert re.match(said, job.summary().failed_shards["a"])

@@ -4,15 +4,17 @@ The same wherever a batch comes from and its answers go: the loop over a shard, 
 on one machine and answered on another.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from threading import Semaphore
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import EngineError
+from tarloom.engines.base import WorkerBroken
+from tarloom.engines.crew import describe
+from tarloom.errors import EngineError, ShardError, UsageError
 from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.format.sidecar import ERROR, STATUS, STATUSES, SUCCESS
@@ -49,7 +51,8 @@ class OpenStage:
 
     def __init__(self, name: str, stage: Stage) -> None:
         self.stage = stage
-        self.worker: StageWorker = stage.open()
+        with _by_name(name):
+            self.worker: StageWorker = stage.open()
         self.seat = Semaphore(stage.calls)
         """Taken while it is asked and its answer written: what is lost with a worker is what has a seat."""
         self._name, self._schema = name, result_schema(self.worker.columns)
@@ -59,7 +62,8 @@ class OpenStage:
 
     def answer(self, batch: Batch) -> pa.Table:
         """What the stage says. Raises EngineError for what is no answer to this batch: it would go on like that."""
-        answer = self.worker(batch)
+        with _by_name(self._name):
+            answer = self.worker(batch)
         wrong = self._wrong(answer, batch)
         if wrong is not None:
             raise EngineError(f"stage {self._name}: {wrong}; see tarloom.process.stage")
@@ -76,6 +80,18 @@ class OpenStage:
         endings = zip(answer.column(STATUS).to_pylist(), answer.column(ERROR).to_pylist(), strict=True)
         wrong = [(status, error) for status, error in endings if _is_no_ending(status, error)]
         return f"status {wrong[0][0]!r} with the error {wrong[0][1]!r} is none" if wrong else None
+
+
+@contextmanager
+def _by_name(stage: str) -> Iterator[None]:
+    """Whatever goes wrong in somebody's stage is told with its name. No sys.exit in there, or panic of Rust's, ends
+    the program: without a word, and with an exit code that may say that all is well."""
+    try:
+        yield
+    except (UsageError, EngineError, WorkerBroken, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ShardError(f"stage {stage}: {describe(error)}") from error
 
 
 def _is_no_ending(status: str | None, error: str | None) -> bool:
