@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import RowError, UsageError
+from tarloom.engines.crew import describe
+from tarloom.errors import EngineError, RowError, ShardError, UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED
 from tarloom.process.batch import AT_LEAST, Batch, Picture
@@ -75,7 +76,7 @@ class _Looker:
 
     def __call__(self, batch: Batch) -> pa.Table:
         pictures = batch.pictures(self._stage.at_least or AT_LEAST)
-        answers = list(self._threads.map(self._stage.answer, pictures))
+        answers = list(self._threads.map(self._answer, batch.keys.to_pylist(), pictures))
         return result_table(
             self.columns,
             keys=batch.keys,
@@ -88,3 +89,16 @@ class _Looker:
 
     def close(self) -> None:
         self._threads.shutdown()
+
+    def _answer(self, key: str, picture: Picture) -> Answer:
+        """Raises EngineError for values of no column: they would be left out, of every picture."""
+        try:
+            values, ending = self._stage.answer(picture)
+        except Exception as error:
+            raise ShardError(f"key {key}: {describe(error)}") from error
+        if not isinstance(values, Mapping) or not values.keys() <= set(self.columns.names):
+            wanted = f"values of its columns, {', '.join(self.columns.names)}"
+            raise EngineError(
+                f"stage {self._stage.name}, key {key}: look answered with {values!r:.80}, not with {wanted}"
+            )
+        return values, ending

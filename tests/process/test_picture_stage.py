@@ -1,5 +1,6 @@
 """The base of picture-by-picture stages: what a subclass gets for its few lines."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tarloom.engines.local import LocalEngine
-from tarloom.errors import RowError, StageMismatch, UsageError
+from tarloom.errors import EngineError, RowError, StageMismatch, UsageError
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
 from tarloom.process.picture_stage import PictureStage
@@ -76,7 +77,7 @@ def test_a_fault_of_the_stage_fails_the_shard_and_says_where_while_others_go_on(
     write_shard(tmp_path / "b.tar", [("2", png(9, 99, 9))])
     summary = process(tmp_path, Tone())
     assert list(summary.failed_shards) == ["a"]
-    assert "ZeroDivisionError: white (test_picture_stage.py:" in summary.failed_shards["a"]
+    assert "stage tone: key 1: ZeroDivisionError: white (test_picture_stage.py:" in summary.failed_shards["a"]
     assert pq.read_table(tmp_path / "b.tone.parquet").column("level").to_pylist() == [39]
 
 
@@ -88,6 +89,28 @@ def test_answers_of_other_options_or_of_an_older_version_are_not_mixed(tmp_path)
     with pytest.raises(StageMismatch, match=r"version '1' \(now '2'\)"):
         process(tmp_path, LaterTone())
     assert process(tmp_path, Tone(batch_size=7)).skipped == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Says(PictureStage):
+    """Whatever it is told to."""
+
+    what: object
+
+    name = "says"
+    columns: ClassVar = {"level": pa.int32()}
+
+    def look(self, rgb):
+        return self.what
+
+
+@pytest.mark.parametrize("what", [{"levle": 3}, {"level": 3, "more": 4}, None, 3])
+def test_values_of_no_column_end_the_run_and_are_not_left_out(tmp_path, what):
+    write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9))])
+    said = f"stage says, key 0: look answered with {what!r}, not with values of its columns, level"
+    with pytest.raises(EngineError, match=re.escape(said)):
+        process(tmp_path, Says(what=what))
+    assert not (tmp_path / "a.says.parquet").exists()
 
 
 def test_batches_of_no_row_are_a_usage_error():
