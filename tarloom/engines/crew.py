@@ -89,10 +89,13 @@ def try_item(worker: Worker[Item, Result], item: Item, then: Item | None = None)
 
 
 def close_worker(worker: object) -> None:
-    """Let a worker free what it holds, if it has a `close`."""
-    close = getattr(worker, "close", None)
-    if callable(close):
-        close()
+    """Let a worker free what it holds, if it has a `close`. What goes wrong there undoes nothing: it is told."""
+    try:
+        close = getattr(worker, "close", None)
+        if callable(close):
+            close()
+    except Exception as error:
+        logger.warning("a worker could not be closed: %s", describe(error))
 
 
 def describe(error: BaseException) -> str:

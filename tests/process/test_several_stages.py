@@ -202,3 +202,16 @@ def test_a_stage_that_would_end_the_program_is_a_fault_that_is_told_by_its_name(
     else:
         list(job)
         assert re.match(said, job.summary().failed_shards["a"])
+
+
+def test_a_stage_that_cannot_be_closed_is_a_warning_when_all_is_done(folder, log, caplog):
+    class Worker(type(AskedStage(log="").open())):
+        def close(self):
+            raise RuntimeError("it is gone already")
+
+    class Clinging(AskedStage):
+        def open(self):
+            return Worker(self)
+
+    assert run(folder, Clinging(log=str(log))).summary().shards == 2
+    assert "a worker could not be closed: RuntimeError: it is gone already (test_several_stages.py:" in caplog.text
