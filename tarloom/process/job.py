@@ -176,7 +176,7 @@ def _summed(name: str, reports: Iterable[ShardReport]) -> StageReport:
         rows=sum(report.rows for report in found),
         successes=sum(report.successes for report in found),
         errors=dict(sorted(errors.items())),
-        skipped=all(report.skipped for report in found),
+        skipped=bool(found) and all(report.skipped for report in found),
         totals=dict(totals),
     )
 

@@ -166,6 +166,12 @@ def test_a_shard_that_always_fails_is_reported_and_the_others_go_on(folder, misf
     assert sorted(sidecars(folder, "length")) == ["a.length.parquet", "b.length.parquet", "c.length.parquet"]
 
 
+def test_a_stage_that_failed_on_every_shard_is_not_said_to_be_skipped(tmp_path):
+    write_shard(tmp_path / "a.tar", texts(b"boom", first=0))
+    job, _ = run(tmp_path)
+    assert not job.summary().stages["length"].skipped
+
+
 def test_the_number_of_workers_does_not_change_a_byte(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     run(folder)
