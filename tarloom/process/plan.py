@@ -35,6 +35,8 @@ from tarloom.read.dataset import Dataset
 from tarloom.read.plan.facts import REMOTE_LOOKS
 from tarloom.read.plan.pieces import Piece
 
+REPLACING = "tarloom process (or embed, caption) with --overwrite"
+"""Said by any program, of which some have no such option."""
 Found = tuple[ShardTask | None, ShardReport | None]
 """What is to be done for a shard, and what earlier runs did."""
 
@@ -167,10 +169,10 @@ class Planner:
         try:
             table = find_table(self._storage, name)
             found = None if table is None else info_in(table, where, wanted.stage)
-        except CorruptShard:
+        except CorruptShard as error:
             if self._config.overwrite:
                 return anew
-            raise
+            raise CorruptShard(f"{error}, such as by {REPLACING}") from error
         if table is None or found is None:
             return anew
         if dict(found.fingerprint) != dict(wanted.fingerprint):
@@ -178,7 +180,7 @@ class Planner:
                 return anew
             raise StageMismatch(
                 f"{where}: made with {describe_difference(found.fingerprint, wanted.fingerprint)}; "
-                "give this run another --name, or --overwrite"
+                f"give this run another --name, or replace what is there by {REPLACING}"
             )
         if (found.identity, found.rows) != (wanted.identity, wanted.rows):
             return anew
