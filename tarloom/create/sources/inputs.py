@@ -21,6 +21,7 @@ WILDCARDS = "*?["
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 CHUNK_BYTES = 4 << 20
+PICTURES_OR_LISTS = "a folder of pictures, a URL list, or a glob of lists"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +75,10 @@ class InputFile:
         return pa.PythonFile(open_stream(self.storage, self.entry), mode="r")
 
 
-def find_files(source: str) -> tuple[list[InputFile], bool]:
+def find_files(source: str, *, wanted: str = PICTURES_OR_LISTS) -> tuple[list[InputFile], bool]:
     """The files that a source names, in the order of their names, and whether it names a folder.
 
-    Raises UsageError where there is nothing.
+    wanted: what it may be. Raises UsageError where there is nothing.
     """
     if source.startswith(("http://", "https://")):
         found, folder = [_web_file(source)], False
@@ -91,7 +92,7 @@ def find_files(source: str) -> tuple[list[InputFile], bool]:
             raise UsageError(f"source {source}: a pipe or device, and a list is read more than once; save it as a file")
         found = [InputFile(storage=storage, entry=entry)] if entry else _folder_files(source)
     if not found:
-        raise UsageError(f"source {source}: nothing there; give a folder of pictures, a URL list, or a glob of lists")
+        raise UsageError(f"source {source}: nothing there; give {wanted}")
     return found, folder
 
 

@@ -83,7 +83,8 @@ class Table:
 
 def find_table(source: str) -> Table:
     """The table at a place, of which every row is read once to know the types. Raises UsageError."""
-    found = (file for file in find_files(source)[0] if not file.entry.name.startswith(f"{PRIVATE}/"))
+    wanted = f"a table ({', '.join(FORMATS)}), or a folder or a glob of tables of one kind"
+    found = (file for file in find_files(source, wanted=wanted)[0] if not file.entry.name.startswith(f"{PRIVATE}/"))
     files = tuple(file for file in found if file.extension in FORMATS)
     kinds = sorted({file.extension for file in files})
     if len(kinds) != 1:

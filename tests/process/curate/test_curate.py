@@ -324,6 +324,7 @@ def test_a_dataset_without_samples_has_an_answer(tmp_path):
         ({"segment": ("s=width:5,3",)}, "numbers that grow"),
         ({"segment": ("s=width:5:one",)}, "name each once"),
         ({"join": ("kinds.csv",)}, "name the columns to join by"),
+        ({"join": ("nowhere.csv:class",)}, r"source nowhere\.csv: nothing there; give a table \(csv, .*\)"),
         ({"order_by": ("width; DROP TABLE x",)}, "order_by"),
         ({"limit": 0}, "limit must be at least 1"),
         ({"having": "n > 1"}, "having: for groups"),
