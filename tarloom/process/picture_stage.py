@@ -94,6 +94,8 @@ class _Looker:
         """Raises EngineError for values of no column: they would be left out, of every picture."""
         try:
             values, ending = self._stage.answer(picture)
+        except (UsageError, EngineError):
+            raise
         except Exception as error:
             raise ShardError(f"key {key}: {describe(error)}") from error
         if not isinstance(values, Mapping) or not values.keys() <= set(self.columns.names):
