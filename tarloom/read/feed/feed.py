@@ -104,8 +104,10 @@ class Feed:
             self.go(epoch, 0)
 
     def go(self, epoch: int, samples: int) -> None:
-        """The next iteration begins behind so many samples of an epoch."""
+        """The next iteration begins behind so many samples of an epoch. Raises UsageError for what is no place."""
         epoch, samples = whole("epoch", epoch), whole("samples", samples)
+        if epoch < 0 or samples < 0:
+            raise UsageError(f"epochs and samples are counted from 0: there are no {samples} samples of epoch {epoch}")
         if (epoch, samples) != (self._epoch, self._position):
             self._iteration += 1
         self._epoch, self._begin, self._position = epoch, samples, samples

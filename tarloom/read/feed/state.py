@@ -38,6 +38,13 @@ def whole(name: str, number: Any) -> int:
         raise UsageError(f"{name} must be a whole number, not {number!r}") from None
 
 
+def given_state(facts: Any) -> Mapping[str, Any]:
+    """The same. Raises UsageError for what is no state at all, such as its JSON before it is read."""
+    if not isinstance(facts, Mapping):
+        raise UsageError(f"this is no feed's state: {str(facts)[:200]}; give what state_dict() returned")
+    return facts
+
+
 @dataclass(frozen=True, kw_only=True)
 class State:
     """Small, and the same for every rank."""
@@ -55,7 +62,7 @@ class State:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "State":
         """Raises UsageError for what is no state, or one of another version."""
-        version = facts.get("version")
+        version = given_state(facts).get("version")
         if isinstance(version, int) and version != VERSION:
             raise UsageError(
                 f"the feed's state has version {version}, and this tarloom goes on from version {VERSION} alone; take "

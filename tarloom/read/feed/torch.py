@@ -19,6 +19,7 @@ from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import take_part_of_share
 from tarloom.read.feed.batches.assemble import Batch
 from tarloom.read.feed.feed import Feed, StepStride
+from tarloom.read.feed.state import given_state
 from tarloom.read.ledger import Ledger
 from tarloom.read.torch_workers import with_plain_errors
 
@@ -80,7 +81,7 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
 
     def load_state_dict(self, facts: Mapping[str, Any]) -> None:
         """See Feed. Raises UsageError for a worker's state where there is no such worker."""
-        own, saved = self._worker(), {name: facts[name] for name in facts if name == "worker"}
+        own, saved = self._worker(), {name: of for name, of in given_state(facts).items() if name == "worker"}
         if own != saved:
             raise UsageError(
                 f"the state is of {_described(saved)}, and this is {_described(own)}: a DataLoader's state goes on "

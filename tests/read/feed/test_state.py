@@ -154,6 +154,20 @@ def test_what_is_no_state_is_refused(packed, change):
         feed.load_state_dict(state_of(packed) | change)
 
 
+@pytest.mark.parametrize("state", [None, [], "{}", 5])
+def test_what_is_nothing_like_a_state_is_refused_also_by_torchs_feed(packed, state):
+    for feed in (tarloom.open(packed).to_numpy(5, **OPTIONS), tarloom.open(packed).to_torch(5, **OPTIONS)):
+        with pytest.raises(UsageError, match=r"no feed's state: .*; give what state_dict\(\) returned"):
+            feed.load_state_dict(state)
+
+
+def test_an_epoch_before_the_first_is_refused_as_its_state_would_be(packed):
+    feed = tarloom.open(packed).to_numpy(5, **OPTIONS)
+    with pytest.raises(UsageError, match="no 0 samples of epoch -1"):
+        feed.set_epoch(-1)
+    assert feed.epoch == 0
+
+
 def test_an_iteration_is_refused_where_the_feed_is_moved_before_its_first_batch(packed):
     feed, state = tarloom.open(packed).to_numpy(5, **OPTIONS), state_of(packed)
     keys = [batch["__key__"] for batch in tarloom.open(packed).to_numpy(5, **OPTIONS)]
