@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 
 import numpy as np
 import pyarrow as pa
@@ -45,8 +46,9 @@ class Picker:
     def pick(self, count: int, seed: int) -> Iterator[Piece]:
         """So many, each as likely as any other, in the dataset's order; all, where there are no more.
 
-        Raises UsageError for a count that cannot be.
+        Raises UsageError for a count that cannot be, TypeError for what is no whole number.
         """
+        count, seed = index(count), index(seed)  # Python's own: chance knows no others
         if count < 0:
             raise UsageError(f"a sample cannot have {count} samples; ask for 0 or more")
         chance, total = random.Random(seed), int(self.facts.rows.sum())

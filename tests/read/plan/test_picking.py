@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -64,6 +65,11 @@ def test_a_sample_has_so_many_different_samples_of_those_that_pass_in_order(pack
     assert set(found) <= set(passing)
     assert len(found) == min(count, len(passing))
     assert found == [sample["__key__"] for sample in dataset.sample(count, seed=3)]
+
+
+def test_numpys_numbers_say_how_many_and_which_as_pythons_do(packed):
+    dataset = tarloom.open(packed).select()
+    assert list(dataset.sample(np.int64(3), np.int32(7))) == list(dataset.sample(3, 7))
 
 
 def test_a_negative_count_is_refused(packed):

@@ -4,9 +4,10 @@ A Fit says which part of a picture is wanted, from the picture's size alone; fit
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from operator import index
+from typing import Final, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 from tarloom.errors import UsageError
 
@@ -48,7 +49,8 @@ class _Sized:
     size: int | Size
 
     def __post_init__(self) -> None:
-        if not all(isinstance(side, int) and side >= 1 for side in self.shape) or len(self.shape) != 2:
+        sides = [*self.size] if isinstance(self.size, Iterable) else [self.size] * 2
+        if len(sides) != 2 or not all(isinstance(side, SupportsIndex) and index(side) >= 1 for side in sides):
             raise UsageError(f"{self}: a picture needs a side, or a height and a width, of at least 1 pixel")
         flip = getattr(self, "flip", 0.0)
         if not 0 <= flip <= 1:
@@ -57,7 +59,8 @@ class _Sized:
     @property
     def shape(self) -> Size:
         """See Fit."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        height, width = self.size if isinstance(self.size, Iterable) else (self.size, self.size)
+        return index(height), index(width)  # of numpy's numbers, too
 
 
 @dataclass(frozen=True)

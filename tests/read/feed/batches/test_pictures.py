@@ -1,5 +1,6 @@
 """Fits: which part of a picture they take, for pictures of any size and whatever chance says."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,12 +66,20 @@ def test_shares_and_proportions_are_those_asked_for(height, width, draws):
         assert tallest - 0.02 <= part.width / part.height <= widest + 0.02
 
 
+def test_a_size_may_be_of_numpys_numbers():
+    assert RandomCrop(np.int64(96)).shape == (96, 96)
+    assert [type(side) for side in Resize((np.int32(3), 4)).shape] == [int, int]
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
         (RandomCrop, {"size": 0}),
         (CenterCrop, {"size": (3, 0)}),
         (Resize, {"size": (3, 4, 5)}),
+        (Resize, {"size": "96"}),
+        (RandomCrop, {"size": 96.0}),
+        (RandomCrop, {"size": None}),
         (RandomCrop, {"size": 3, "flip": 1.5}),
         (RandomResizedCrop, {"size": 3, "scale": (0, 1)}),
         (RandomResizedCrop, {"size": 3, "scale": (0.5, 0.1)}),
