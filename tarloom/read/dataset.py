@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.ahead import COPY_THREADS, begun, threads_for
+from tarloom.format.layout import is_utf8
 from tarloom.read.feed.feedable import Feedable
 from tarloom.read.ledger import Ledger, Skipped
 from tarloom.read.plan.catalog import Facts, catalog_of, open_catalog
@@ -190,7 +191,7 @@ class Dataset(Selection, Feedable):
         if not isinstance(key, str):
             raise TypeError(f"samples are asked for by their keys, which are strings, not by {key!r}")
         facts, view = self._facts, self.view
-        for shard, row in self.catalog.find(key):
+        for shard, row in self.catalog.find(key) if is_utf8(key) else ():
             yield piece_of_rows(self.catalog, facts, view, shard=shard, rows=[row])
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self, get_args
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.format.layout import IMAGE_MEMBERS, TAR_SUFFIXES
+from tarloom.format.layout import IMAGE_MEMBERS, NAMES_OF_READERS, TAR_SUFFIXES
 from tarloom.read.ledger import Ledger
 from tarloom.read.plan.catalog import Catalog, ShardFiles
 from tarloom.read.view import Column, DecodeAs, JoinPolicy, OnError, View, Where
@@ -83,6 +83,11 @@ class Selection:
         A member hides a metadata column of the same name. Raises UsageError for a name that no shard has, CorruptShard
         where a damaged table may have it.
         """
+        for name in names:
+            if not isinstance(name, str):
+                raise UsageError(f"{self.path}: give names one by one, such as: select('jpg', 'caption'); not {name!r}")
+            if name in NAMES_OF_READERS:
+                raise UsageError(f"{self.path}: {name} comes by itself where there is one; select members and columns")
         members = self.catalog.members()
         known = members if set(names) <= set(members) else self.columns
         for name in names:
@@ -115,7 +120,7 @@ class Selection:
         `ds.decoding("rgb", json="json")`. What was to be decoded before stays so. Raises UsageError for a member that
         no shard has, and for what is no form.
         """
-        for form in (images or "rgb", *members.values()):
+        for form in ("rgb" if images is None else images, *members.values()):
             if form not in get_args(DecodeAs):
                 raise UsageError(f"nothing is decoded to {form!r}; use one of {', '.join(get_args(DecodeAs))}")
         known = self.catalog.members()

@@ -94,6 +94,17 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(packed):
         tarloom.open(packed).select("jpg", "caption.score")
 
 
+@pytest.mark.parametrize("names", [(["jpg", "txt"],), (None,), ("jpg", 5)])
+def test_what_is_no_name_is_refused_with_how_names_are_given(packed, names):
+    with pytest.raises(UsageError, match=r"give names one by one, such as: select\('jpg', 'caption'\); not "):
+        tarloom.open(packed).select(*names)
+
+
+def test_a_key_comes_without_being_selected_which_is_refused(packed):
+    with pytest.raises(UsageError, match="__key__ comes by itself where there is one; select members and columns"):
+        tarloom.open(packed).select("__key__", "jpg")
+
+
 def test_batches_hold_at_most_so_many_rows_and_lose_none(packed):
     batches = list(tarloom.open(packed).batches(15))
     assert [batch.num_rows for batch in batches] == [15, 15, 8] * 2
@@ -103,8 +114,10 @@ def test_batches_hold_at_most_so_many_rows_and_lose_none(packed):
 def test_one_sample_is_found_by_its_key(packed):
     key, members = packed_samples(2)[50]
     assert tarloom.open(packed)[key] == {"__key__": key, "__url__": str(packed / "00001.tar"), **members}
-    with pytest.raises(KeyError, match="nobody"):
-        tarloom.open(packed)["nobody"]
+    for other in ("nobody", "\udcff"):  # such as of a file whose name is not UTF-8
+        assert other not in tarloom.open(packed)
+        with pytest.raises(KeyError):
+            tarloom.open(packed)[other]
     with pytest.raises(TypeError, match="keys, which are strings, not by 0"):
         tarloom.open(packed)[0]
 

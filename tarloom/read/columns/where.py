@@ -62,6 +62,8 @@ def resolved(sql: str, names: Names, *, kind: str, example: str) -> tuple[str, l
 
     kind, example: for messages. Raises UsageError for what is none.
     """
+    if not isinstance(sql, str):
+        raise UsageError(f"{names.what}: a {kind} is a text, such as {example!r}, not {sql!r}")
     if not sql.strip():
         raise UsageError(f"{names.what}: the {kind} is empty; give one, such as: {example}")
     tree = parse(f"{_SELECT}(\n{sql}\n)", what=names.what)

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from tarloom.errors import UsageError
 from tarloom.read.dataset import Dataset
@@ -15,7 +17,7 @@ def mix(*parts: tuple[Dataset, float], samples: int | None = None) -> "Mixture":
     Each is gone through in its own order; one that is used up begins its next pass, others go on where they stood when
     the next epoch begins. samples: of an epoch; by default as many as all have together. Raises UsageError.
     """
-    if not parts:
+    if not parts or not all(map(_is_weighted, parts)):
         raise UsageError("mix: give datasets and weights, such as: tarloom.mix((a, 0.7), (b, 0.3))")
     for dataset, weight in parts:
         if not (weight > 0 and math.isfinite(weight)):
@@ -25,6 +27,12 @@ def mix(*parts: tuple[Dataset, float], samples: int | None = None) -> "Mixture":
         raise UsageError(f"mix: an epoch cannot have {samples} samples; give 1 or more")
     datasets, weights = zip(*parts, strict=True)
     return Mixture(datasets=datasets, weights=weights, samples=samples)
+
+
+def _is_weighted(part: Any) -> bool:
+    """Whether it is a dataset and a number."""
+    pair = isinstance(part, tuple | list) and len(part) == 2
+    return pair and isinstance(part[0], Dataset) and isinstance(part[1], Real)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,15 +59,29 @@ class FeedOptions:
     def __post_init__(self) -> None:
         for name in ("seed", "window", "block", "bucket_size"):  # states name them: as Python's numbers, not numpy's
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name == "seed":
                 object.__setattr__(self, name, whole(name, value))
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
+        if isinstance(self.columns, str):
+            raise UsageError(f"columns are names, also where there is one: columns=({self.columns!r},)")
+        for name, kinds, like in _KINDS:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                raise UsageError(f"{name} cannot be {value!r}; give it as {name}={like}")
         for name in ("window", "block", "bucket_size", "memory_bytes", "cache_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}")
+
+
+_KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("captions", (Captions,), 'tarloom.Captions(of={"caption": 1})'),
+    ("buckets", (str, Mapping), '"class", or {"wide": "width > height"}'),
+    ("bucket_weights", (str, Mapping), '"equal", or {"cat": 2, "dog": 1}'),
+)
+"""What options are that may be thought to be something else, and how they are written."""
 
 
 def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:
@@ -169,7 +183,7 @@ def _decode(dataset: Dataset, decode: Decode | Mapping[str, Decode] | None) -> M
         return dataset.view.decoded
     pictures = [name for name in dataset.members if name in IMAGE_MEMBERS]
     asked = decode if isinstance(decode, Mapping) else dict.fromkeys(pictures, decode)
-    if not asked:
+    if not asked and not isinstance(decode, Mapping):
         raise UsageError(f"{dataset.path}: there is no picture among what is selected; decode members by their names")
     for name, form in asked.items():
         if name not in dataset.members:

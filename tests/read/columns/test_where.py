@@ -107,6 +107,12 @@ def test_what_cannot_work_is_refused_by_name_before_anything_is_read(sql, reason
         compile_where(sql, NAMES)
 
 
+@pytest.mark.parametrize("sql", [None, 5, b"width > 1", ("width > 1",)])
+def test_what_is_no_text_is_no_condition(sql):
+    with pytest.raises(UsageError, match=r"^set: where: a condition is a text, such as 'width >= 256', not "):
+        compile_where(sql, NAMES)
+
+
 def test_null_is_not_kept():
     assert passing("width > 1", width=[1, 2, None, 3]) == [1, 3]
     assert passing("NOT width > 1", width=[1, 2, None, 3]) == [0]

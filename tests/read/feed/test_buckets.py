@@ -107,6 +107,8 @@ def test_buckets_that_are_too_small_for_a_group_are_named(dataset):
         ({"buckets": "json"}, "json is a member"),
         ({"buckets": "score.value"}, "score.value is double"),
         ({"buckets": {}}, "name a column"),
+        ({"buckets": ["width"]}, r"buckets cannot be \['width'\]; give it as buckets=\"class\""),
+        ({"buckets": "width", "bucket_weights": 2}, "bucket_weights cannot be 2"),
         ({"buckets": {"a": "wide > 3"}}, "no column 'wide'"),
         ({"buckets": {"a": "width > 100"}}, "no bucket has 4 samples"),
         ({"buckets": "width", "bucket_size": 6}, "must divide batch_size 4, or be a multiple"),

@@ -58,6 +58,10 @@ def test_mixtures_that_cannot_be_are_refused(halves, packed):
     none = first.where("width < 0")
     for make, says in [
         (lambda: tarloom.mix(), "give datasets and weights"),
+        (lambda: tarloom.mix(first, second), "give datasets and weights"),
+        (lambda: tarloom.mix([(first, 1), (second, 1)]), "give datasets and weights"),
+        (lambda: tarloom.mix(("shards", 1)), "give datasets and weights"),
+        (lambda: tarloom.mix((first, "1")), "give datasets and weights"),
         (lambda: tarloom.mix((first, 0)), "greater than 0"),
         (lambda: tarloom.mix((first, 1), samples=0), "1 or more"),
         (lambda: tarloom.mix((first, 1), samples=1e2), "samples must be a whole number, not 100.0"),

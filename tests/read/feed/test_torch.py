@@ -279,5 +279,23 @@ def test_impossible_places_are_refused(packed, options):
         tarloom.open(packed).to_torch(0)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"columns": "txt"}, r"columns are names, also where there is one: columns=\('txt',\)"),
+        ({"captions": {"txt": 1}}, r"captions cannot be {'txt': 1}; give it as captions=tarloom\.Captions\("),
+        ({"seed": None}, "seed must be a whole number, not None"),
+    ],
+)
+def test_options_of_another_type_are_refused_with_what_they_are(packed, options, says):
+    with pytest.raises(UsageError, match=says):
+        tarloom.open(packed).to_numpy(4, **options)
+
+
+def test_nothing_to_decode_is_what_the_dataset_decodes(packed):
+    feed = tarloom.open(packed).select("json").decoding(json="json").to_numpy(4, decode={})
+    assert all(isinstance(value, dict) for value in next(iter(feed))["json"])
+
+
 def test_editors_know_all_options():
     assert list(FeedKeywords.__annotations__) == [field.name for field in fields(FeedOptions)]
