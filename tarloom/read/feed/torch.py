@@ -9,6 +9,8 @@ Workers of a loader take steps in turn, so that a loader hands them on in their 
 """
 
 import copy
+import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -195,9 +197,20 @@ class Loader:
         if not self._workers:
             return iter(self._loader)
         self._feed._tell_place()
-        with interrupts_end_here():
-            batches = iter(self._loader)
+        batches = self._begun()
         return self._feed.feed.counting(self._feed.feed.steps(), with_plain_errors(batches))
+
+    def _begun(self) -> Iterator[Any]:
+        """The loader's iterator, with its workers. Raises UsageError for a transform that cannot be sent to them."""
+        try:
+            with interrupts_end_here(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Got pickle error")  # torch's: it advises to fork
+                return iter(self._loader)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UsageError(
+                f"the feed cannot be sent to its workers: {error}; give a transform that is a function of a module, or "
+                "num_workers=0"
+            ) from error
 
 
 def place(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -192,6 +192,11 @@ def test_errors_of_workers_are_those_that_they_raised_and_a_worker_that_dies_is_
         list(make(transform=kill_itself).loader(num_workers=1))
 
 
+def test_a_transform_that_cannot_be_sent_to_workers_is_refused_with_what_can(make):
+    with pytest.raises(UsageError, match=r"cannot be sent .*<lambda>.*; give a transform that is a function of a mod"):
+        iter(make(transform=lambda batch: batch).loader(num_workers=1))
+
+
 def test_workers_of_torchs_loader_live_on_hear_the_epoch_and_transform_in_their_process(make, epochs):
     feed = make(transform=lengths_and_process)
     loader = DataLoader(
