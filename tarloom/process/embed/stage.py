@@ -149,8 +149,11 @@ def revision_of(model: str, made_with: str | None) -> str | None:
 def text_vectors(model: str, texts: Sequence[str], *, revision: str | None = None) -> "np.ndarray":
     """Unit vectors of texts, to compare with the embeddings of pictures by the same model: float32 of shape (n, dim).
 
-    Raises UsageError for a model that cannot be loaded, MissingExtra without its library.
+    Raises UsageError for a model that cannot be loaded, and for one text that is not in a list, whose letters would be
+    texts; MissingExtra without the model's library.
     """
+    if isinstance(texts, str):
+        raise UsageError(f"texts come in a list, also where there is one: [{texts!r}]")
     with closing(_open(model, revision)) as vectors:
         return vectors.of_texts(texts)
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tarloom.engines.local import LocalEngine
+from tarloom.errors import UsageError
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.embed.stage import EmbedStage, EmbedTextStage, text_vectors
@@ -91,3 +92,8 @@ def test_pictures_that_the_gpu_does_not_take_are_seen_all_the_same(decoder):
     assert [row["status"] for row in rows][:2] == ["success", "success"]
     assert [row["error"] for row in rows][2:] != [None, None]
     assert np.dot(*(np.float32(row["embedding"]) for row in rows[:2])) > 0.99
+
+
+def test_one_text_that_is_not_in_a_list_is_refused_as_its_letters_would_be_texts():
+    with pytest.raises(UsageError, match=r"texts come in a list, also where there is one: \['a red star'\]"):
+        text_vectors(str(CLIP), "a red star")
