@@ -33,7 +33,7 @@ __all__ = [
 def open_storage(location: str | Path) -> Storage:
     """The storage at a local folder (absent ones are made on the first write) or a URL such as s3://bucket/folder.
 
-    Raises UsageError for a scheme that is not known, and for no location at all: a variable may not have been set.
+    Raises UsageError for a scheme that is not known, and for no location or bucket: a variable may not have been set.
     """
     text = os.fspath(location)
     if not text:
@@ -42,6 +42,8 @@ def open_storage(location: str | Path) -> Storage:
     if scheme in ("", "file"):
         return LocalStorage(str(_absolute(Path(text.removeprefix("file://")).expanduser())))
     if scheme in REMOTE_SCHEMES:
+        if scheme != "memory" and not urlsplit(text).netloc:
+            raise UsageError(f"{text}: names no bucket; write {scheme}://BUCKET/FOLDER")
         return ObjectStorage(text.rstrip("/"))
     raise UsageError(f"{text}: unknown scheme {scheme!r}; use a local path or one of {', '.join(REMOTE_SCHEMES)}")
 

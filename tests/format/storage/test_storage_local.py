@@ -195,3 +195,9 @@ def test_a_folder_that_is_named_by_its_neighbour_has_its_own_address(tmp_path, m
 def test_an_empty_path_is_not_taken_for_this_folder():
     with pytest.raises(UsageError, match="the path is empty"):
         open_storage("")
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///folder", "gs:///", "az:///folder"])
+def test_a_url_without_a_bucket_is_refused_as_that(url):
+    with pytest.raises(UsageError, match=f"^{url}: names no bucket"):
+        open_storage(url)
