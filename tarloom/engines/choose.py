@@ -1,5 +1,6 @@
 """Which engine a run uses, as the user says it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,8 +38,6 @@ def open_engine(config: EngineConfig, *, for_stages: bool = True) -> Engine:
     for_stages: it is to run stages over shards, as every engine does; some do nothing else.
     """
     check_used(config)
-    if config.max_failed < 0:
-        raise UsageError(f"max_failed must be at least 0, not {config.max_failed}")
     if config.engine == "ray-data" and not for_stages:
         raise UsageError(STAGES_ALONE)
     workers = parse_workers(config.num_workers)
@@ -71,7 +70,12 @@ def gpus_of(config: EngineConfig) -> float:
 
 
 def check_used(config: EngineConfig) -> None:
-    """Raises UsageError for an option that the engine would not heed."""
+    """Raises UsageError for an option that the engine would not heed, or that no engine can."""
+    for name in ("cpus_per_worker", "gpus_per_worker", "max_failed"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise UsageError(f"{name} must be at least 0, not {getattr(config, name)}")
+    if config.gpus_per_worker > 1 and config.gpus_per_worker % 1:
+        raise UsageError(f"gpus_per_worker {config.gpus_per_worker}: more than one GPU can only be whole ones")
     if config.engine.startswith("ray"):
         if config.num_workers == GPUS:
             raise UsageError(f"num_workers {GPUS} is for the local engine: give a number, and --gpus-per-worker 1")

@@ -332,6 +332,22 @@ def test_a_number_of_workers_below_one_is_refused(engine):
         open_engine(EngineConfig(engine=engine, num_workers=0))
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"cpus_per_worker": -1.0}, "cpus_per_worker must be at least 0, not -1.0"),
+        ({"cpus_per_worker": float("nan")}, "cpus_per_worker must be at least 0, not nan"),
+        ({"gpus_per_worker": -0.5}, "gpus_per_worker must be at least 0, not -0.5"),
+        ({"gpus_per_worker": 1.5}, "gpus_per_worker 1.5: more than one GPU can only be whole ones"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("engine", ["ray", "ray-data"])
+def test_what_no_worker_can_be_given_is_refused(engine, option, said):
+    with pytest.raises(UsageError, match=said):
+        open_engine(EngineConfig(engine=engine, **option))
+
+
 @pytest.mark.parametrize("engine", ["local", "spark"])
 @pytest.mark.parametrize("option", [{"gpus_per_worker": 1}, {"cpus_per_worker": 2}, {"ray_address": "auto"}], ids=str)
 def test_options_that_an_engine_would_not_heed_are_refused(engine, option):
