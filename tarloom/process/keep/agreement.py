@@ -94,13 +94,22 @@ def agreement(dataset: Dataset, condition: str, *, by: str = "") -> Agreement:
     """
     proven = dataset.where(condition).condition
     assert proven is not None
-    segment = f"coalesce(nullif(CAST((\n{by}\n) AS VARCHAR), ''), '{NOTHING}')" if by else "NULL"
+    segment = f"coalesce(nullif(CAST({_value(dataset, by)} AS VARCHAR), ''), '{NOTHING}')" if by else "NULL"
     answer = f"SELECT {segment} AS segment, ({proven.sql}) AS agrees FROM samples"
     counted = "count(*) FILTER (agrees) AS agree, count(*) FILTER (NOT agrees) AS differ, count(*) AS samples"
     rows = _answered(dataset, f"SELECT segment, {counted} FROM ({answer}) GROUP BY segment ORDER BY segment", by)
     segments = {row["segment"]: _share(row) for row in rows} if by else {}
     total = _share({name: sum(row[name] for row in rows) for name in ("agree", "differ", "samples")})
     return Agreement(condition=condition, total=total, by=by, segments=segments)
+
+
+def _value(dataset: Dataset, by: str) -> str:
+    """What tells the segments apart, with the full names of columns."""
+    from tarloom.read.columns.sql import names_of  # loads duckdb
+    from tarloom.read.columns.where import resolved
+
+    names = names_of(dataset.catalog, f"{dataset.path}: agree_by")
+    return resolved(by, names, kind="value", example="width >= 256")[0]
 
 
 def _answered(dataset: Dataset, sql: str, by: str) -> list[dict[str, Any]]:

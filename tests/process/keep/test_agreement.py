@@ -88,7 +88,7 @@ def test_a_summary_says_what_was_asked_and_nothing_else(made):
     [
         ("wdith > 1", "", "no column 'wdith'"),
         ("width", "", "neither true nor false"),
-        (AGREES, "kind", "kind"),
+        (AGREES, "kind", "agree_by: there is no column 'kind'; use .*animal"),
         (AGREES, "count(*)", "count|GROUP BY"),
         (AGREES, "1) FROM samples; --", "syntax error|one SELECT"),
     ],
