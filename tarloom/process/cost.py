@@ -3,10 +3,12 @@
 Rates leave out what is done once, such as loading a model: they say what another million images take.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from tarloom.errors import UsageError
 from tarloom.process.task import ShardReport, ShardTask, StageReport
 
 MILLION = 1_000_000
@@ -21,6 +23,11 @@ class PriceConfig:
     """Of all machines of the run together, in any currency: the summary then says what the run cost, and a million
     images."""
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a price that is none."""
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < math.inf:
+            raise UsageError(f"price_per_hour must be at least 0 and finite, not {self.price_per_hour}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CostConfig(PriceConfig):
@@ -28,6 +35,12 @@ class CostConfig(PriceConfig):
 
     estimate: int | None = None
     """Run the stages over so many images, spread over the shards, keep nothing, and predict what the rest takes."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a sample of nothing."""
+        super().__post_init__()
+        if self.estimate is not None and self.estimate < 1:
+            raise UsageError(f"estimate must be at least 1, not {self.estimate}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 import pytest
 
+from tarloom.errors import UsageError
 from tarloom.format.sidecar import SidecarInfo
 from tarloom.format.storage import open_storage
 from tarloom.format.storage.base import Entry
-from tarloom.process.cost import cost_of, predict, sample
+from tarloom.process.cost import CostConfig, cost_of, predict, sample
 from tarloom.process.task import ShardTask, StageReport, StageTask, shard_report
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.view import View
@@ -76,3 +77,16 @@ def test_a_sample_predicts_the_rest():
     assert (estimate.sampled, estimate.remaining, estimate.images_per_second) == (100, 1_000_000, 50.0)
     assert (estimate.seconds, estimate.gpu_seconds, estimate.price, estimate.failed) == (20000.0, 20000.0, 20.0, 0)
     assert estimate.totals["caption.tokens"] == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ({"estimate": 0}, "estimate must be at least 1, not 0"),
+        ({"price_per_hour": -2.5}, "price_per_hour must be at least 0 and finite, not -2.5"),
+        ({"price_per_hour": float("nan")}, "finite, not nan"),
+    ],
+)
+def test_samples_of_nothing_and_prices_that_are_none_are_refused(option, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        CostConfig(**option)
