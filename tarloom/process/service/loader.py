@@ -61,9 +61,11 @@ class UnifiedDataLoader:
         return self._options.number_sample_per_shard
 
     def check_apart(self, output_dir: str) -> None:
-        """Raises UsageError where a source's folder would hold what is made of it, and be another source next time."""
+        """Raises UsageError where a source's folder would hold what is made of it, and be another source next time; or
+        the shards' own folder, of which no file but theirs is sound."""
         folder = self._files[0].storage.url
-        if self._is_folder and not self.is_shards and f"{output_dir}/".startswith(f"{folder}/"):
+        within = f"{output_dir}/".startswith(f"{folder}/")
+        if output_dir == folder if self.is_shards else self._is_folder and within:
             raise UsageError(f"output {output_dir}: lies in the input {folder}; choose a folder that does not")
 
     def list_shards(self) -> list[str]:

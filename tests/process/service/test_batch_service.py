@@ -254,6 +254,12 @@ def test_a_loader_gives_samples_too(shards):
     assert samples[0]["jpg"].startswith(b"\xff\xd8")
 
 
+def test_a_table_among_the_shards_is_refused(shards):
+    with pytest.raises(UsageError, match="lies in the input"):
+        embed(shards, f"{shards}/")
+    assert not (shards / "embeddings.parquet").exists()
+
+
 def test_what_cannot_work_is_refused_before_anything_is_written(shards, tmp_path):
     with pytest.raises(UsageError, match="nothing there"):
         embed(tmp_path / "nowhere", tmp_path / "out")
