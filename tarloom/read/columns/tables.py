@@ -101,7 +101,7 @@ class JoinedTable:
     @property
     def _advice(self) -> str:
         made = "make it again" if self._stage is None else "run the stage again"
-        return f"{made}, or choose what becomes of such samples (join: skip or null)"
+        return f"{made}, or choose what becomes of such samples (join, of curate missing: skip or null)"
 
     @lazy
     def _rows(self) -> np.ndarray:
