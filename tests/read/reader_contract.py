@@ -182,6 +182,14 @@ class ReaderContract:
             list(job)
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
+    def test_a_shard_that_goes_before_it_is_read_ends_the_scan_with_its_name(self, packed, tmp_path):
+        shutil.copy(packed / "00000.tar", tmp_path / "gone.tar")
+        job = ScanJob(self.reader, ScanConfig(path=str(tmp_path)))
+        job.prepare()
+        (tmp_path / "gone.tar").unlink()
+        with pytest.raises(StorageError, match=r"gone\.tar"):
+            list(job)
+
 
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])

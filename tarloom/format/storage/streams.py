@@ -3,6 +3,7 @@
 import io
 
 from tarloom.format.storage import Entry, Storage
+from tarloom.format.storage.local_errors import translated
 
 CHUNK_BYTES = 8 << 20
 
@@ -44,8 +45,9 @@ class StorageStream(io.RawIOBase):
 
 
 def open_stream(storage: Storage, entry: Entry) -> io.BufferedIOBase:
-    """The whole file as a stream; close it after use."""
+    """The whole file as a stream; close it after use. Raises StorageError where it cannot be opened."""
     path = storage.local_path(entry.name)
     if path is not None:
-        return open(path, "rb")
+        with translated(str(path)):
+            return open(path, "rb")
     return io.BufferedReader(StorageStream(storage, entry), buffer_size=1 << 20)

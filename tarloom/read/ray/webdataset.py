@@ -15,7 +15,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, Loca
 
 from tarloom.engines.ray_datasets import quiet_data, root_cause
 from tarloom.engines.ray_session import first_line
-from tarloom.errors import CorruptShard, EngineError, UsageError, missing_extra
+from tarloom.errors import CorruptShard, EngineError, StorageError, UsageError, missing_extra
 from tarloom.format.layout import compression_of
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.storage.streams import open_stream
@@ -68,12 +68,15 @@ def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
 
 def scan(dataset: Dataset, config: ScanConfig, tallier: Tallier) -> Iterator[Tally]:
     """Tallies of blocks, counted in the tasks that read them."""
-    rows = read_webdataset(dataset)
     try:
-        with quiet_data(known=_DAMAGE):
+        rows = read_webdataset(dataset)  # which looks for the files
+        with quiet_data(known=(*_DAMAGE, OSError)):
             yield from tallies(rows, partial(_tally_frame, tallier), batch_format="pandas", workers=config.num_workers)
-    except EngineError as error:
+    except (EngineError, OSError) as error:
         cause = root_cause(error)
+        if isinstance(cause, OSError):
+            message = f"{config.path}: read_webdataset cannot open one of its shards ({first_line(cause)})"
+            raise StorageError(f"{message}; check that it is there and may be read") from error
         if not isinstance(cause, _DAMAGE):
             raise
         message = f"{config.path}: read_webdataset cannot read one of its shards ({first_line(cause)})"
