@@ -77,7 +77,7 @@ def save(parts: dict[str, Any], checkpoint: Path, said: str) -> None:
 
 def main() -> int:
     """Train as the words of the command line say."""
-    from tarloom.errors import TarloomError
+    from tarloom.errors import TarloomError, UsageError
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help="train a small autoencoder instead of only reading")
@@ -94,10 +94,15 @@ def main() -> int:
     options = vars(parser.parse_args())
     del options["train"]
     try:
+        if not options["checkpoint"].absolute().parent.is_dir():
+            raise UsageError(f"{options['checkpoint']}: its folder is not there; make it, or choose another checkpoint")
         train(**options)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     except TarloomError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 

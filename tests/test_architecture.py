@@ -133,7 +133,7 @@ def test_the_library_does_not_know_its_surroundings(source):
 def test_programs_know_only_the_command_line(source):
     known = {"tarloom.cli", "tarloom.cli.run"}
     if source.name in LOOPS:
-        known |= {"tarloom", "tarloom.errors", "tarloom.errors.TarloomError"}
+        known |= {"tarloom", "tarloom.errors", "tarloom.errors.TarloomError", "tarloom.errors.UsageError"}
     assert {found.module for found in source.imports if found.module.startswith("tarloom")} <= known
 
 

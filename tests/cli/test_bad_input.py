@@ -1,5 +1,6 @@
 """What a user sees who types something wrong: one clear line, the right exit code, no traceback, nothing started."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -148,3 +149,27 @@ def test_a_reader_of_the_output_who_leaves_early_is_no_error(shards, words):
     command = f"{sys.executable} -m tarloom.cli {words.format(shards=shards)} | true; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--path", "absent"], "absent: no such folder"),
+        (["--path", ".", "--checkpoint", "absent/a.pt"], "absent/a.pt: its"),
+    ],
+)
+def test_training_refuses_what_cannot_work_before_it_starts(options, word):
+    assert_one_clear_line(run("read/read_with_torch.py", "--train", *options), 2, word)
+
+
+def test_an_interrupted_training_says_in_one_line_how_to_go_on(monkeypatch, capsys, tmp_path):
+    program = runpy.run_path(str(REPOSITORY / "read" / "read_with_torch.py"))
+
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(program["main"].__globals__, "train", interrupted)
+    monkeypatch.setattr(sys, "argv", ["read_with_torch.py", "--train", "--path", str(tmp_path)])
+    assert program["main"]() == 130
+    said = capsys.readouterr().err
+    assert said == "read_with_torch.py: interrupted; the same command goes on from the last checkpoint\n"
