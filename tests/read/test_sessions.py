@@ -64,8 +64,8 @@ def test_a_sample_that_ends_a_scan_in_a_worker_is_one_line_without_a_traceback(p
     assert "Traceback" not in ended.stderr
     *said, last = ended.stderr.splitlines()
     assert re.match(rf"tarloom read: error: {pictured}/.*\.tar: .*: not_an_image: .* on_error skip or row$", last)
-    spark = ("WARNING: Using incubator modules", "spark: ")
-    assert [line for line in said if not line.startswith(spark) and "instead of /dev/shm" not in line] == []
+    usual = ("WARNING: Using incubator modules", "spark: ", "reading with ")
+    assert [line for line in said if not line.startswith(usual) and "instead of /dev/shm" not in line] == []
 
 
 def test_an_interrupted_torch_reader_says_one_line_and_leaves_no_worker(packed):
