@@ -21,6 +21,11 @@ def test_planning_loads_neither_a_web_client_nor_a_codec():
     assert printed_by(f"import sys; {PLANNING}; print({heavy} & set(sys.modules))") == "set()"
 
 
+def test_no_command_loads_pandas_before_it_knows_what_it_is_to_do():
+    code = "import sys, tarloom.cli.commands; print('pandas' in sys.modules)"
+    assert printed_by(code) == "False"
+
+
 def test_pyarrow_does_not_load_pandas_where_it_is_told_to_do_without():
     pytest.importorskip("pandas")
     assert printed_by(SPARED) == "False"

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from tarloom.format.arrow_types import Array
 
-ABSENT = pa.array(["", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"])
-"""What stands for null among values that are no text."""
+ABSENT = ("", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null")
+"""What stands for null among values that are no text. No array: pyarrow imports pandas when it makes its first."""
 LEADING_ZERO = r"^[+-]?0[0-9xX]"
 LONG = r"^[+-]?[0-9]{19,}$"
 """What may be a whole number beyond 64 bits."""
@@ -48,7 +48,7 @@ def converted(texts: Array, kind: pa.DataType) -> Array:
 
 def _present(texts: Array) -> Array:
     trimmed = pc.utf8_trim_whitespace(texts)
-    present: Array = pc.if_else(pc.is_in(trimmed, ABSENT), pa.scalar(None, TEXT), trimmed)
+    present: Array = pc.if_else(pc.is_in(trimmed, pa.array(ABSENT)), pa.scalar(None, TEXT), trimmed)
     return present
 
 
