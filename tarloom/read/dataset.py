@@ -189,7 +189,10 @@ class Dataset(Selection, Feedable):
     def _pieces_of(self, key: str) -> Iterator[Piece]:
         """Each row of this key, in the dataset's order."""
         if not isinstance(key, str):
-            raise TypeError(f"samples are asked for by their keys, which are strings, not by {key!r}")
+            raise TypeError(
+                f"samples are asked for by their keys, which are strings, not by {key!r}; for a DataLoader give "
+                "ds.to_torch(batch_size)"
+            )
         facts, view = self._facts, self.view
         for shard, row in self.catalog.find(key) if is_utf8(key) else ():
             yield piece_of_rows(self.catalog, facts, view, shard=shard, rows=[row])

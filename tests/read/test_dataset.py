@@ -118,7 +118,7 @@ def test_one_sample_is_found_by_its_key(packed):
         assert other not in tarloom.open(packed)
         with pytest.raises(KeyError):
             tarloom.open(packed)[other]
-    with pytest.raises(TypeError, match="keys, which are strings, not by 0"):
+    with pytest.raises(TypeError, match=r"keys, which are strings, not by 0; for a DataLoader give ds\.to_torch"):
         tarloom.open(packed)[0]
 
 
