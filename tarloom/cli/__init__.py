@@ -45,6 +45,7 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
         as_json = options.json and not in_rows
         return _execute(options)
     except KeyboardInterrupt:
+        _forget_interrupt()
         said = f"interrupted; nothing is left half-done: {again(value_of('--incremental-mode', words))}"
         return _stopped(program, INTERRUPTED, said, as_json=as_json)
     except TarloomError as error:
@@ -53,6 +54,12 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
         if as_json:
             _tell_machine(1, f"{type(error).__name__}: {error}")
         raise
+
+
+def _forget_interrupt() -> None:
+    """Leave the exit code ours under `python -m`. CPython ends a process by SIGINT where KeyboardInterrupt has passed
+    through an `exec` of text, such as that of a dataclass, though it was caught; another such `exec` undoes that."""
+    exec("")
 
 
 def _answers_in_rows(command: str, words: Sequence[str]) -> bool:

@@ -40,6 +40,20 @@ def test_a_program_that_is_asked_to_stop_while_it_loads_or_works_ends_with_one_l
     assert json.loads(told)["exit_code"] == 130
 
 
+def test_the_exit_code_is_ours_wherever_the_interrupt_came(tmp_path):
+    """Dataclasses are made by running text; an interrupt in there is remembered by Python until it ends."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "from tarloom import cli\n"
+        "cli._options = lambda *_: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(cli.run('create'))\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 130, ended.stderr
+
+
 def test_a_background_job_of_a_script_can_be_interrupted_too(tmp_path):
     command = f"{sys.executable} {PROGRAM} {' '.join(OPTIONS)} {tmp_path}/out"
     script = f"{command} & echo $!; wait $!"
