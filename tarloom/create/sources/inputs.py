@@ -98,7 +98,7 @@ def find_files(source: str, *, wanted: str = PICTURES_OR_LISTS) -> tuple[list[In
 
 def _is_pipe(storage: Storage, name: str) -> bool:
     path = storage.local_path(name)
-    return path is not None and path.exists() and not path.is_dir()
+    return path is not None and path.exists() and not (path.is_dir() or path.is_file())
 
 
 def outside(files: list[InputFile], output: str) -> list[InputFile]:
