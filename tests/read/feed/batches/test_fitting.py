@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tarloom.errors import ImageError
+from tarloom.read.feed.batches import fitting
 from tarloom.read.feed.batches.fitting import fit_into
 from tarloom.read.feed.batches.pictures import DRAWS, CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from tarloom.read.samples.decode import decode_rgb
@@ -96,3 +97,10 @@ def test_threads_do_not_disturb_each_other():
         found = list(pool.map(lambda data: fitted(Resize(16), data), pictures * 3))
     for number, pixels in enumerate(found):
         assert np.array_equal(pixels, fitted(Resize(16), pictures[number % 100])), number
+
+
+@pytest.mark.parametrize("size", [(16, 16), (256, 256), (255, 301), (900, 1200)])
+def test_pixels_are_decoded_to_where_libjpeg_turbo_leaves_them_in_the_cache(size):
+    memory = fitting._memory_for(size)
+    assert memory.ctypes.data % 32 == 16
+    assert len(memory) >= size[0] * size[1] * 3
