@@ -29,7 +29,7 @@ from tarloom.format.layout import (
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import ERROR, STATUS, find_sidecars
 from tarloom.format.storage import Entry, Storage, denied_is_absent, open_dataset_storage, open_storage
-from tarloom.read.plan.facts import Facts, ShardFacts, load_facts
+from tarloom.read.plan.facts import Facts, ShardFacts, load_facts, lost_tar
 from tarloom.read.view import Column
 
 __all__ = ["Catalog", "Facts", "ShardFacts", "ShardFiles", "cached_index", "open_catalog"]
@@ -254,6 +254,8 @@ def _shards(storage: Storage) -> list[ShardFiles]:
     tars = {shard: entries[name] for shard, name in find_tars(entries, storage.url).items()}
     names.update(entries)
     sidecars, planned = find_sidecars(names), _is_planned(storage, names)
+    if planned:
+        tars = _committed(storage, tars, names)
     return [
         ShardFiles(
             shard=shard,
@@ -262,8 +264,20 @@ def _shards(storage: Storage) -> list[ShardFiles]:
             sidecars=sidecars.get(shard, ()),
         )
         for shard in sorted(tars)
-        if not planned or stats_name(shard) in names
     ]
+
+
+def _committed(storage: Storage, tars: Mapping[str, Entry], names: Collection[str]) -> dict[str, Entry]:
+    """The tars of shards with their commit mark. One that has been lost since is not passed over: it cannot be opened.
+
+    Where no tar is left, this is no folder of shards, but of pictures in other forms.
+    """
+    suffix = stats_name("")
+    marked = {name.removesuffix(suffix) for name in names if name.endswith(suffix)} if tars else set()
+    unseen = [shard for shard in marked - tars.keys() if shard.isdecimal()]
+    now = ahead(storage.head, map(tar_name, unseen), threads=threads_for(storage))  # it may have come while we listed
+    found = {shard: tar or lost_tar(shard) for shard, tar in zip(unseen, now, strict=True)}
+    return {shard: tars[shard] for shard in marked & tars.keys()} | found
 
 
 def _is_planned(storage: Storage, names: Collection[str]) -> bool:

@@ -17,7 +17,7 @@ from tarloom.errors import ShardError, StorageError
 from tarloom.format.ahead import LOCAL_THREADS, ahead
 from tarloom.format.catalog_file import SCHEMA, catalog_row, current_rows, read_catalog, write_catalog
 from tarloom.format.index_load import load_index
-from tarloom.format.layout import shard_of
+from tarloom.format.layout import shard_of, tar_name
 from tarloom.format.storage import Entry, Storage
 
 HANDFUL = 16
@@ -94,6 +94,11 @@ class Facts:
         return self.table["members"].combine_chunks()
 
 
+def lost_tar(shard: str) -> Entry:
+    """Stands for the tar of a shard that was finished, and has none any more."""
+    return Entry(name=tar_name(shard), size=0)
+
+
 def load_facts(
     storage: Storage, tars: Sequence[Entry], with_sidecars: Container[str]
 ) -> tuple[Facts, dict[int, ShardError | StorageError]]:
@@ -146,6 +151,8 @@ def _looks(look: Callable[[Entry], _Look], storage: Storage, tars: Sequence[Entr
 
 def _look(storage: Storage, with_sidecars: Container[str], tar: Entry) -> _Look:
     try:
+        if tar == lost_tar(shard_of(tar.name)):
+            raise ShardError(f"{storage.describe(tar.name)}: is gone; run its creation again, or bring it back")
         index = load_index(storage, shard_of(tar.name), tar, has_sidecars=tar.name in with_sidecars)
         return catalog_row(tar, index)
     except (ShardError, StorageError) as error:

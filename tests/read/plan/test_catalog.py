@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tarloom
-from tarloom.errors import CorruptShard, StaleIndex, UsageError
+from tarloom.errors import CorruptShard, ShardError, StaleIndex, UsageError
 from tarloom.format.index_load import cache_storage
 from tarloom.format.layout import CATALOG, PLAN
 from tarloom.format.storage import open_storage
+from tarloom.format.storage.local import LocalStorage
 from tarloom.read.plan import catalog
 from tarloom.read.plan.facts import HANDFUL
 from tests.format.raw import packed_dataset, sample_members, some_samples, write_index, write_parquet, write_tar
@@ -342,3 +343,47 @@ def test_what_another_reader_has_kept_to_itself_is_as_good_as_absent(planned):
             found = tarloom.open(folder)
             assert [shard.shard for shard in found.shards] == ["00000", "00001", *([] if planned else ["00002"])]
             assert [sample["__key__"] for sample in found][len(before) :][: len(before)] == before
+
+
+@pytest.mark.parametrize("how", ["removed", "a link to nothing"])
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_a_finished_shard_whose_tar_is_lost_is_named_and_not_passed_over(tmp_path, opened_before, how):
+    packed_dataset(tmp_path, shards=3)
+    if opened_before:
+        assert len(tarloom.open(tmp_path)) == 24
+    (tmp_path / "00001.tar").unlink()
+    if how == "a link to nothing":
+        (tmp_path / "00001.tar").symlink_to(tmp_path / "elsewhere.tar")
+    dataset = tarloom.open(tmp_path)
+    for read in (len, list):
+        with pytest.raises(ShardError, match=r"00001\.tar: is gone; run its creation again, or bring it back"):
+            read(dataset)
+    assert len(list(dataset.on_error("skip"))) == 16
+
+
+def test_a_shard_that_is_finished_while_its_folder_is_listed_is_one_of_the_dataset(tmp_path, monkeypatch):
+    packed_dataset(tmp_path, shards=3)
+    survey = LocalStorage.survey
+
+    def too_early_for_a_tar(self, wanted, known=tuple):
+        entries, names = survey(self, wanted, known)
+        return [entry for entry in entries if entry.name != "00001.tar"], names - {"00001.tar"}
+
+    monkeypatch.setattr(LocalStorage, "survey", too_early_for_a_tar)
+    tables = [pq.read_table(tmp_path / f"{shard:05d}.caption.parquet") for shard in range(3)]
+    keys = [key for table in tables for key in table["__key__"].to_pylist()]
+    assert [sample["__key__"] for sample in tarloom.open(tmp_path)] == keys
+
+
+def test_a_planned_folder_without_any_tar_is_of_pictures_in_other_forms(tmp_path):
+    packed_dataset(tmp_path)
+    for tar in tmp_path.glob("*.tar"):
+        tar.unlink()
+    with pytest.raises(UsageError, match="its shards are no tars"):
+        tarloom.open(tmp_path)
+
+
+def test_stats_that_are_called_like_no_created_shard_ask_for_no_tar(tmp_path):
+    packed_dataset(tmp_path)
+    (tmp_path / "notes_stats.json").write_text("{}")
+    assert len(tarloom.open(tmp_path)) == 16
