@@ -18,6 +18,7 @@ from tarloom.cli.process import Process, run_stages
 from tarloom.cli.progress import finish, watch
 from tarloom.cli.query import Query
 from tarloom.cli.search import Search
+from tarloom.cli.words import counted
 from tarloom.create.config import CreateConfig
 from tarloom.create.lean import become_lean
 from tarloom.engines.choose import EngineConfig, open_engine
@@ -203,7 +204,7 @@ class Verify:
             "findings": findings,
             "warnings": [f"{f.file}: {f.problem}" for f in found if f.kind == "warning"],
         }
-        title = f"{len(findings)} findings in {self.path}" if findings else f"{self.path} is sound"
+        title = f"{counted(len(findings), 'finding')} in {self.path}" if findings else f"{self.path} is sound"
         return Finished(title=title, facts=facts, exit_code=LOST if findings else 0)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from tarloom.cli.words import again
+from tarloom.cli.words import again, counted
 
 NOTHING: tuple[object, ...] = (None, "", {}, [], ())
 """Facts that say nothing, and are not told."""
@@ -32,7 +32,7 @@ def ended(
     title: str, facts: Mapping[str, object], *, failed: Mapping[str, str], most: int, mode: str | None = None
 ) -> Finished:
     """The end of a job over shards: the title says how many failed, the exit code whether they are more than `most`."""
-    lost = f", all but {len(failed)} shards; {again(mode)} for those" if failed else ""
+    lost = f", all but {counted(len(failed), 'shard')}; {again(mode)} for those" if failed else ""
     return Finished(title=title + lost, facts=facts, exit_code=LOST if len(failed) > most else 0)
 
 

@@ -19,6 +19,8 @@ SIGN = "url_list"
 """The option that only img2dataset has, and always."""
 KEYS = ("--key-from", "shard")
 """Its samples are called by their shard and place, which the keys of its users' files already are."""
+RENAMED = {SIGN: "source", "output_folder": "output", "processes_count": "num_workers", "distributor": "engine"}
+"""Options that have other names here."""
 ENGINES = {"multiprocessing": "local", "pyspark": "spark", "ray": "ray"}
 
 
@@ -27,8 +29,12 @@ def translated(argv: Sequence[str]) -> Sequence[str]:
 
     Raises UsageError for what cannot be done here, with the reason.
     """
-    if not any(_name(word) == SIGN for word in argv):
+    named = {_name(word) for word in argv}
+    if SIGN not in named:
         return argv
+    for theirs, ours in RENAMED.items():
+        if {theirs, ours} <= named:
+            raise UsageError(f"--{theirs} and {_option(ours)} say the same; give one of them")
     words = list(_each(argv))
     given = {_name(word) for word in words}
     *_, source = (word.partition("=")[2] for word in words if _name(word) == "source")
@@ -110,14 +116,8 @@ def _ignored(name: str, value: Any) -> list[str]:
     return []
 
 
-@dataclass(frozen=True)
-class _Renamed:
-    """The same under our name."""
-
-    ours: str
-
-    def __call__(self, name: str, value: Any) -> list[str]:
-        return _plain(self.ours, value)
+def _renamed(name: str, value: Any) -> list[str]:
+    return _plain(RENAMED[name], value)
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ class _Refused:
 def _source(name: str, value: Any) -> list[str]:
     if value is None:
         raise UsageError(f"{name}: names nothing; give the list's path")
-    return _plain("source", value)
+    return _renamed(name, value)
 
 
 def _engine(name: str, value: Any) -> list[str]:
     if value not in ENGINES:
         raise UsageError(f"distributor {value!r}: use one of {', '.join(ENGINES)}")
-    return _plain("engine", ENGINES[value])
+    return _renamed(name, ENGINES[value])
 
 
 def _input_format(name: str, value: Any) -> list[str]:
@@ -167,8 +167,7 @@ _PLAIN = (
 _OPTIONS: Mapping[str, Callable[[str, Any], list[str]]] = {
     **dict.fromkeys(_PLAIN.split(), _plain),
     "url_list": _source,
-    "output_folder": _Renamed("output"),
-    "processes_count": _Renamed("num_workers"),
+    **dict.fromkeys(("output_folder", "processes_count"), _renamed),
     "distributor": _engine,
     "input_format": _input_format,
     "output_format": _output_format,

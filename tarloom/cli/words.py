@@ -36,6 +36,11 @@ def options_in(words: Sequence[str]) -> set[str]:
     return {option_of(word).removeprefix("no-") for word in words} - {""}
 
 
+def counted(number: int, what: str) -> str:
+    """1 shard, 2 shards."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def again(mode: str | None) -> str:
     """What is said where a run may go on. mode: --incremental-mode, as overwriting once more would throw away what is
     done."""

@@ -81,7 +81,7 @@ def test_a_shard_that_cannot_be_made_has_its_line_in_the_summary_and_gives_exit_
     (tmp_path / "out" / "00001.tar").mkdir()
     ended = run("create/create_webdataset.py", *options)
     assert (ended.returncode, ended.stderr) == (3, "")
-    assert "all but 1 shards; run the same command again" in ended.stdout.splitlines()[0]
+    assert "all but 1 shard; run the same command again" in ended.stdout.splitlines()[0]
     assert ended.stdout.splitlines()[-1].startswith("  00001: ")
 
 

@@ -99,3 +99,16 @@ def test_what_cannot_be_done_is_refused_with_the_reason(words, reason):
 def test_other_command_lines_are_left_as_they_are():
     words = ["--source", "urls.txt", "--output", "out", "--caption_col", "None"]
     assert translated(words) == words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--url_list=a.txt", "--source=b.txt"],
+        ["--url_list", "a.txt", "--output", "x", "--output_folder", "y"],
+        ["--num-workers=2", "--url_list=a.txt", "--processes_count=4"],
+    ],
+)
+def test_what_is_said_twice_in_its_words_and_in_ours_is_refused(words):
+    with pytest.raises(UsageError, match="say the same; give one of them"):
+        translated(words)
