@@ -38,7 +38,7 @@ def fit_into(out: Pixels, fit: Fit, data: bytes | memoryview, draws: Sequence[fl
         part = fit.part((pixels.shape[0], pixels.shape[1]), draws)
     else:
         part = fit.part(size, draws)
-        pixels = decode_jpeg(data, at_least=_needed(size, part, fit.shape), memory=_memory_for(size))
+        pixels = decode_jpeg(data, at_least=_needed(size, part, fit.shape), memory=memory_for(size))
         part = _scaled(part, size, pixels)
     _put(out, pixels[part.top : part.top + part.height, part.left : part.left + part.width], part.mirrored)
 
@@ -72,7 +72,8 @@ def _scaled(part: Part, size: Size, pixels: Pixels) -> Part:
     return Part(top, left, max(bottom - top, 1), max(right - left, 1), part.mirrored)
 
 
-def _memory_for(size: Size) -> npt.NDArray[np.uint8] | None:
+def memory_for(size: Size) -> npt.NDArray[np.uint8] | None:
+    """What this thread decodes a picture of this size into; None for a large one."""
     wanted = size[0] * size[1] * 3
     if wanted > _KEPT_BYTES:
         return None

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tarloom.errors import ImageError
-from tarloom.read.feed.batches import fitting
-from tarloom.read.feed.batches.fitting import fit_into
+from tarloom.read.feed.batches.fitting import fit_into, memory_for
 from tarloom.read.feed.batches.pictures import DRAWS, CenterCrop, RandomCrop, RandomResizedCrop, Resize
 from tarloom.read.samples.decode import decode_rgb
 
@@ -101,6 +100,6 @@ def test_threads_do_not_disturb_each_other():
 
 @pytest.mark.parametrize("size", [(16, 16), (256, 256), (255, 301), (900, 1200)])
 def test_pixels_are_decoded_to_where_libjpeg_turbo_leaves_them_in_the_cache(size):
-    memory = fitting._memory_for(size)
+    memory = memory_for(size)
     assert memory.ctypes.data % 32 == 16
     assert len(memory) >= size[0] * size[1] * 3
