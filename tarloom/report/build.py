@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.storage import Storage, open_storage
+from tarloom.format.storage.writable import check_writable
 from tarloom.format.verify.dataset import Finding, verify
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.report.agreement import Comparison, compare
@@ -33,11 +34,13 @@ OWN_QUERIES = 4
 def build_report(config: ReportConfig) -> ReportSummary:
     """Write report.html and contact_sheet.png.
 
-    Raises UsageError for a bad option or where there is no dataset, ShardError where a tar cannot be read at all,
-    StorageError where the output cannot be written.
+    Raises UsageError for a bad option, where there is no dataset, or an output that cannot be written; ShardError where
+    a tar cannot be read at all.
     """
     config.check()
     dataset = open_dataset(config.path)
+    output = open_storage(config.output) if config.output is not None else dataset.catalog.storage
+    check_writable(output)
     facts = gather_facts(dataset, failures=config.failures)
     rates = read_rates(config.runs, facts)
     comparison = compare(dataset, config, facts)
@@ -55,7 +58,6 @@ def build_report(config: ReportConfig) -> ReportSummary:
         captions=config.captions,
         embeddings=config.embeddings,
     )
-    output = open_storage(config.output) if config.output is not None else dataset.catalog.storage
     return _write(output, contents, [gallery.show(spot) for spot in gallery.spread(SHEET_PICTURES)])
 
 

@@ -17,6 +17,10 @@ def run(program: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
 
+def tarloom(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tarloom", *words], capture_output=True, text=True, timeout=120)
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad") / "shards"
@@ -73,6 +77,25 @@ def test_creation_refuses_what_cannot_work_before_it_starts(tmp_path, source, op
 def test_creation_refuses_an_output_that_cannot_be_written():
     ended = run("create/create_webdataset.py", "--source", PICTURES, "--output", "/proc/no/shards")
     assert_one_clear_line(ended, 2, "/proc/no/shards")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["curate", "{shards}", "--where", "width > 1"],
+        ["curate", "{shards}", "--keep-if", "width > 1"],
+        ["repair", "{shards}"],
+        ["report", "{shards}"],
+        ["images", "--source", "{list}", "--stages", "hash"],
+    ],
+)
+def test_an_output_that_is_a_file_is_wrong_usage_whatever_the_command(shards, tmp_path, words):
+    (tmp_path / "list.csv").write_text("url\nhttp://127.0.0.1:9/a.jpg\n")
+    (tmp_path / "file").write_text("mine")
+    given = [word.format(shards=shards, list=tmp_path / "list.csv") for word in words]
+    ended = tarloom(*given, "--output", str(tmp_path / "file"))
+    assert_one_clear_line(ended, 2, f"output {tmp_path}/file cannot be written", "a file lies where a folder should be")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_shard_that_cannot_be_made_has_its_line_in_the_summary_and_gives_exit_code_3(tmp_path):

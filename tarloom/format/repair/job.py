@@ -31,6 +31,7 @@ from tarloom.format.repair.beside import Beside
 from tarloom.format.repair.inventory import Inventory, Place, reason_of, take_inventory
 from tarloom.format.sidecar import find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, LocalStorage, Storage, open_dataset_storage, open_storage
+from tarloom.format.storage.writable import check_writable
 from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked
 from tarloom.format.tar.walk import BLOCK, Member
 from tarloom.format.tar.writer import TarWriter
@@ -89,6 +90,7 @@ class RepairJob:
         here, there = _place(self._source), _place(self._output)
         if here.startswith(there) or there.startswith(here):
             raise UsageError(f"output {self._output.url}: lies in the source or around it; choose another folder")
+        check_writable(self._output)
         mark = json.dumps({"source": self._source.url}).encode()
         names = sorted(entry.name for entry in self._output.list())
         self._left = _by_shard(names, self._tars)

@@ -23,6 +23,7 @@ from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.layout import PRIVATE
 from tarloom.format.storage import Storage, open_storage
+from tarloom.format.storage.writable import check_writable
 from tarloom.process.curate.config import CurateConfig, read_join
 from tarloom.process.curate.outside import find_outside
 from tarloom.process.curate.parcels import Parcel
@@ -83,6 +84,8 @@ class CurateJob:
         dataset = dataset.select(*statement.columns)
         footer = {"tarloom.question": json.dumps(self._question, sort_keys=True)}
         self._storage = None if config.output is None else open_storage(config.output)
+        if self._storage is not None:
+            check_writable(self._storage)
         self._work = Work(
             statement=statement,
             view=dataset.view,

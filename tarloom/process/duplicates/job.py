@@ -30,6 +30,7 @@ NO_HASH = "no_hash"
 HASH = "hash"
 COLUMNS: Mapping[str, pa.DataType] = {"copy_of": pa.string(), "distance": pa.int8()}
 READERS = 16
+GIVE = "give --hash hash.phash or hash.dhash"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ def mark_duplicates(config: DuplicatesConfig) -> DuplicatesSummary:
     """Write the sidecars; those of an earlier run are replaced. Raises UsageError where hashes are missing or stale."""
     if not 0 <= config.distance <= MAX_DISTANCE:
         raise UsageError(f"distance must be 0 to {MAX_DISTANCE}, not {config.distance}")
+    if "." not in config.hash:
+        raise UsageError(f"{config.hash!r} is no column of 64-bit hashes; {GIVE}")
     dataset = open_dataset(config.path)
     with ThreadPoolExecutor(READERS) as pool:
         shards = list(
@@ -104,13 +107,14 @@ def _read(storage: Storage, name: str, shard: str, identity: str) -> _Shard:
     where = storage.describe(sidecar_name(shard, stage))
     info = sidecar_info(storage, shard, stage)
     if info is None or info.identity != identity:
+        why = "not there" if info is None else "made for another version of its shard"
+        renamed = "" if stage == "hash" else f" --name {stage}"
         raise UsageError(
-            f"{where}: {'not there' if info is None else 'made for another version of its shard'}; "
-            "run tarloom process --stages hash first"
+            f"{where}: {why}; run tarloom process --stages hash{renamed} first{renamed and f', or {GIVE}'}"
         )
     table = read_sidecar(storage, shard, stage)
     if column not in table.schema.names or table.schema.field(column).type != pa.uint64():
-        raise UsageError(f"{where}: {column!r} is no column of 64-bit hashes; give --hash hash.phash or hash.dhash")
+        raise UsageError(f"{where}: {column!r} is no column of 64-bit hashes; {GIVE}")
     # not with the file's own fields: keys of some may be null, as they say, and tables of both kinds are not joined
     hashes = pa.table([table.column(KEY), table.column(column)], [KEY, HASH])
     return _Shard(name=shard, identity=identity, table=hashes)

@@ -23,6 +23,7 @@ from tarloom.engines.workers import parse_workers
 from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.layout import is_shard_file, shard_of, stats_name
 from tarloom.format.storage import open_storage
+from tarloom.format.storage.writable import check_writable
 from tarloom.process.config import ProcessConfig
 from tarloom.process.images.config import RunOptions, SourceConfig, sized
 from tarloom.process.images.creating import Creation, Planned
@@ -106,6 +107,7 @@ class ImagesJob:
             self.run.entry()
         else:
             output, request = self._source.output, self._request()
+            check_writable(open_storage(output))
             earlier = None if self._options.new_run else unfinished_run(output, request)
             self.run = earlier or new_run(output, request, self._words)
         self._dataset = f"{self.run.folder}/{SHARDS_OF_TABLES}" if self._is_table else self.run.folder

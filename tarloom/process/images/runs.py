@@ -39,9 +39,15 @@ class Run:
         """What it was asked to do. Raises UsageError where no run has this name."""
         name = f"{FOLDER}/{self.name}.json"
         if self.storage.head(name) is None:
-            raise UsageError(f"{self.folder}: no run of this program; resume one of {self.storage.url}/{FOLDER}")
+            raise UsageError(f"{self.folder}: no run of this program; {self._meant()}")
         found: dict[str, Any] = json.loads(self.storage.read(name))
         return found
+
+    def _meant(self) -> str:
+        """What may have been meant: runs beside it, or in it."""
+        found = [run for output in (self.storage, open_storage(self.folder)) for run in _runs(output, _names(output))]
+        newest = [run.folder for run in found[:3]]
+        return f"resume {' or '.join(newest)}" if newest else "give a run's own folder, which lies in its --output"
 
     def forget(self) -> None:
         """It turned out to be impossible."""
@@ -77,9 +83,17 @@ def new_run(output: str, request: Mapping[str, str], words: Sequence[str]) -> Ru
 def unfinished_run(output: str, request: Mapping[str, str]) -> Run | None:
     """The newest run of this request that is not done, if there is one."""
     storage = open_storage(output)
-    names = {entry.name.removeprefix(f"{FOLDER}/") for entry in storage.list(FOLDER)}
-    for name in sorted((name.removesuffix(".json") for name in names if name.endswith(".json")), reverse=True):
-        run = Run(storage=storage, name=name)
-        if f"{name}.done" not in names and run.entry()["request"] == request:
-            return run
-    return None
+    names = _names(storage)
+    unfinished = (run for run in _runs(storage, names) if f"{run.name}.done" not in names)
+    return next((run for run in unfinished if run.entry()["request"] == request), None)
+
+
+def _names(storage: Storage) -> set[str]:
+    """What lies in the folder of entries."""
+    return {entry.name.removeprefix(f"{FOLDER}/") for entry in storage.list(FOLDER)}
+
+
+def _runs(storage: Storage, names: set[str]) -> list[Run]:
+    """Those of which there are entries among these names, the newest first."""
+    named = sorted((name.removesuffix(".json") for name in names if name.endswith(".json")), reverse=True)
+    return [Run(storage=storage, name=name) for name in named]

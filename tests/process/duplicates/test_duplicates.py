@@ -91,7 +91,9 @@ def test_a_shard_without_hashes_or_with_old_ones_is_a_usage_error(folder):
     [
         ({"distance": 10}, "distance must be 0 to 9, not 10"),
         ({"hash": "hash.sha256"}, "'sha256' is no column of 64-bit hashes; give --hash"),
-        ({"hash": "hash"}, "'' is no column of 64-bit hashes"),
+        ({"hash": "hash"}, "'hash' is no column of 64-bit hashes; give --hash hash.phash or hash.dhash"),
+        ({"hash": "nope"}, "'nope' is no column of 64-bit hashes; give --hash hash.phash or hash.dhash"),
+        ({"hash": "h.phash"}, "not there; run tarloom process --stages hash --name h first, or give --hash hash.phash"),
     ],
 )
 def test_what_cannot_be_compared_is_a_usage_error(folder, options, message):

@@ -232,6 +232,15 @@ def test_what_cannot_work_is_refused_before_anything_is_begun(urls, tmp_path, op
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_is_not_there_is_told_with_those_that_may_be_meant(urls, tmp_path):
+    folder = run_job(urls, tmp_path / "out", max_images=10).folder
+    for wrong in ("out", "out/", "out/20200101T000000Z"):
+        with pytest.raises(UsageError, match=f"no run of this program; resume {folder}$"):
+            run_job(urls, tmp_path / "out", resume=str(tmp_path / wrong))
+    with pytest.raises(UsageError, match="no run of this program; give a run's own folder, which lies in its --output"):
+        run_job(urls, tmp_path / "out", resume=str(tmp_path / "absent"))
+
+
 def test_a_source_that_is_not_there_leaves_no_run_behind(tmp_path):
     with pytest.raises(UsageError, match="nothing"):
         run_job(tmp_path / "nothing.csv", tmp_path / "out")
