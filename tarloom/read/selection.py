@@ -97,16 +97,16 @@ class Selection:
                 raise UsageError(f"{self.path}: has no {name!r}; select from {', '.join(known)}")
         return dataclasses.replace(self, selected=tuple(dict.fromkeys(names)))
 
-    def where(self, sql: str) -> Self:
+    def where(self, sql: str, *, option: str = "where") -> Self:
         """Of the same samples, those for which this is true: `ds.where("width >= 256 AND clip.score > 0.3")`.
 
         sql: a condition in duckdb's SQL on columns of metadata and sidecars, and `__key__`. It is evaluated where
         shards are read, before any member is. Raises UsageError for what cannot work, CorruptShard where a damaged
-        table may have a column that is named.
+        table may have a column that is named. option: what messages call the condition.
         """
         from tarloom.read.columns.where import both, compile_where, names_of  # loads duckdb
 
-        condition = compile_where(sql, names_of(self.catalog, f"{self.path}: where"))
+        condition = compile_where(sql, names_of(self.catalog, f"{self.path}: {option}"))
         return dataclasses.replace(self, condition=both(self.condition, condition) if self.condition else condition)
 
     def joining(self, policy: JoinPolicy) -> Self:

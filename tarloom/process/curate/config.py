@@ -4,13 +4,16 @@ here. How the options are written is read here too."""
 import itertools
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tarloom.errors import UsageError
+from tarloom.format.index import KEY
 from tarloom.read.view import JoinPolicy
 
 Grouping = Literal["each", "rollup", "cube"]
+_SQL = ("derive", "segment", "where", "group_by", "aggregate", "having", "order_by")
 _TABLE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.*)", re.DOTALL)
 
 
@@ -76,6 +79,16 @@ class CurateConfig:
         """Whether the answer is in an order of its own, or cut."""
         return bool(self.order_by) or self.limit is not None
 
+    def growing(self) -> Iterator[tuple[str, "CurateConfig"]]:
+        """The question put together again: one more text in SQL at a time, in the order of _SQL, and what came last."""
+        part = CurateConfig(path=self.path, join=self.join, expand=self.expand, select=(KEY,), grouping=self.grouping)
+        for option in _SQL:
+            given = getattr(self, option)
+            several = isinstance(given, tuple)
+            for said in [given[: last + 1] for last in range(len(given))] if several else [given]:
+                part = replace(part, **{option: said})
+                yield f"{option} {said[-1]!r}" if several else option, part
+
     def check(self) -> None:
         """Raises UsageError for options that cannot be together."""
         if self.limit is not None and self.limit < 1:
@@ -88,8 +101,8 @@ class CurateConfig:
             )
         if self.grouped and self.select:
             raise UsageError("select: a grouped answer has the columns of group_by and aggregate; leave select out")
-        for name in ("having", "grouping"):
-            if getattr(self, name) != getattr(CurateConfig(path=""), name) and not self.grouped:
+        for name, grouped in (("having", self.grouped), ("grouping", self.group_by)):
+            if getattr(self, name) != getattr(CurateConfig(path=""), name) and not grouped:
                 raise UsageError(f"{name}: for groups; add --group-by, or leave it out")
         if self.partition_by and self.output is None:
             raise UsageError("partition_by: for files; add --output")

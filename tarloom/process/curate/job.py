@@ -8,9 +8,9 @@ OUTPUT/_tarloom/answer.json      the files, and how many rows they have; written
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from tarloom.format.storage.writable import check_writable
 from tarloom.process.curate.config import CurateConfig, read_join
 from tarloom.process.curate.outside import find_outside
 from tarloom.process.curate.parcels import Parcel
-from tarloom.process.curate.statement import PORTION, ROW, compiled
+from tarloom.process.curate.statement import PORTION, ROW, Statement, compiled
 from tarloom.process.curate.work import Work, file_names, portions_of
 from tarloom.read.columns.sql import names_of
 from tarloom.read.dataset import open_dataset
@@ -74,7 +74,9 @@ class CurateJob:
         self._check_engine()
         dataset = open_dataset(config.path).joining(config.missing)
         outsides = {given: find_outside(read_join(given), number) for number, given in enumerate(config.join)}
-        statement = compiled(config, names_of(dataset.catalog, config.path), outsides, places=self._places)
+        names = names_of(dataset.catalog, config.path)
+        put_together = partial(compiled, names=names, outsides=outsides, places=self._places)
+        statement = put_together(config)
         for given, outside in outsides.items():
             if not config.expand:
                 outside.check_unique(read_join(given).theirs)
@@ -94,7 +96,7 @@ class CurateJob:
             partition_by=config.partition_by,
             footer=tuple(footer.items()),
         )
-        self._prove(dataset.schema.empty_table())
+        self._prove(dataset.schema.empty_table(), put_together)
         self._portions = portions_of(dataset)
         self._threads = threads_for(dataset.catalog.storage)
         if self._storage is not None:
@@ -147,9 +149,16 @@ class CurateJob:
         """All that shapes the answer."""
         return {name: value for name, value in asdict(self._config).items() if name != "output"}
 
-    def _prove(self, nothing: pa.Table) -> None:
+    def _prove(self, nothing: pa.Table, put_together: Callable[[CurateConfig], Statement]) -> None:
         """That there is an answer of no rows, which has the columns that folders are named by."""
-        schema, folders = self._work.answer_of(nothing).schema, self._config.partition_by
+        try:
+            schema, folders = self._work.answer_of(nothing).schema, self._config.partition_by
+        except UsageError:
+            for option, part in self._config.growing():  # of which one fails, and so is the one to be named
+                statement = put_together(part)
+                named = replace(statement, what=f"{statement.what}: {option}")
+                replace(self._work, statement=named).answer_of(nothing)
+            raise
         for name in folders:
             if name not in schema.names:
                 raise UsageError(f"partition_by: the answer has no column {name!r}; it has {', '.join(schema.names)}")

@@ -71,10 +71,11 @@ class Scope:
 
     def sorting(self, given: str) -> tuple[str, str]:
         """What is sorted by, and which way."""
-        tree = parse(f"SELECT 1 ORDER BY {given}", what=f"{self.what}: order_by")
-        orders = [
-            order for modifier in tree["statements"][0]["node"]["modifiers"] for order in modifier.get("orders", ())
-        ]
+        orders: list[Node] = []
+        if given.strip():
+            tree = parse(f"SELECT 1 ORDER BY {given}", what=f"{self.what}: order_by {given!r}")
+            modifiers = tree["statements"][0]["node"]["modifiers"]
+            orders = [order for modifier in modifiers for order in modifier.get("orders", ())]
         if len(orders) != 1:
             raise UsageError(f"{self.what}: order_by {given!r}: write EXPRESSION [ASC|DESC], one at a time")
         direction = "DESC" if orders[0]["type"] == "DESCENDING" else "ASC"

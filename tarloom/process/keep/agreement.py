@@ -92,7 +92,7 @@ def agreement(dataset: Dataset, condition: str, *, by: str = "") -> Agreement:
     condition: SQL as in `where`; by: a column or an expression whose values are the segments. Raises UsageError for SQL
     that cannot work, ShardError where sidecars do not fit.
     """
-    proven = dataset.where(condition).condition
+    proven = dataset.where(condition, option="agree_if").condition
     assert proven is not None
     segment = f"coalesce(nullif(CAST({_value(dataset, by)} AS VARCHAR), ''), '{NOTHING}')" if by else "NULL"
     answer = f"SELECT {segment} AS segment, ({proven.sql}) AS agrees FROM samples"

@@ -25,7 +25,8 @@ class Chosen:
         if not config.keep_if and given is None:
             raise UsageError("keep_if is empty; say which samples to keep, such as: caption.text = txt")
         dataset = open_dataset(config.path).joining(config.missing)
-        self.dataset: Dataset = (dataset.where(config.keep_if) if config.keep_if else dataset).select()
+        chosen = dataset.where(config.keep_if, option="keep_if") if config.keep_if else dataset
+        self.dataset: Dataset = chosen.select()
         self._config, self._given = config, given
 
     @property

@@ -86,7 +86,7 @@ def test_a_summary_says_what_was_asked_and_nothing_else(made):
 @pytest.mark.parametrize(
     ("condition", "by", "told"),
     [
-        ("wdith > 1", "", "no column 'wdith'"),
+        ("wdith > 1", "", "agree_if: there is no column 'wdith'"),
         ("width", "", "neither true nor false"),
         (AGREES, "kind", "agree_by: there is no column 'kind'; use .*animal"),
         (AGREES, "count(*)", "count|GROUP BY"),

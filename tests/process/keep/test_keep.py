@@ -281,7 +281,7 @@ def test_a_key_in_two_shards_is_no_harm_where_one_of_them_is_kept(tmp_path):
     ("condition", "told"),
     [
         ("", "keep_if is empty"),
-        ("wdith > 3", "no column 'wdith'"),
+        ("wdith > 3", "keep_if: there is no column 'wdith'"),
         ("png = 'x'", "'png' is a member of the tars"),
         ("width > 33", "true of none of 52 samples"),
         ("width", "neither true nor false"),
