@@ -17,7 +17,7 @@ from tarloom.errors import CorruptShard, UsageError
 from tarloom.format.layout import ROWS, files_of_done, rows_name, stats_name
 from tarloom.format.metadata import read_stats
 from tarloom.format.parquet import read_table
-from tarloom.format.sidecar import SidecarInfo, check_stage_name
+from tarloom.format.sidecar import SidecarInfo
 from tarloom.format.storage import open_storage
 from tarloom.format.storage.writable import check_writable
 from tarloom.generate.config import GenerateConfig
@@ -27,6 +27,7 @@ from tarloom.generate.pack import PackRecipe
 from tarloom.generate.plan import need_rows, planned
 from tarloom.generate.tables.prompts import PromptTables
 from tarloom.generate.task import GenerateTask
+from tarloom.process.described import check_stages, fingerprints
 from tarloom.process.loop.parts import sweep_parts
 from tarloom.process.loop.shard import ShardProcessor
 from tarloom.process.paint.stage import PaintStage
@@ -77,7 +78,7 @@ class GenerateJob:
         self._check()
         check_writable(self._storage)
         self._storage.sweep()
-        made_by = {name: dict(stage.fingerprint()) for name, stage in self.stages.items()}
+        made_by = fingerprints(self.stages)
         plan = planned(self._config, self._tables, self._storage, made_by)
         self.shards, self.total, self._source = [plan.name(n) for n in range(plan.shards)], plan.rows, plan.source
         self._recipe = PackRecipe(painter=self._painter[0], extension=self._painter[1].encode_format, made_by=made_by)
@@ -130,10 +131,9 @@ class GenerateJob:
                 raise UsageError(f"{option} must be at least 1, not {getattr(self._config, option)}")
         self._painter  # noqa: B018 - whether there is one
         for name, stage in self.stages.items():
-            check_stage_name(name)
             if stage.members:
                 raise UsageError(f"stage {name}: wants to see pictures, and there are none yet; run it afterwards")
-            stage.check()
+        check_stages(self.stages)
         self._tables.check()
         self._inputs = table_inputs(self.stages, self._tables.schema)
         if self._config.folder is not None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from tarloom.engines.base import NOT_YET, Engine, NotYet
 from tarloom.errors import UsageError
-from tarloom.format.sidecar import check_stage_name
 from tarloom.process.config import ProcessConfig
 from tarloom.process.cost import sample
+from tarloom.process.described import check_stages
 from tarloom.process.loop.pipeline import ShardPipeline
 from tarloom.process.loop.shard import ShardProcessor
 from tarloom.process.plan import Planner
@@ -70,9 +70,7 @@ class ProcessJob:
 
     def check(self) -> None:
         """Raises UsageError where a stage cannot work, whatever the dataset."""
-        for name, stage in self.stages.items():
-            check_stage_name(name)
-            stage.check()
+        check_stages(self.stages)
 
     def prepare(self) -> None:
         """Find what is to be done. Raises UsageError, StageMismatch among them, before any work is started."""

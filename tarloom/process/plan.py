@@ -27,6 +27,7 @@ from tarloom.format.sidecar import (
 )
 from tarloom.format.storage import Storage
 from tarloom.process.config import ProcessConfig
+from tarloom.process.described import fingerprints, said_by
 from tarloom.process.loop.answers import report_of, to_retry
 from tarloom.process.loop.parts import parts_of_others, sweep_parts
 from tarloom.process.stage import INPUT, Stage
@@ -50,7 +51,7 @@ class Planner:
         self._members = dataset.catalog.members()
         self._check_place()
         self._check_order()
-        self._fingerprints = {name: stage.fingerprint() for name, stage in stages.items()}
+        self._fingerprints = fingerprints(stages)
         self._checked = set[tuple[str, str, str]]()
         """Stages and columns with what made them, that fit."""
         self._view = lru_cache(lambda *names: dataset.select(*names).view)
@@ -149,7 +150,8 @@ class Planner:
             fingerprint = None if source is None else self._made_by(source, shard)
             made[INPUT + column] = told = _told(source, fingerprint)
             if fingerprint is not None and (name, column, told) not in self._checked:
-                self._stages[name].check_input(column, fingerprint)
+                with said_by(name, "check_input()"):
+                    self._stages[name].check_input(column, fingerprint)
                 self._checked.add((name, column, told))
         return made
 

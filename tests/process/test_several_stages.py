@@ -204,6 +204,30 @@ def test_a_stage_that_would_end_the_program_is_a_fault_that_is_told_by_its_name(
         assert re.match(said, job.summary().failed_shards["a"])
 
 
+@pytest.mark.parametrize("method", ["check", "fingerprint", "check_input", "inputs"])
+@pytest.mark.parametrize("fault", [KeyError("an odd one"), SystemExit(0)])
+def test_what_goes_wrong_in_a_stage_before_anything_is_started_is_told_with_its_name(folder, log, method, fault):
+    def fails(*_):
+        raise fault
+
+    run(folder, AskedStage(log=str(log)), name="first")
+    faulty = type("Faulty", (AskedStage,), {method: property(fails) if method == "inputs" else fails})
+    job = ProcessJob(faulty(log=str(log), wants=("first.text",)), ProcessConfig(path=str(folder)), LocalEngine(1))
+    with pytest.raises(UsageError, match=rf"stage asked: {method}(\(\))?: {type(fault).__name__}: .*several") as told:
+        job.prepare()
+    assert told.value.__cause__ is fault
+
+
+def test_a_stage_that_gives_no_fingerprint_or_a_text_for_inputs_is_told_what_is_wrong(folder, log):
+    for name, value, said in (
+        ("fingerprint", lambda _: None, "stage asked: fingerprint.*'NoneType' object is not iterable"),
+        ("inputs", "caption", r"stage asked: inputs: 'caption' is a text, not names; write \('caption',\)"),
+    ):
+        faulty = type("Faulty", (AskedStage,), {name: value})
+        with pytest.raises(UsageError, match=said):
+            run(folder, faulty(log=str(log)))
+
+
 def test_a_stage_that_cannot_be_closed_is_a_warning_when_all_is_done(folder, log, caplog):
     class Worker(type(AskedStage(log="").open())):
         def close(self):

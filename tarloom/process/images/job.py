@@ -25,6 +25,7 @@ from tarloom.format.layout import is_shard_file, shard_of, stats_name
 from tarloom.format.storage import open_storage
 from tarloom.format.storage.writable import check_writable
 from tarloom.process.config import ProcessConfig
+from tarloom.process.described import check_stages, fingerprints
 from tarloom.process.images.config import RunOptions, SourceConfig, sized
 from tarloom.process.images.creating import Creation, Planned
 from tarloom.process.images.runs import named_run, new_run, unfinished_run
@@ -100,8 +101,7 @@ class ImagesJob:
                 "others run create, then process"
             )
         check_options(self._source)
-        for stage in self.stages.values():
-            stage.check()
+        check_stages(self.stages)
         if self._options.resume is not None:
             self.run = named_run(self._options.resume)
             self.run.entry()
@@ -146,7 +146,7 @@ class ImagesJob:
 
     def _request(self) -> dict[str, str]:
         """All that decides what the run makes: a run of the same request is the same run."""
-        made = {f"stage {name}": json.dumps(dict(stage.fingerprint())) for name, stage in self.stages.items()}
+        made = {f"stage {name}": json.dumps(made_by) for name, made_by in fingerprints(self.stages).items()}
         tables = {"tables": json.dumps([self._options.rows_per_file, self._options.without_pictures])}
         source = {"source": self._source.source, "slice": json.dumps(self._source.sharding.shards)}
         return {**shaping_options(self._source), **source, **made, **(tables if self._is_table else {})}
