@@ -70,7 +70,8 @@ for ((word = 1; word <= $#; word++)); do
     *) max_failed="$value" ;;
     esac
 done
-again="run the same command again to go on"
+same="run the same command again" # workers say so too, and do not know the mode
+again="$same to go on"
 [ "$mode" != overwrite ] || again+=", but without --incremental-mode overwrite"
 
 # A worker is stopped as by Ctrl-C when this script ends without a word: killed, or by a shell that crashed.
@@ -114,7 +115,7 @@ set -m # each worker in a process group of its own: Ctrl-C reaches this script, 
 for ((worker = 0; worker < workers; worker++)); do
     slice="$((worker * shards / workers)):$(((worker + 1) * shards / workers))"
     "$python" -c "$leash" $$ "$python" "${create[@]}" ${words[@]+"${words[@]}"} --shards "$slice" --json >"$results/$worker" \
-        2> >(trap '' INT && exec sed -u "s/^/[$((worker + 1))] /" >&2) &
+        2> >(trap '' INT && exec sed -uE "s/^/[$((worker + 1))] /; s/$same( to go on)*/$again/" >&2) &
     pids+=("$!")
 done
 

@@ -32,6 +32,20 @@ esac
 """Stands for Python, and where that makes shards, says that the first one of each worker's failed."""
 
 
+STOPPED = """#!/bin/bash
+case "$1" in -*) exec {python} "$@" ;; esac
+case " $* " in
+*" --plan-only "*) echo '{{"rows": 40, "shards": 4}}' ;;
+*)
+    echo "error: the process died; run the same command again to go on" >&2
+    echo "interrupted; nothing is left half-done: run the same command again" >&2
+    exit 130
+    ;;
+esac
+"""
+"""Stands for Python, and where that makes shards, says what one does that is stopped."""
+
+
 def start(*words: object, python: object = sys.executable) -> "subprocess.Popen[str]":
     """In a process group of its own, as a terminal has it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -53,6 +67,19 @@ def test_failed_shards_of_all_workers_are_counted_together(tmp_path, most, code)
     found = json.loads(printed.splitlines()[-1])
     assert (process.returncode, found["exit_code"]) == (code, code), complaint
     assert found["failed_shards"] == {"shard 0": "why", "shard 2": "why"}
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [([], "to go on"), (["--incremental-mode", "overwrite"], "to go on, but without --incremental-mode overwrite")],
+)
+def test_workers_that_are_stopped_advise_nothing_that_would_throw_away_what_is_done(tmp_path, words, advice):
+    python = program(tmp_path / "python", STOPPED.format(python=sys.executable))
+    process = start("source", "out", "2", *words, python=python)
+    _, complaint = process.communicate(timeout=120)
+    assert process.returncode == 130
+    told = [line.partition("run the same command again ")[2] for line in complaint.splitlines() if "again" in line]
+    assert told == [advice] * 6, complaint
 
 
 @pytest.mark.parametrize(
