@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tarloom.engines.local import LocalEngine
-from tarloom.errors import UsageError
+from tarloom.errors import EngineError, UsageError
 from tarloom.format.storage import LocalStorage
 from tarloom.process.resize.job import ResizeJob, ResizeSummary, chunks, planned
 from tarloom.process.resize.plan import ResizeConfig, parse_box, sizes
@@ -176,6 +177,31 @@ def test_a_broken_picture_fails_by_name_and_keeps_its_bytes(folder):
     assert summary.failed_by_error == {"not_an_image": 1, "truncated": 1}
     assert set(summary.failures) == {"broken.jpg", "page.png"}
     assert (folder / "broken.jpg").read_bytes() == broken
+
+
+def test_a_full_disk_ends_the_run_with_what_is_done_and_every_original_left(folder):
+    """Files of more than 4000 bytes stand for one: the third picture would be such a file."""
+    noise = np.random.default_rng(1).integers(0, 255, (99, 99, 3), np.uint8)
+    (folder / "c.png").write_bytes(encoded(Image.fromarray(noise), "PNG"))
+    before, limit = files(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit[1]))
+    try:
+        with pytest.raises(
+            EngineError, match=r"c\.png: File too large; check .* free space; then run the same command"
+        ):
+            resize_all(folder, resize="60")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    after = files(folder)
+    assert [name for name in before if after[name] != before[name]] == ["a.jpg", "b.JPEG"]
+    assert after.keys() == before.keys()
+
+
+def test_a_folder_that_cannot_be_made_costs_its_own_pictures_alone(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "holiday").write_text("a file where a folder should be")
+    summary = resize_all(folder, output_dir=str(tmp_path / "out"), resize="50")
+    assert (summary.processed, summary.failed_by_error) == (3, {"unwritten": 2})
 
 
 @pytest.mark.parametrize(

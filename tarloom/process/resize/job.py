@@ -5,6 +5,7 @@ over white. Each file appears under its name whole or not at all, and in place a
 finished picture: a run that is killed leaves originals and finished ones, and the same command goes on.
 """
 
+import errno
 import math
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tarloom.create.config import ImageOptions
 from tarloom.engines.base import Engine
-from tarloom.errors import RowError, StorageError
+from tarloom.errors import EngineError, RowError, StorageError
 from tarloom.format.storage import Entry, Storage
 from tarloom.process.resize.plan import Box, Mode, Move, ResizeConfig, parse_box, planned_moves, sizes
 
@@ -25,6 +26,8 @@ PNG_LEVEL = 6
 FAILURES_SHOWN = 100
 UNWRITTEN = "unwritten"
 """The name of a failure of storage."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Reasons for which no other picture could be written either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +98,8 @@ class OpenResizer:
             except RowError as error:
                 failed[move.source] = str(error)
             except StorageError as error:
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
+                    raise EngineError(f"{error}; then run the same command again") from error
                 failed[move.source] = f"{UNWRITTEN}: {error}"
             else:
                 read, written, unchanged = read + before, written + after, unchanged + same
@@ -155,7 +160,7 @@ class ResizeJob:
         self._resizer, self._moves = planned(self._config)
 
     def run(self, engine: Engine) -> Iterator[ChunkReport]:
-        """One report a chunk, in any order."""
+        """One report a chunk, in any order. Raises EngineError where the disk is full, or workers died."""
         if self._config.batch:
             self._resizer.target.sweep()
         for outcome in engine.map(self._resizer, chunks(self._moves, self._config.chunks)):
