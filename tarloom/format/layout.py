@@ -20,7 +20,7 @@ with "_" or "." are never shards.
 """
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from typing import Final, Literal
 
 from tarloom.errors import UsageError
@@ -128,12 +128,22 @@ def compression_of(tar: str) -> Literal["gzip", "zstd"] | None:
     return next((kind for suffix, kind in COMPRESSIONS.items() if tar.endswith(suffix)), None)
 
 
-def describe_lack(names: Iterable[str], tar: str | None = None) -> str:
+def finished_without_tar(names: Collection[str]) -> list[str]:
+    """The shards among these files that are finished, as their stats say, and have no tar."""
+    suffix = stats_name("")
+    marked = sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return [shard for shard in marked if shard.isdecimal() and tar_among(shard, names) is None]
+
+
+def describe_lack(names: Collection[str], tar: str | None = None) -> str:
     """Why a folder that holds these files, but no tar, or not the one that is named, is no dataset; and what to do."""
     if tar is not None:
         pattern = any(letter in tar for letter in "*?[{")
         do = "patterns are not expanded; give the folder: all of its shards are read" if pattern else "check the path"
         return f"no shard (a finished .tar file) has this name; {do}"
+    lost = [shard for shard in finished_without_tar(names) if index_name(shard) in names]
+    if lost:  # pictures in other forms have no index
+        return f"the tars of all {len(lost)} finished shards are gone; run their creation again, or bring them back"
     if any(name.endswith(stats_name("")) for name in names):
         return (
             "its shards are no tars; read their files or parquet as they are, or create with output_format webdataset"

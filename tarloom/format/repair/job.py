@@ -21,6 +21,7 @@ from tarloom.format.layout import (
     compression_of,
     describe_lack,
     find_tars,
+    finished_without_tar,
     index_name,
     metadata_name,
     sidecar_name,
@@ -75,6 +76,7 @@ class RepairJob:
         self._tars = {shard: entries[name] for shard, name in shards.items() if tar in (None, name)}
         if not self._tars:
             raise UsageError(f"{path}: {describe_lack(entries, tar)}")
+        self._gone = [] if tar else finished_without_tar(entries)
         self._entries = entries
         self._stages = find_sidecars(entries)
         self._check_output()
@@ -84,6 +86,10 @@ class RepairJob:
         for shard in sorted(self._tars):
             tar = versioned(self._source, self._tars[shard])
             yield self._earlier(shard, tar) or self._repaired(shard, tar)
+        for shard in self._gone:
+            if self._output.head(tar_name(shard)) is None:  # an earlier run may have copied it
+                why = f"{tar_name(shard)} is gone; run its creation again, or bring it back, and repair again"
+                yield RepairReport(shard=shard, samples=0, bytes=0, lost=(why,))
 
     def _check_output(self) -> None:
         """Never in place, and never over what is not of a run with this source."""

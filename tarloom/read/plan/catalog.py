@@ -20,6 +20,7 @@ from tarloom.format.layout import (
     PLAN,
     describe_lack,
     find_tars,
+    finished_without_tar,
     is_shard_file,
     metadata_name,
     sidecar_name,
@@ -225,7 +226,7 @@ def open_catalog(path: str | Path) -> Catalog:
     local = storage.local_path("")
     if local is not None and not local.exists():
         raise UsageError(f"{path}: no such folder; check the path")
-    raise UsageError(f"{path}: {describe_lack((entry.name for entry in storage.list()), tar)}")
+    raise UsageError(f"{path}: {describe_lack({entry.name for entry in storage.list()}, tar)}")
 
 
 def catalog_of(path: str | Path, shards: Iterable[str]) -> Catalog:
@@ -272,12 +273,11 @@ def _committed(storage: Storage, tars: Mapping[str, Entry], names: Collection[st
 
     Where no tar is left, this is no folder of shards, but of pictures in other forms.
     """
-    suffix = stats_name("")
-    marked = {name.removesuffix(suffix) for name in names if name.endswith(suffix)} if tars else set()
-    unseen = [shard for shard in marked - tars.keys() if shard.isdecimal()]
+    marked = {shard: tar for shard, tar in tars.items() if stats_name(shard) in names}
+    unseen = finished_without_tar(names) if tars else []
     now = ahead(storage.head, map(tar_name, unseen), threads=threads_for(storage))  # it may have come while we listed
     found = {shard: tar or lost_tar(shard) for shard, tar in zip(unseen, now, strict=True)}
-    return {shard: tars[shard] for shard in marked & tars.keys()} | found
+    return marked | found
 
 
 def _is_planned(storage: Storage, names: Collection[str]) -> bool:

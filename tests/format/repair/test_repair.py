@@ -344,6 +344,24 @@ def test_a_second_run_keeps_what_stages_made_of_the_copy(dataset, tmp_path):
     assert findings(copy) == []
 
 
+def test_a_finished_shard_whose_tar_is_gone_is_lost_unless_the_copy_has_it(dataset, tmp_path):
+    repaired(dataset, tmp_path / "earlier")
+    (dataset / "00001.tar").unlink()
+    _, gone = repaired(dataset)
+    assert (gone.shard, gone.samples, gone.bytes) == ("00001", 0, 0)
+    assert gone.lost == ("00001.tar is gone; run its creation again, or bring it back, and repair again",)
+    assert [report.shard for report in repaired(dataset, tmp_path / "earlier")] == ["00000"]
+    assert [report.shard for report in repaired(dataset / "00000.tar", tmp_path / "one")] == ["00000"]
+
+
+def test_the_command_names_a_tar_that_is_gone_and_its_exit_code_tells(dataset, tmp_path):
+    (dataset / "00001.tar").unlink()
+    words = [sys.executable, "-m", "tarloom.cli", "repair", str(dataset), "--output", str(tmp_path / "copy")]
+    ended = subprocess.run(words, capture_output=True, text=True)
+    assert ended.returncode == 3
+    assert "00001: 00001.tar is gone" in ended.stdout
+
+
 def test_a_second_run_skips_what_an_earlier_version_noted_by_the_tar_alone(dataset, tmp_path):
     repaired(dataset)
     report = tmp_path / "copy" / "_tarloom" / "repair" / "00000.json"

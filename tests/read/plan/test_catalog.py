@@ -20,6 +20,7 @@ from tarloom.format.index_load import cache_storage
 from tarloom.format.layout import CATALOG, PLAN
 from tarloom.format.storage import open_storage
 from tarloom.format.storage.local import LocalStorage
+from tarloom.format.verify.dataset import verify
 from tarloom.read.plan import catalog
 from tarloom.read.plan.facts import HANDFUL
 from tests.format.raw import packed_dataset, sample_members, some_samples, write_index, write_parquet, write_tar
@@ -375,12 +376,16 @@ def test_a_shard_that_is_finished_while_its_folder_is_listed_is_one_of_the_datas
     assert [sample["__key__"] for sample in tarloom.open(tmp_path)] == keys
 
 
-def test_a_planned_folder_without_any_tar_is_of_pictures_in_other_forms(tmp_path):
+@pytest.mark.parametrize("look", [tarloom.open, lambda path: list(verify(path))])
+def test_a_planned_folder_without_any_tar_has_lost_them_or_is_of_pictures_in_other_forms(tmp_path, look):
     packed_dataset(tmp_path)
     for tar in tmp_path.glob("*.tar"):
         tar.unlink()
+    with pytest.raises(UsageError, match="the tars of all 2 finished shards are gone; run their creation again"):
+        look(tmp_path)
+    shutil.rmtree(tmp_path / "_tarloom" / "index")  # which pictures in other forms have not
     with pytest.raises(UsageError, match="its shards are no tars"):
-        tarloom.open(tmp_path)
+        look(tmp_path)
 
 
 def test_stats_that_are_called_like_no_created_shard_ask_for_no_tar(tmp_path):
