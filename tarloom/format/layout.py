@@ -15,8 +15,8 @@ Creation can also put a shard's pictures into a folder of files, 00000/KEY.jpg, 
 (img2dataset's output_format). Readers want tars.
 
 A shard is called by its tar's name without ".tar", relative to the dataset's folder: "00000", or "train/part-7" in
-a foreign folder. A foreign tar may be compressed: ".tar.gz", ".tgz", ".tar.zst". Files and folders whose names begin
-with "_" or "." are never shards.
+a foreign folder. A foreign tar may be compressed: ".tar.gz", ".tar.zst" and others, below. Files and folders whose
+names begin with "_" or "." are never shards.
 """
 
 import re
@@ -26,7 +26,16 @@ from typing import Final, Literal
 from tarloom.errors import UsageError
 
 TAR_SUFFIX = ".tar"
-COMPRESSIONS: Final[dict[str, Literal["gzip", "zstd"]]] = {".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd"}
+Compression = Literal["gzip", "zstd", "bz2", "xz"]
+COMPRESSIONS: Final[dict[str, Compression]] = {
+    ".tar.gz": "gzip",
+    ".tgz": "gzip",
+    ".tar.zst": "zstd",
+    ".tar.bz2": "bz2",
+    ".tbz2": "bz2",
+    ".tar.xz": "xz",
+    ".txz": "xz",
+}
 TAR_SUFFIXES = (TAR_SUFFIX, *COMPRESSIONS)
 PRIVATE = "_tarloom"
 PLAN = f"{PRIVATE}/plan.json"
@@ -123,7 +132,7 @@ def tar_among(shard: str, names: Container[str]) -> str | None:
     return next((f"{shard}{suffix}" for suffix in TAR_SUFFIXES if f"{shard}{suffix}" in names), None)
 
 
-def compression_of(tar: str) -> Literal["gzip", "zstd"] | None:
+def compression_of(tar: str) -> Compression | None:
     """How a tar of this name is compressed, None where it is not."""
     return next((kind for suffix, kind in COMPRESSIONS.items() if tar.endswith(suffix)), None)
 

@@ -3,9 +3,11 @@
 docs/format.md has this as a table.
 """
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sys
 import tarfile
 from pathlib import Path
@@ -98,6 +100,8 @@ OURS_ALONE: dict[str, tuple[bytes, list[str], Samples]] = {
     "x.tar.gz": (gzip.compress(tar(*A, *B)), ["a", "b"], BOTH),
     "x.tgz": (gzip.compress(tar(*A, *B)), ["a", "b"], BOTH),
     "x.tar.gz of two streams": (gzip.compress(tar(*A, *B)[:2048]) + gzip.compress(tar(*A, *B)[2048:]), ["a"], BOTH),
+    "x.tar.bz2 of two streams": (bz2.compress(tar(*A, *B)[:2048]) + bz2.compress(tar(*A, *B)[2048:]), ["a"], BOTH),
+    "x.tar.xz of two streams": (lzma.compress(tar(*A, *B)[:2048]) + lzma.compress(tar(*A, *B)[2048:]), ["a"], BOTH),
     "x.tar.zst": (zstandard.ZstdCompressor().compress(tar(*A, *B)), [], BOTH),
 }  # fmt: skip
 """Name of the case: its bytes, webdataset's keys, our samples."""

@@ -1,11 +1,12 @@
-"""Compressed tars (.tar.gz, .tgz, .tar.zst), read from front to back, as if they were tars.
+"""Compressed tars (.tar.gz, .tar.zst, .tar.bz2, .tar.xz), read from front to back, as if they were tars.
 
 Offsets count decompressed bytes. Of these one chunk is held at a time, and no more come out than an honest tar of this
-many compressed bytes can hold. Concatenated gzip members, or zstd frames, are one stream.
+many compressed bytes can hold. Concatenated gzip members, or frames and streams of the others, are one stream.
 """
 
 import io
-from collections.abc import Sequence
+import lzma
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -20,6 +21,8 @@ CHUNK_BYTES = 1 << 20
 MAX_RATIO = 1000
 """Decompressed to compressed bytes: what is more is no data but an attack. (gzip reaches 1032 where all is zero; a tar
 of nothing but labels of a few bytes is compressed about 140 times.)"""
+XZ_BYTES = 192 << 20
+"""Of memory for xz, whose highest level takes 65 MiB."""
 FREE_BYTES = 64 << 20
 """So much may come out whatever the ratio."""
 
@@ -79,8 +82,12 @@ class Unpacked(RangeSource):
             pass
 
     def _restart(self) -> None:
-        raw = pa.PythonFile(io.BufferedReader(StorageStream(self._storage, self._tar)), mode="r")
-        self._stream = pa.CompressedInputStream(raw, compression_of(self._tar.name) or "gzip")
+        raw, kind = io.BufferedReader(StorageStream(self._storage, self._tar)), compression_of(self._tar.name)
+        self._stream = (
+            _XzStream(raw, self._chunk_bytes)
+            if kind == "xz"
+            else pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), kind or "gzip")
+        )
         self._start, self._data = 0, bytearray()
 
     @property
@@ -92,8 +99,8 @@ class Unpacked(RangeSource):
         chunk = bytearray(self._chunk_bytes)  # pyarrow's read() leaks what it has made where it fails
         try:
             del chunk[self._stream.readinto(chunk) :]
-        except (OSError, pa.ArrowException) as error:
-            raise self._broken(str(error).splitlines()[0]) from error
+        except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
+            raise self._broken(error) from error
         if not chunk:
             return False
         self._start, self._data = self._end, chunk
@@ -104,12 +111,41 @@ class Unpacked(RangeSource):
             )
         return True
 
-    def _broken(self, reason: str) -> CorruptShard:
+    def _broken(self, error: Exception) -> CorruptShard:
+        reason = str(error).splitlines()[0]
         kind = TruncatedShard if reason.startswith("Truncated") else CorruptShard
         return kind(f"{self._where}: cannot be decompressed behind byte {self._end} of its tar ({reason}); {REMEDY}")
 
     def _ends(self, end: int, wanted: int) -> TruncatedShard:
         return TruncatedShard(f"{self._where}: its tar ends at byte {end}, before byte {wanted}; {REMEDY}")
+
+
+class _XzStream:
+    """What Arrow's stream is for the others."""
+
+    def __init__(self, raw: io.BufferedIOBase, most: int) -> None:
+        self._chunks = filter(None, _unxz(raw, most))
+
+    def readinto(self, target: bytearray) -> int:
+        """How many bytes came, at most as many as was said; 0 at the end."""
+        data = next(self._chunks, b"")
+        target[: len(data)] = data
+        return len(data)
+
+
+def _unxz(raw: io.BufferedIOBase, most: int) -> Iterator[bytes]:
+    """What comes out of streams that lie one behind the other, with zeros between them or not."""
+    packed = b""
+    while packed := packed or raw.read(CHUNK_BYTES):
+        packed = packed.lstrip(b"\0")
+        if not packed:
+            continue
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES)
+        while not stream.eof:
+            if stream.needs_input and not packed and not (packed := raw.read(CHUNK_BYTES)):
+                raise EOFError("Truncated xz stream")
+            yield stream.decompress(packed, most)
+            packed = stream.unused_data
 
 
 class _UnpackedStream(io.RawIOBase):

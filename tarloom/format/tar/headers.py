@@ -240,9 +240,12 @@ class Headers:
         return CorruptShard(f"{self._where}: {what}; {remedy}")
 
 
+_MAGICS = {b"\x1f\x8b": ".tar.gz", b"\x28\xb5\x2f\xfd": ".tar.zst", b"BZh": ".tar.bz2", b"\xfd7zXZ\0": ".tar.xz"}
+
+
 def _hint(block: bytes) -> str:
     """What a file may be that is called .tar and is none."""
-    for magic, suffix in ((b"\x1f\x8b", ".tar.gz"), (b"\x28\xb5\x2f\xfd", ".tar.zst")):
+    for magic, suffix in _MAGICS.items():
         if block.startswith(magic):
             return f" but compressed bytes (call it {suffix})"
     return ""

@@ -1,7 +1,9 @@
 """Randomly damaged tars, each a function of its seed: what was packed, how it was damaged, what came of it."""
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import tarfile
 from collections.abc import Callable, Iterator
@@ -11,6 +13,13 @@ import zstandard
 
 from tarloom.format.tar.walk import BLOCK, Member, walk
 
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".tar.gz": gzip.compress,
+    ".tgz": gzip.compress,
+    ".tar.zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    ".tar.bz2": bz2.compress,
+    ".tar.xz": lzma.compress,
+}
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8))
 """Offsets and lengths of the numeric fields of a header."""
@@ -261,8 +270,8 @@ def _noise(kind: str, original: Original, rng: random.Random) -> Case:
 
 def _squeezed(kind: str, original: Original, rng: random.Random) -> Case:
     """Compressed, in one stream or two, and the compressed bytes damaged or not."""
-    suffix = rng.choice([".tar.gz", ".tgz", ".tar.zst"])
-    pack = gzip.compress if suffix != ".tar.zst" else zstandard.ZstdCompressor(write_checksum=True).compress
+    suffix = rng.choice([*PACKERS])
+    pack = PACKERS[suffix]
     at = rng.choice([0, rng.randrange(len(original.data))])
     data = bytearray(b"".join(pack(part) for part in (original.data[:at], original.data[at:]) if part))
     damage = rng.randrange(4)

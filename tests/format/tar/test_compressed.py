@@ -1,6 +1,8 @@
 """Tars that are compressed: the same members, in one pass forwards, within bounds; damage is named."""
 
+import bz2
 import gzip
+import lzma
 import tarfile
 import tracemalloc
 
@@ -19,7 +21,15 @@ def zstd(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(write_checksum=True).compress(data)
 
 
-PACKERS = {".tar.gz": gzip.compress, ".tgz": gzip.compress, ".tar.zst": zstd}
+PACKERS = {
+    ".tar.gz": gzip.compress,
+    ".tgz": gzip.compress,
+    ".tar.zst": zstd,
+    ".tar.bz2": bz2.compress,
+    ".tbz2": bz2.compress,
+    ".tar.xz": lzma.compress,
+    ".txz": lzma.compress,
+}
 each_kind = pytest.mark.parametrize("suffix", PACKERS)
 
 
@@ -95,6 +105,25 @@ def test_what_is_cut_or_changed_is_named(tmp_path, suffix):
         read_to_its_end(storage, path.name)
 
 
+@each_kind
+def test_a_second_stream_whose_beginning_is_changed_is_named(tmp_path, suffix):
+    raw = packed_beside(tmp_path, suffix, parts=2)
+    path = tmp_path / f"a{suffix}"
+    changed = bytearray(path.read_bytes())
+    changed[len(PACKERS[suffix](raw[: len(raw) // 2]))] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(CorruptShard, match=f"a{suffix}: cannot be decompressed"):
+        read_to_its_end(open_storage(tmp_path), path.name)
+
+
+def test_zeros_between_and_behind_xz_streams_are_no_damage(tmp_path):
+    raw = packed_beside(tmp_path, ".tar.xz")
+    padded = [lzma.compress(part) + bytes(4 << 20) for part in (raw[:2048], raw[2048:])]
+    (tmp_path / "a.tar.xz").write_bytes(b"".join(padded))
+    with open_tar(open_storage(tmp_path), open_storage(tmp_path).head("a.tar.xz")) as stream:
+        assert stream.read() == raw
+
+
 def test_a_tar_that_ends_inside_a_member_is_named_though_its_compression_is_whole(tmp_path):
     raw = packed_beside(tmp_path, ".tar.gz")
     storage = open_storage(tmp_path)
@@ -116,15 +145,16 @@ def test_a_bomb_is_refused_within_bounded_memory(tmp_path):
     tracemalloc.stop()
 
 
-def test_a_compressed_file_that_is_called_tar_is_told_its_name(tmp_path):
-    packed_beside(tmp_path, ".tar.zst")
-    (tmp_path / "a.tar.zst").rename(tmp_path / "a.tar")
-    with pytest.raises(CorruptShard, match=r"call it \.tar\.zst"):
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz"])
+def test_a_compressed_file_that_is_called_tar_is_told_its_name(tmp_path, suffix):
+    packed_beside(tmp_path, suffix)
+    (tmp_path / f"a{suffix}").rename(tmp_path / "a.tar")
+    with pytest.raises(CorruptShard, match=rf"call it \{suffix}\)"):
         scan_index(open_storage(tmp_path), "a")
 
 
 def test_shards_are_called_without_what_says_how_they_are_compressed(tmp_path):
-    names = ["a.tar", "train/b.c.tar.gz", "d.tgz", "e.tar.zst", "f.gz", "_g.tar.gz", ".h.tgz"]
-    assert [shard_of(name) for name in names if is_shard_file(name)] == ["a", "train/b.c", "d", "e"]
+    names = ["a.tar", "train/b.c.tar.gz", "d.tgz", "e.tar.zst", "f.gz", "_g.tar.gz", ".h.tgz", "i.tar.xz", "j.xz"]
+    assert [shard_of(name) for name in names if is_shard_file(name)] == ["a", "train/b.c", "d", "e", "i"]
     with pytest.raises(UsageError, match=r"x\.tar and x\.tar\.gz would both be shard x"):
         find_tars(["x.tar.gz", "y.tar", "x.tar"], "/data")
