@@ -34,7 +34,8 @@ IN_BATCHES: Final = frozenset({"plain", "ray_actor", "ray_data", "spark"})
 
 
 class Reader(Protocol):
-    """What a reader's module offers."""
+    """What a reader's module offers. One that cannot read all datasets has `check(dataset)`, too, which raises
+    UsageError for those."""
 
     def session(self, config: ScanConfig) -> AbstractContextManager[None]:
         """Start what the reader needs and stop it afterwards, unless it was running before."""
@@ -87,6 +88,7 @@ class ScanJob:
         self._dataset = _chosen(open_dataset(self.config.path), self.config)
         if self.reader in IN_BATCHES:
             check_batches(self._dataset.view)
+        getattr(self._module, "check", lambda dataset: None)(self._dataset)
         self.total = len(self._dataset)
 
     def __iter__(self) -> Iterator[Tally]:

@@ -149,3 +149,10 @@ class Selection:
 def _check_policy(what: str, policy: str, known: Sequence[str]) -> None:
     if policy not in known:
         raise UsageError(f"{what} must be one of {', '.join(known)}, not {policy!r}")
+
+
+def names_given(option: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names. Raises UsageError for one that is not in a list, whose letters would be taken for names."""
+    if isinstance(names, str):
+        raise UsageError(f"{option} are names, also where there is one: {option}=({names!r},)")
+    return tuple(names)

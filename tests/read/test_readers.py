@@ -96,6 +96,21 @@ def test_an_unknown_reader_is_refused_with_the_known_ones(tmp_path):
         ScanJob("fast", ScanConfig(path=str(tmp_path))).prepare()
 
 
+@pytest.mark.parametrize(
+    "asked", [{"where": "width > 1"}, {"select": ("width",)}, {"decode": ("rgb",)}, {"on_error": "skip"}]
+)
+def test_what_rays_own_reader_cannot_do_is_refused_before_ray_is_started(packed, asked):
+    with pytest.raises(UsageError, match="read_webdataset reads members of tars as they are, without"):
+        ScanJob("ray_data_webdataset", ScanConfig(path=str(packed), **asked)).prepare()
+
+
+def test_a_compressed_tar_is_refused_before_ray_is_started(compressed):
+    with pytest.raises(
+        UsageError, match=r"read_webdataset reads plain tars only, not a\.tar\.gz; use the reader ray_data"
+    ):
+        ScanJob("ray_data_webdataset", ScanConfig(path=str(compressed))).prepare()
+
+
 @pytest.mark.parametrize(("name", "value"), [("num_workers", 0), ("batch_size", 0), ("show", -1)])
 def test_values_that_cannot_be_are_refused(tmp_path, name, value):
     with pytest.raises(UsageError, match=f"{name} must be at least"):

@@ -17,6 +17,7 @@ from tarloom.read.feed.mixture import Mixture
 from tarloom.read.feed.order.share import Share
 from tarloom.read.feed.sampling import BucketWeights, Sampled, Sampling
 from tarloom.read.feed.state import whole
+from tarloom.read.selection import names_given
 from tarloom.read.view import DecodeAs
 
 
@@ -64,8 +65,7 @@ class FeedOptions:
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
-        if isinstance(self.columns, str):
-            raise UsageError(f"columns are names, also where there is one: columns=({self.columns!r},)")
+        names_given("columns", self.columns or ())
         for name, kinds, like in _KINDS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):

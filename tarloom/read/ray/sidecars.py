@@ -37,6 +37,7 @@ from tarloom.read.dataset import Dataset
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.ray.data import URL
 from tarloom.read.ray.tensors import plain_table
+from tarloom.read.selection import names_given
 
 try:
     from ray.data.block import Block
@@ -89,7 +90,7 @@ class SidecarSink(Datasink):  # type: ignore[misc]
     ) -> None:
         check_stage_name(stage)
         self._stage = stage
-        self._columns = tuple(columns)
+        self._columns = names_given("columns", columns)
         self._fingerprint = dict(fingerprint)
         self._storage = dataset.catalog.storage
         self._parts = f"{PRIVATE}/parts-{uuid.uuid4().hex}"

@@ -22,6 +22,7 @@ from tarloom.format.new_shard import OWN_COLUMNS, SampleShardWriter, concat, new
 from tarloom.format.parquet import read_table, write_table
 from tarloom.format.storage import open_storage
 from tarloom.read.ray.tensors import plain_table
+from tarloom.read.selection import names_given
 
 try:
     from ray.data.block import Block
@@ -50,7 +51,7 @@ class TarSink(Datasink):  # type: ignore[misc]
             raise UsageError(f"shard_rows must be at least 1, not {shard_rows}")
         self._storage = open_storage(str(path))
         self._shard_rows = shard_rows
-        self._members = None if members is None else tuple(members)
+        self._members = None if members is None else names_given("members", members)
         self.on_write_start()
 
     def on_write_start(self, schema: pa.Schema | None = None) -> None:

@@ -30,18 +30,15 @@ try:
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
-__all__ = ["read_webdataset", "scan", "session"]
+__all__ = ["check", "read_webdataset", "scan", "session"]
 
 _SCHEME = "tarloom+"
 _DAMAGE = (tarfile.TarError, ValueError, EOFError)
 """What read_webdataset raises over a damaged tar."""
 
 
-def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
-    """ray.data.read_webdataset over the dataset's shards: rows of `__key__`, `__url__` and members as bytes.
-
-    Raises UsageError for compressed tars, and where more is asked than members as they are.
-    """
+def check(dataset: Dataset) -> None:
+    """Raises UsageError for compressed tars, and where more is asked than members as they are."""
     view = dataset.view
     asked = {"columns": view.columns, "where": view.where, "decode": view.decode, "on_error": view.on_error != "raise"}
     beyond = ", ".join(name for name, value in asked.items() if value)
@@ -52,6 +49,14 @@ def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
     compressed = next((shard.tar.name for shard in dataset.shards if compression_of(shard.tar.name)), None)
     if compressed is not None:
         raise UsageError(f"read_webdataset reads plain tars only, not {compressed}; use the reader ray_data")
+
+
+def read_webdataset(dataset: Dataset) -> ray.data.Dataset:
+    """ray.data.read_webdataset over the dataset's shards: rows of `__key__`, `__url__` and members as bytes.
+
+    Raises UsageError as check does.
+    """
+    check(dataset)
     storage = dataset.catalog.storage
     local = storage.is_local
     urls = [storage.describe(shard.tar.name) for shard in dataset.shards]

@@ -15,6 +15,7 @@ from tarloom.errors import ShardError, StageMismatch, UsageError
 from tarloom.format.sidecar import SidecarInfo, read_sidecar, sidecar_info
 from tarloom.format.verify.dataset import verify
 from tarloom.read.ray.sidecars import SidecarSink
+from tarloom.read.ray.sink import TarSink
 from tests.read.sample_sets import packed_samples
 
 pytestmark = [
@@ -168,6 +169,13 @@ def test_rows_without_their_address_are_refused(folder):
     rows = tarloom.open(folder).select("jpg").to_ray()
     with pytest.raises(UsageError, match="rows have no column __url__, bytes, vector; they have __key__, jpg"):
         rows.write_datasink(sink(folder))
+
+
+def test_one_name_that_is_not_in_a_list_is_refused_at_once(folder, tmp_path):
+    with pytest.raises(UsageError, match=r"columns are names, also where there is one: columns=\('text',\)"):
+        SidecarSink(tarloom.open(folder), "size", columns="text", fingerprint=MADE_WITH)
+    with pytest.raises(UsageError, match=r"members are names, also where there is one: members=\('jpg',\)"):
+        TarSink(tmp_path / "made", members="jpg")
 
 
 def test_a_sidecar_that_was_made_otherwise_is_replaced_only_when_told_so(folder):
