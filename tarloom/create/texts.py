@@ -1,20 +1,18 @@
 """What Arrow takes and Python does not: text that is not UTF-8 is mended, times become text."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tarloom.create.retyped import Kind, retyped
 from tarloom.format.arrow_types import ChunkedArray
-
-Kind = pa.DataType
 
 
 def times_as_text(table: pa.Table) -> pa.Table:
     """Python's own dates and times end at the year 9999 and at microseconds; JSON has none."""
     for place, column in enumerate(table.itercolumns()):
-        kind = _retyped(column.type, _is_time, pa.string())
+        kind = retyped(column.type, _is_time, lambda _: pa.string())
         if kind != column.type:
             table = table.set_column(place, table.column_names[place], column.cast(kind))
     return table
@@ -30,7 +28,7 @@ def as_text(column: ChunkedArray) -> ChunkedArray:
 
 def mended(column: ChunkedArray) -> ChunkedArray:
     """The column, of its own type, with what is not UTF-8 in its texts replaced: parquet's may hold any bytes."""
-    kind = _retyped(column.type, is_text, pa.binary())
+    kind = retyped(column.type, is_text, lambda _: pa.binary())
     try:
         if kind != column.type:
             column.validate(full=True)
@@ -66,25 +64,3 @@ def _as_utf_8(value: Any, kind: Any) -> Any:
     if pa.types.is_map(kind):
         return [(_as_utf_8(key, kind.key_type), _as_utf_8(item, kind.item_type)) for key, item in value]
     return [_as_utf_8(each, kind.value_type) for each in value] if isinstance(value, list) else value
-
-
-def _retyped(kind: Any, wanted: Callable[[Kind], bool], instead: Kind) -> Any:
-    """The type with another in the place of every wanted one, however deep it lies."""
-
-    def inside(field: "pa.Field[Any]") -> "pa.Field[Any]":
-        return field.with_type(_retyped(field.type, wanted, instead))
-
-    if wanted(kind):
-        return instead
-    if pa.types.is_dictionary(kind):
-        value = _retyped(kind.value_type, wanted, instead)
-        return kind if value == kind.value_type else value
-    if pa.types.is_struct(kind):
-        return pa.struct([inside(field) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(inside(kind.key_field), inside(kind.item_field))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(inside(kind.value_field), kind.list_size)
-    if pa.types.is_large_list(kind):
-        return pa.large_list(inside(kind.value_field))
-    return pa.list_(inside(kind.value_field)) if pa.types.is_list(kind) else kind

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import cast
 
 import numpy as np
@@ -31,6 +31,7 @@ from tarloom.create.repack.check import (
     find_duplicate,
     tell_of_unfinished,
 )
+from tarloom.create.retyped import roomy, unified
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.web_file import WebFile
@@ -245,7 +246,7 @@ class TarShards:
         """All columns of all metadata, each with the type that fits all shards."""
         assert self._shards, "there are shards, and looking at them finds the columns"
         try:
-            return pa.unify_schemas([pa.schema([]), *self._columns], promote_options="permissive")
+            return reduce(unified, map(roomy, self._columns), pa.schema([]))
         except pa.ArrowException as error:
             where = self.storage.url
             raise UsageError(

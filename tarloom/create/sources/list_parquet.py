@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tarloom.create.retyped import roomy, unified
 from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.columns import with_column
 from tarloom.create.sources.inputs import InputFile
@@ -34,7 +35,7 @@ class ParquetReader(ListReader):
         return rows, additional
 
     def _kept_columns(self, file: InputFile, table: pq.ParquetFile) -> pa.Schema:
-        return pa.schema([self._kept(file, table.schema_arrow.field(name)) for name in self.additional])
+        return roomy(pa.schema([self._kept(file, table.schema_arrow.field(name)) for name in self.additional]))
 
     def _kept(self, file: InputFile, field: "pa.Field[pa.DataType]") -> "pa.Field[pa.DataType]":
         """An additional column as the metadata has it: null where any file may have nulls.
@@ -57,13 +58,11 @@ class ParquetReader(ListReader):
     def tables(self, files: Sequence[InputFile], additional: pa.Schema, start: int) -> Iterator[pa.Table]:
         for file in files:
             with _parquet(file) as table:
-                own = self._kept_columns(file, table)
-                other = [field for field in additional if own.field(field.name).type != field.type]
                 for group in range(table.num_row_groups):
                     rows = table.metadata.row_group(group).num_rows
                     if start < rows:
                         found = skipped(self._group_tables(table, group), start)
-                        yield from (_cast(part, other, file) for part in found) if other else found
+                        yield from (_cast(part, additional, file) for part in found)
                     start = max(0, start - rows)
 
     def _file_tables(self, file: InputFile, additional: pa.Schema) -> Iterator[pa.Table]:
@@ -77,22 +76,22 @@ class ParquetReader(ListReader):
 
 def _unified(known: pa.Schema, found: pa.Schema, file: InputFile) -> pa.Schema:
     """The columns of the files so far, with types that hold those of one more. Raises UsageError where none do."""
-    for field in found:
-        pair = [pa.schema([known.field(field.name)])] if field.name in known.names else []
+    for place, field in enumerate(found if known.names else ()):
+        was = known.field(field.name)
         try:
-            pa.unify_schemas([*pair, pa.schema([field])], promote_options="permissive")
+            known = known.set(place, unified(pa.schema([was]), pa.schema([field])).field(0))
         except pa.ArrowException as error:
-            was = known.field(field.name).type
-            text = f"column {field.name!r} holds {field.type}, in files before it {was}; write one type"
+            text = f"column {field.name!r} holds {field.type}, in files before it {was.type}; write one type"
             raise UsageError(f"{file.where}: {text}") from error
-    return pa.unify_schemas([known, found], promote_options="permissive")
+    return known if known.names else found
 
 
-def _cast(table: pa.Table, fields: Sequence["pa.Field[pa.DataType]"], file: InputFile) -> pa.Table:
+def _cast(table: pa.Table, fields: pa.Schema, file: InputFile) -> pa.Table:
     """The rows with the types that the columns have over all files. Raises UsageError for a value that would change."""
     for field in fields:
+        column = table.column(field.name)
         try:
-            table = with_column(table, field.name, table.column(field.name).cast(field.type))
+            table = table if column.type == field.type else with_column(table, field.name, column.cast(field.type))
         except pa.ArrowException as error:
             raise UsageError(f"{file.where}: column {field.name!r} cannot become {field.type} ({error})") from error
     return table

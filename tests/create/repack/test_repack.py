@@ -296,6 +296,21 @@ def test_metadata_in_another_order_than_the_tar_follows_the_tar(tmp_path):
     assert_sound(tmp_path / "out")
 
 
+@pytest.mark.parametrize("kinds", [["categories"] * 2, ["categories", "texts"]], ids="-".join)
+def test_shards_with_categories_of_their_own_become_one(tmp_path, kinds):
+    """img2dataset begins a shard with each file of its list; the 8 bits of each have no room for those of both."""
+    for number, kind in enumerate(kinds):
+        samples = some_samples(100, first=100 * number)
+        write_tar(tmp_path / "in" / f"{number}.tar", samples)
+        keys = [key for key, _ in samples]
+        categories = pa.array(keys).dictionary_encode().cast(pa.dictionary(pa.int8(), pa.string()))
+        column = categories if kind == "categories" else keys
+        write_parquet(tmp_path / "in" / f"{number}.parquet", {"key": keys, "status": ["success"] * 100, "n": column})
+    repack(tmp_path / "in", tmp_path / "out", number_sample_per_shard=200)
+    found = table(tmp_path / "out")
+    assert found["n"].to_pylist() == found["key"].to_pylist() == [f"{n:09d}" for n in range(200)]
+
+
 def test_metadata_types_that_do_not_fit_are_refused(tmp_path):
     for number, value in enumerate([[1.5], ["text"]]):
         write_tar(tmp_path / "in" / f"{number}.tar", some_samples(1, first=number))
