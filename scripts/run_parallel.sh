@@ -143,8 +143,12 @@ if code in (0, 3):
     code = 3 if len(lost) > int(max_failed) else 0
 print("{rows} rows, {successes} pictures, {shards} shards ({skipped} done before)".format(**total), end=" ")
 print(f"in {seconds} s by {workers} processes")
+errors = sum((collections.Counter(part["failed_by_error"]) for part in found), collections.Counter())
+if errors:
+    print("failed by error:", ", ".join(f"{name} {count:,}" for name, count in errors.most_common()))
+if lost:
+    print("failed shards:", *(f"  {shard}: {reason}" for shard, reason in sorted(lost.items())), sep="\n")
 if as_json:
-    errors = sum((collections.Counter(part["failed_by_error"]) for part in found), collections.Counter())
     total |= {"failed_by_error": dict(errors.most_common()), "failed_shards": lost, "seconds": float(seconds)}
     print(json.dumps({"exit_code": code, **total, **({"error": why[0]} if why else {})}))
 sys.exit(code)

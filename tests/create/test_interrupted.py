@@ -155,6 +155,7 @@ def test_the_shells_way_makes_the_same_bytes(source, whole, tmp_path):
     assert process.returncode == 0, complaint
     assert contents(tmp_path / "out") == whole
     assert "42 rows, 41 pictures, 6 shards" in printed
+    assert "failed by error: http_404 1\n" in printed
 
 
 def test_the_shells_way_ends_with_one_line_of_json_where_that_is_asked_for(source, tmp_path):
@@ -163,6 +164,14 @@ def test_the_shells_way_ends_with_one_line_of_json_where_that_is_asked_for(sourc
     assert complaint.count("Traceback") == 0
     assert (found["exit_code"], found["failed_by_error"], found["failed_shards"]) == (0, {"http_404": 1}, {})
     assert (found["rows"], found["successes"], found["bytes"], found["shards"]) == (42, 41, alone.bytes, 6)
+
+
+def test_the_shells_way_names_the_shards_that_failed(source, tmp_path):
+    (tmp_path / "out" / "00001.tar").mkdir(parents=True)
+    printed, complaint = run_parallel(source, tmp_path / "out", "2").communicate(timeout=120)
+    assert "34 rows, 33 pictures, 5 shards" in printed, complaint
+    assert "failed shards:\n  00001: " in printed
+    assert "00001.tar: Is a directory" in printed
 
 
 def test_the_shells_way_passes_on_what_went_wrong(source, tmp_path):
