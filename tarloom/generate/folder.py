@@ -57,7 +57,7 @@ def check_folder(folder: str, dataset: Storage, rows: pa.Schema) -> None:
     """
     target = open_storage(folder)
     _check_own(target)
-    if f"{dataset.url}/".startswith(f"{target.url}/"):
+    if dataset.lies_in(target):
         raise UsageError(f"folder {target.url}: the shards go there, too; choose another one")
     if FILE in rows.names:
         raise UsageError(f"folder {target.url}: its table has a column {FILE} of its own; rename the prompt table's")

@@ -107,7 +107,7 @@ def outside(files: list[InputFile], output: str) -> list[InputFile]:
     Raises UsageError where both are one folder, and where nothing is left.
     """
     storage, made = files[0].storage, open_storage(output)
-    if made.url == storage.url:
+    if made.place == storage.place:
         raise UsageError(f"output {made.url}: is the folder of the source; choose another, which may lie in it")
     if not made.url.startswith(f"{storage.url}/"):
         return files

@@ -93,8 +93,7 @@ class RepairJob:
 
     def _check_output(self) -> None:
         """Never in place, and never over what is not of a run with this source."""
-        here, there = _place(self._source), _place(self._output)
-        if here.startswith(there) or there.startswith(here):
+        if self._output.lies_in(self._source) or self._source.lies_in(self._output):
             raise UsageError(f"output {self._output.url}: lies in the source or around it; choose another folder")
         check_writable(self._output)
         mark = json.dumps({"source": self._source.url}).encode()
@@ -248,12 +247,6 @@ def _by_shard(names: Iterable[str], shards: Container[str]) -> dict[str, list[st
         if shard in shards:
             found.setdefault(shard, []).append(name)
     return found
-
-
-def _place(storage: Storage) -> str:
-    """Where a storage's files really lie, whatever links and dots lead there."""
-    local = storage.local_path("")
-    return f"{storage.url if local is None else local.resolve()}/"
 
 
 def _report_name(shard: str) -> str:

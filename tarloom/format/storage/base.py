@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,6 +135,17 @@ class Storage(RangeSource):
     def is_local(self) -> bool:
         """Whether files lie on this machine, or on what looks like it: a network file system."""
         return self.local_path("") is not None
+
+    @property
+    def place(self) -> str:
+        """Where the files really lie, whatever links lead there."""
+        folder = self.local_path("")
+        return self.url if folder is None else os.path.realpath(folder)
+
+    def lies_in(self, other: "Storage") -> bool:
+        """Whether this folder is the other one or somewhere below it: by its address, or where files really lie."""
+        both = ((self.url, other.url), (self.place, other.place))
+        return any(f"{mine}/".startswith(f"{theirs.rstrip('/')}/") for mine, theirs in both)
 
     def write(self, name: str, data: bytes) -> None:
         """Commit a small file at once."""

@@ -29,8 +29,8 @@ class KeepConfig:
 
     def check(self) -> None:
         """Raises UsageError for a copy into the dataset itself."""
-        source, output = open_storage(self.path).url, open_storage(self.output).url
-        if f"{output}/".startswith(f"{source}/") or f"{source}/".startswith(f"{output}/"):
+        source, output = open_storage(self.path), open_storage(self.output)
+        if output.lies_in(source) or source.lies_in(output):
             raise UsageError(
                 f"output {self.output}: one of it and {self.path} lies in the other; choose another folder"
             )

@@ -134,9 +134,9 @@ def _folder_moves(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     if source.is_local and not _is_folder(source, ""):
         raise UsageError(f"input_dir {config.input_dir}: no such folder")
     target = source if config.output_dir is None else open_storage(config.output_dir)
-    if config.output_dir is not None and _real_place(target) == _real_place(source):
+    if config.output_dir is not None and target.place == source.place:
         raise UsageError(f"output_dir {config.output_dir}: is the input_dir; leave it out to resize in place")
-    if target.url.startswith(f"{source.url}/"):
+    if target != source and target.lies_in(source):
         raise UsageError(f"output_dir {target.url}: lies inside of {source.url}; its pictures would be resized, too")
     pictures = sorted(
         (entry for entry in source.list() if _extension(entry.name) in PICTURES), key=lambda entry: entry.name
@@ -157,16 +157,10 @@ def _is_folder(storage: Storage, name: str) -> bool:
     return path is not None and path.is_dir()
 
 
-def _real_place(storage: Storage) -> str:
-    """Where it is, whatever links lead there."""
-    path = storage.local_path("")
-    return storage.url if path is None else os.path.realpath(path)
-
-
 def _is_linked(storage: Storage, name: str) -> bool:
     """Whether a link leads to the picture: what it leads to may lie outside of the folder that is to be changed."""
     path = storage.local_path(name)
-    return path is not None and os.path.realpath(path) != os.path.join(_real_place(storage), name)
+    return path is not None and os.path.realpath(path) != os.path.join(storage.place, name)
 
 
 def _move(original: Entry, asked: EncodeFormat | None) -> Move:

@@ -16,6 +16,7 @@ from tarloom.engines.base import Report
 from tarloom.engines.choose import EngineConfig
 from tarloom.errors import UsageError
 from tarloom.format.layout import is_shard_file
+from tarloom.format.storage import Storage
 from tarloom.process.images.creating import Creation
 from tarloom.read.dataset import Dataset, open_dataset
 
@@ -60,13 +61,12 @@ class UnifiedDataLoader:
         """Of a source: how many of its rows become a shard."""
         return self._options.number_sample_per_shard
 
-    def check_apart(self, output_dir: str) -> None:
+    def check_apart(self, output: Storage) -> None:
         """Raises UsageError where a source's folder would hold what is made of it, and be another source next time; or
         the shards' own folder, of which no file but theirs is sound."""
-        folder = self._files[0].storage.url
-        within = f"{output_dir}/".startswith(f"{folder}/")
-        if output_dir == folder if self.is_shards else self._is_folder and within:
-            raise UsageError(f"output {output_dir}: lies in the input {folder}; choose a folder that does not")
+        folder = self._files[0].storage
+        if output.place == folder.place if self.is_shards else self._is_folder and output.lies_in(folder):
+            raise UsageError(f"output {output.url}: lies in the input {folder.url}; choose a folder that does not")
 
     def list_shards(self) -> list[str]:
         """The addresses of the tars, or of the lists, in the order in which they are read."""

@@ -120,7 +120,7 @@ class BatchInferenceOrchestrator:
         """
         if max_samples is not None and max_samples < 1:
             raise UsageError(f"max_samples must be at least 1, not {max_samples}")
-        loader.check_apart(writer.output_dir)
+        loader.check_apart(writer.storage)
         self._forget()
         self._started, self._writer = time.monotonic(), writer
         whole = loader.dataset() if loader.is_shards else None

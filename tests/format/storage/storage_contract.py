@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,13 @@ class StorageContract:
     def test_an_absent_folder_lists_as_empty(self, storage: Storage):
         assert list(storage.list()) == []
         assert list(storage.list("nowhere")) == []
+
+    def test_a_folder_lies_in_itself_and_in_those_above_it_alone(self, storage: Storage):
+        below, beside = (replace(storage, url=f"{storage.url}{end}") for end in ("/deep/er", "-too"))
+        assert storage.lies_in(storage)
+        assert below.lies_in(storage)
+        assert not storage.lies_in(below)
+        assert not beside.lies_in(storage)
 
     def test_files_are_listed_at_any_depth_with_their_sizes(self, storage: Storage, put_raw: PutRaw):
         files = {"00000.tar": b"12345", "_tarloom/index/00000.parquet": b"", "a b/ü#%?&+.txt": b"x"}

@@ -192,6 +192,16 @@ def test_a_folder_that_is_named_by_its_neighbour_has_its_own_address(tmp_path, m
     assert open_storage(tmp_path / "link").url == f"{tmp_path}/link"
 
 
+def test_a_folder_behind_a_link_lies_where_the_link_leads(tmp_path):
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    folder, linked = open_storage(tmp_path / "folder"), open_storage(tmp_path / "link/deep")
+    assert linked.lies_in(folder)
+    assert linked.lies_in(open_storage(tmp_path / "link"))
+    assert linked.place == f"{tmp_path}/folder/deep"
+    assert folder.lies_in(open_storage("/"))
+
+
 def test_an_empty_path_is_not_taken_for_this_folder():
     with pytest.raises(UsageError, match="the path is empty"):
         open_storage("")

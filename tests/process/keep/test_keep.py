@@ -299,6 +299,12 @@ def test_a_copy_into_the_dataset_is_refused(made, place):
         keep(made, Path(os.path.normpath(made / place)), AGREES)
 
 
+def test_a_copy_into_the_dataset_through_a_link_is_refused(made, tmp_path):
+    (tmp_path / "link").symlink_to(made)
+    with pytest.raises(UsageError, match="lies in the other"):
+        keep(made, tmp_path / "link/kept", AGREES)
+
+
 def test_text_without_captions_in_the_metadata_is_refused(tmp_path):
     write_dataset(tmp_path / "in", [[Said(key="a", caption="x", text="x")]])
     (tmp_path / "in" / "00000.parquet").unlink()
