@@ -15,7 +15,7 @@ from tarloom.create.repack.chosen import Choice, ChosenShards
 from tarloom.create.repack.pack import RepackerDescription
 from tarloom.create.repack.source import TarShards
 from tarloom.create.shards.earlier import is_tried_again
-from tarloom.create.shards.results import report_of
+from tarloom.create.shards.results import earlier_report
 from tarloom.create.sources.folder import PictureFolder
 from tarloom.create.sources.open import Source, cut, open_source
 from tarloom.create.sources.stored import absent_places, open_places
@@ -23,11 +23,10 @@ from tarloom.create.summary import CreateSummary, sum_up
 from tarloom.create.tasks import Earlier, PackerDescription, PackTask
 from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
-from tarloom.errors import CorruptShard, EngineError, UsageError
+from tarloom.errors import EngineError, UsageError
 from tarloom.format.layout import files_of_done
-from tarloom.format.metadata import read_stats
 from tarloom.format.sidecar import find_sidecars
-from tarloom.format.storage import Storage, open_storage
+from tarloom.format.storage import open_storage
 from tarloom.format.storage.writable import check_writable
 
 MAX_FAILURES_IN_A_ROW = 3
@@ -137,7 +136,7 @@ class CreateJob:
         """The report of an earlier run that did this shard, if one did. names: of all files that are there."""
         shard = self._plan.name(number)
         done = files_of_done(shard, self._config.sharding.output_format) <= names
-        return _earlier_report(self._storage, shard) if done else None
+        return earlier_report(self._storage, shard) if done else None
 
     def _taken_over(self, done: Report | None) -> Earlier | None:
         """What is taken over of a shard that is to be made; None where a finished one is to stay as it is."""
@@ -170,14 +169,6 @@ def _description(
         )
     folder = source.storage if isinstance(source, PictureFolder) else None
     return PackerDescription(config=config, schema=schema, folder=folder, absent=absent)
-
-
-def _earlier_report(storage: Storage, shard: str) -> Report | None:
-    try:
-        stats = read_stats(storage, shard)
-    except CorruptShard:
-        return None
-    return None if stats is None else report_of(shard, stats, skipped=True)
 
 
 def _check_resuming(config: CreateConfig, source: Source) -> None:

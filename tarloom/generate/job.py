@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from tarloom.create.shards.results import report_of
+from tarloom.create.shards.results import earlier_report, report_of
 from tarloom.create.sources.tables import ERROR
 from tarloom.create.summary import CreateSummary, sum_up
 from tarloom.engines.base import Engine, Pool, Report
@@ -144,15 +144,11 @@ class GenerateJob:
         names = {entry.name for entry in self._storage.list()}
         there = [shard for shard in self.shards if files_of_done(shard, "webdataset") <= names]
         with ThreadPoolExecutor(LOOKERS) as pool:
-            reports = list(pool.map(self._earlier_report, there))
+            reports = list(pool.map(self._kept_report, there))
         return {report.shard: report for report in reports if report is not None}
 
-    def _earlier_report(self, shard: str) -> Report | None:
-        try:
-            stats = read_stats(self._storage, shard)
-        except CorruptShard:
-            return None
-        report = None if stats is None else report_of(shard, stats, skipped=True)
+    def _kept_report(self, shard: str) -> Report | None:
+        report = earlier_report(self._storage, shard)
         transient = {error for stage in self.stages.values() for error in stage.transient}
         if report is not None and self._config.retry_failed and transient & report.errors.keys():
             self._storage.delete(stats_name(shard))  # not done any more

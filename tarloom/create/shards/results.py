@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tarloom.create.rows import EncodedPicture, FetchedBytes, Row
 from tarloom.engines.base import Report
-from tarloom.errors import FetchError, GenerateError, RowError
+from tarloom.errors import CorruptShard, FetchError, GenerateError, RowError
 from tarloom.format.metadata import (
     FAILED_TO_DOWNLOAD,
     FAILED_TO_GENERATE,
@@ -18,8 +18,10 @@ from tarloom.format.metadata import (
     SUCCESS,
     ResultColumns,
     Stats,
+    read_stats,
     stats_of,
 )
+from tarloom.format.storage import Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,15 @@ def report_of(shard: str, stats: Stats, *, bytes: int = 0, skipped: bool = False
         seconds=0.0 if skipped else stats.duration,
         skipped=skipped,
     )
+
+
+def earlier_report(storage: Storage, shard: str) -> Report | None:
+    """Of a shard that an earlier run made, by its stats; None where these are not there, or not sound."""
+    try:
+        stats = read_stats(storage, shard)
+    except CorruptShard:
+        return None
+    return None if stats is None else report_of(shard, stats, skipped=True)
 
 
 class MetadataRows:
