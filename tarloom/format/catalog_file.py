@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tarloom.errors import CorruptShard, StorageError
 from tarloom.format.arrow_types import Array
 from tarloom.format.index import ShardIndex
-from tarloom.format.index_load import cache_storage
+from tarloom.format.index_load import places
 from tarloom.format.layout import CATALOG
 from tarloom.format.parquet import FORMAT_VERSION, read_table, write_table
 from tarloom.format.storage import Entry, Storage
@@ -63,7 +63,7 @@ def read_catalog(storage: Storage) -> pa.Table:
 
 def known_tars(storage: Storage) -> list[str]:
     """The names of all tars that were there when the catalogue was written, sorted."""
-    for place in (storage, cache_storage(storage)):
+    for place in places(storage):
         with contextlib.suppress(CorruptShard, StorageError):
             names: list[Any] = read_table(place, CATALOG, ["tar"], texts=["tar"])["tar"].to_pylist()
             return sorted(filter(None, names))
@@ -72,7 +72,7 @@ def known_tars(storage: Storage) -> list[str]:
 
 def write_catalog(storage: Storage, table: pa.Table) -> None:
     """Keep it where there is a place to; the last writer wins."""
-    for place in (storage, cache_storage(storage)):
+    for place in places(storage):
         with contextlib.suppress(StorageError):
             write_table(place, CATALOG, table, _FOOTER)
             break
@@ -80,7 +80,7 @@ def write_catalog(storage: Storage, table: pa.Table) -> None:
 
 def forget_catalog(storage: Storage) -> None:
     """Remove it where it turned out to be wrong."""
-    for place in (storage, cache_storage(storage)):
+    for place in places(storage):
         with contextlib.suppress(StorageError):
             place.delete(CATALOG)
 
@@ -95,7 +95,7 @@ def has_sound_catalog(storage: Storage) -> bool:
 
 
 def _kept(storage: Storage) -> Iterator[pa.Table]:
-    for place in (storage, cache_storage(storage)):
+    for place in places(storage):
         with contextlib.suppress(CorruptShard, StorageError):
             yield _read(place)
 

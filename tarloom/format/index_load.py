@@ -61,13 +61,13 @@ def load_index(
     """
     known = _Known(tar=tar, identity=identity, has_sidecars=has_sidecars)
     tar = versioned(storage, tar)
-    for place in _places(storage):
+    for place in places(storage):
         with contextlib.suppress(CorruptShard), denied_is_absent():  # a cache that cannot be read is made anew
             index = read_index(place, shard)
             if index is not None and _fits(index, tar):
                 return index
     index = _with_packed_identity(storage, tar, scan_index(storage, shard, tar), known)
-    for place in _places(storage):
+    for place in places(storage):
         with contextlib.suppress(StorageError):  # nowhere to keep it: the next reader walks the tar again
             write_index(place, index)
             break
@@ -79,8 +79,8 @@ def _fits(index: ShardIndex, tar: Entry) -> bool:
     return index.size == tar.size and (not index.etag or not tar.etag or index.etag == tar.etag)
 
 
-def _places(storage: Storage) -> Iterator[Storage]:
-    """Where an index can be: mostly in the first."""
+def places(storage: Storage) -> Iterator[Storage]:
+    """Where what is known of a dataset can be kept: mostly in the first."""
     yield storage
     yield cache_storage(storage)
 
