@@ -4,13 +4,12 @@ What is read has tens of MiB at a time. Fresh pages from the system are zeroed f
 them from the page cache, and Arrow's allocator takes a gigabyte of them before it comes back to those that are free.
 """
 
-import mmap
 from collections import deque
 
 import numpy as np
 import pyarrow as pa
 
-from tarloom.format.arena import current_arena
+from tarloom.format.arena import current_arena, fresh
 
 LARGE_BYTES = 64 << 10
 KEPT_BYTES = 96 << 20
@@ -63,5 +62,4 @@ def _taken(size: int) -> np.ndarray:
 def _new(size: int) -> np.ndarray:
     """In small pages: a virtual machine gives large free ones back to its host, and has to ask for each one again."""
     step = min(1 << (size - 1).bit_length(), _STEP_BYTES)
-    region = mmap.mmap(-1, -(-size // step) * step, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(region, np.uint8)
+    return fresh(-(-size // step) * step)
