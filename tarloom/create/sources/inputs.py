@@ -21,6 +21,8 @@ WILDCARDS = "*?["
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 CHUNK_BYTES = 4 << 20
+LONGEST_LINE = 16 << 20
+"""Bytes: what has a longer one is no list."""
 PICTURES_OR_LISTS = "a folder of pictures, a URL list, or a glob of lists"
 
 
@@ -206,11 +208,10 @@ def not_utf_8(file: InputFile) -> UsageError:
     return UsageError(f"{file.where}: is UTF-16, or no text at all; save it as UTF-8")
 
 
-def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_BYTES) -> Iterator[list[bytes]]:
+def lines(file: InputFile, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[list[bytes]]:
     """The file's lines without their ends, in lists; blank lines are left out.
 
-    Raises UsageError where a line is longer than `longest` bytes (this is no list), the text is UTF-16, or the
-    compression is broken.
+    Raises UsageError where a line is longer than LONGEST_LINE, the text is UTF-16, or the compression is broken.
     """
     rest = None
     for chunk in chunks(file, chunk_bytes):
@@ -218,8 +219,8 @@ def lines(file: InputFile, *, longest: int = 16 << 20, chunk_bytes: int = CHUNK_
             raise not_utf_8(file)
         start = chunk.removeprefix(BYTE_ORDER_MARK) if rest is None else rest + chunk
         *whole, rest = start.split(b"\n")
-        if len(rest) > longest:
-            raise UsageError(f"{file.where}: a line is longer than {longest} bytes; is this a list?")
+        if len(rest) > LONGEST_LINE:
+            raise UsageError(f"{file.where}: a line is longer than {LONGEST_LINE} bytes; is this a list?")
         yield [line for line in map(bytes.strip, whole) if line]
     if rest is not None and rest.strip():
         yield [rest.strip()]

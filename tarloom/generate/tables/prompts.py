@@ -48,17 +48,15 @@ class PromptTables:
         digests = [prompts.digest(), *(table.digest() for _, table in details)]
         return f"sha256:{hashlib.sha256(json.dumps(digests).encode()).hexdigest()}"
 
-    def write(
-        self, storage: Storage, rows_per_shard: int, digits: int, *, address: str | None = None
-    ) -> tuple[int, pa.Schema]:
+    def write(self, storage: Storage, rows_per_shard: int, digits: int) -> tuple[int, pa.Schema]:
         """Commit the rows of all shards, the same bytes each time; how many rows there are, and their columns.
 
-        digits: of a shard's number. address: of a Ray cluster, as for an engine.
+        digits: of a shard's number.
         """
         from tarloom.generate.tables.with_ray import made_rows  # Loads Ray.
 
         found, rows = self._found, 0
-        tables = made_rows(found.prompts, found.recipe, found.details, nbytes=found.nbytes, address=address)
+        tables = made_rows(found.prompts, found.recipe, found.details, nbytes=found.nbytes)
         tables = _unique(tables) if self._config.expand else tables
         for number, table in enumerate(_cut(tables, rows_per_shard)):
             name = rows_name(numbered_shard(number, digits))

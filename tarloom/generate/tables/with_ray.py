@@ -37,15 +37,14 @@ Block = Callable[[pa.Table], pa.Table]
 
 
 def made_rows(
-    prompts: Table, recipe: RowRecipe, details: Sequence[Table | Lookup], *, nbytes: int, address: str | None
+    prompts: Table, recipe: RowRecipe, details: Sequence[Table | Lookup], *, nbytes: int
 ) -> Iterator[pa.Table]:
     """All rows as the recipe makes them, in order, `__row__` last.
 
-    details: for each of the recipe's joins. nbytes: of all tables, about. address: of a Ray cluster, as for an engine.
-    Raises what went wrong where the rows were.
+    details: for each of the recipe's joins. nbytes: of all tables, about. Raises what went wrong where the rows were.
     """
     partitions = nbytes // PARTITION_BYTES + 1
-    with ray_session(cpus=2, store_bytes=STORE_BYTES, address=address), quiet_data():
+    with ray_session(cpus=2, store_bytes=STORE_BYTES), quiet_data():
         rows = _mapped(_read(prompts.parts), recipe.keyed)
         shuffled = False
         for join, detail in zip(recipe.joins, details, strict=True):

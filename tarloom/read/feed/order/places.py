@@ -85,12 +85,9 @@ class Order:
         rows = hashlib.sha256(self._ends.astype("<i8").tobytes()).hexdigest()
         return (rows,) if self.shuffle is None else (rows, *astuple(self.shuffle))
 
-    def places(self, positions: Numbers, *, source: int = 0) -> Places:
-        """Where the samples at these positions lie, in any order. Positions go on from pass to pass.
-
-        source: the dataset's number. Datasets of one size have their own orders.
-        """
-        sources = np.full(len(positions), source, np.int64)
+    def places(self, positions: Numbers) -> Places:
+        """Where the samples at these positions lie, in any order. Positions go on from pass to pass."""
+        sources = np.zeros(len(positions), np.int64)
         passes, within = np.divmod(positions, len(self))
         ranks, numbers = shuffled(self.shuffle, within, len(self), sources=sources, passes=passes)
         shards, rows = self.located(numbers)
