@@ -21,8 +21,8 @@ from tarloom.format.cpus import cpu_share
 from tarloom.process.models import cannot_load, is_folder, model_location
 from tarloom.process.paint.pass_rows import Painted, Wanted
 from tarloom.process.paint.pipelines import arguments_of, check_told, is_text_to_image
+from tarloom.process.paint.reach import Reach, reach_of
 from tarloom.process.paint.stage import PaintStage
-from tarloom.process.paint.texts import Reach, reach_of
 
 try:
     import diffusers

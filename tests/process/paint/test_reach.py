@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tarloom.process.paint.texts import Reach, reach_of
+from tarloom.process.paint.reach import Reach, reach_of
 from tests.generate.making import PAINTER
 
 
