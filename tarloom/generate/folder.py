@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tarloom.errors import ShardError, UsageError
+from tarloom.format.index import KEY
 from tarloom.format.layout import IMAGE_MEMBERS, PRIVATE
 from tarloom.format.metadata import SUCCESS
 from tarloom.format.parquet import read_footer, row_group_writer
@@ -192,7 +193,7 @@ def _check_own(target: Storage) -> None:
 def _pictures(batch: pa.RecordBatch, where: str) -> Iterator[tuple[str, bytes]]:
     """Of each sample that has one: its file's name, and its bytes."""
     for row in batch.to_pylist():
-        key, name = row["__key__"], next((name for name in batch.schema.names[1:] if row[name] is not None), None)
+        key, name = row[KEY], next((name for name in batch.schema.names[1:] if row[name] is not None), None)
         if name is not None:
             if not all(part.strip(".") for part in key.split("/")) or key.partition("/")[0] == PRIVATE:
                 raise ShardError(f"{where}: the key {key!r} cannot be a file in the folder; give its row another one")

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import ShardError, UsageError
+from tarloom.format.index import KEY
 from tarloom.format.layout import metadata_name
 from tarloom.format.metadata import SUCCESS, read_stats
 from tarloom.format.parquet import read_schema, read_table
@@ -177,10 +178,10 @@ def _stage_failures(storage: Storage, shard: ShardFiles, stage: str, facts: Fact
     info = sidecar_info(storage, shard.shard, stage)
     if info is not None and not found.made_by:
         found.made_by = dict(info.fingerprint)
-    for row in _count(found, read_sidecar(storage, shard.shard, stage, ["__key__", STATUS, ERROR])).to_pylist():
+    for row in _count(found, read_sidecar(storage, shard.shard, stage, [KEY, STATUS, ERROR])).to_pylist():
         error = row[ERROR] or row[STATUS]
         found.errors[error] += 1
-        yield Failure(stage=stage, key=row["__key__"], url=None, error=error, message=row[STATUS])
+        yield Failure(stage=stage, key=row[KEY], url=None, error=error, message=row[STATUS])
 
 
 def _count(stage: StageFacts, table: pa.Table) -> pa.Table:

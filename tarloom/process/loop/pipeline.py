@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.engines.base import Pool
+from tarloom.format.index import KEY
 from tarloom.format.sidecar import ERROR, STATUS
 from tarloom.process.batch import Batch, Decoder
 from tarloom.process.loop.answers import Answers, asked_report, report_of, room
@@ -101,7 +102,7 @@ class ShardPipeline:
             reader = BatchReader(task, list(stages.values()), decoder, clock)
             wanted_rows = np.flatnonzero(~np.logical_and.reduce(list(done.values())))
             if not len(wanted_rows):
-                empty = Batch(pa.RecordBatch.from_arrays([pa.array([], pa.string())], ["__key__"]), decoder)
+                empty = Batch(pa.RecordBatch.from_arrays([pa.array([], pa.string())], [KEY]), decoder)
                 none = {name: Said(np.zeros(0, bool), pa.table({})) for name in stages}
                 yield pack_portion(Portion(numbered=([], empty), said=none), ())
             for numbers, batch in reader(wanted_rows):
