@@ -55,6 +55,12 @@ def model_identity(model: str, *, revision: str | None = None) -> str:
     return f"{root.name}@{_DIGEST}{digest.hexdigest()[:32]}"
 
 
+def hub_name(identity: str) -> str | None:
+    """Of a model on the hub, by its identity; None for folders."""
+    name, _, version = identity.rpartition("@")
+    return name if name and version and not version.startswith(_DIGEST) else None
+
+
 def told_revision(identity: str) -> str | None:
     """Of a model on the hub, by its identity; None for the newest one, and for folders."""
     version = identity.rpartition("@")[2] if "@" in identity else ""

@@ -3,7 +3,7 @@
 import pytest
 
 from tarloom.process.embed.stage import revision_of
-from tarloom.process.models import cannot_load, may_be_the_same
+from tarloom.process.models import cannot_load, hub_name, may_be_the_same
 from tests.process.shards import CLIP
 
 
@@ -50,3 +50,18 @@ def test_models_are_told_apart_only_where_they_must_differ(one, other, may_be):
 )
 def test_the_revision_that_made_vectors_is_taken_where_the_model_has_revisions(model, made_with, revision):
     assert revision_of(model, made_with) == revision
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        ("org/clip@main", "org/clip"),
+        ("org/clip@abc123", "org/clip"),
+        ("clip@sha256:1", None),
+        ("my@clip@sha256:1", None),
+        ("clip", None),
+        ("", None),
+    ],
+)
+def test_a_model_on_the_hub_is_known_by_its_identity_and_a_folder_never_is(identity, name):
+    assert hub_name(identity) == name

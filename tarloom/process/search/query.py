@@ -9,6 +9,7 @@ from pathlib import Path
 from tarloom.errors import UsageError
 from tarloom.format.storage import Storage, open_storage, split_location
 from tarloom.process.embed.stage import picture_vectors, revision_of, text_vectors
+from tarloom.process.models import hub_name
 from tarloom.process.search.index import Match, SearchIndex, open_index
 from tarloom.process.search.vectors import ParquetVectors, SidecarVectors, Vectors
 from tarloom.read.dataset import open_dataset
@@ -60,8 +61,7 @@ class Searcher:
 
     def _told_model(self, made_with: str | None) -> str | None:
         told = self._vectors.footer().get(MODEL) if isinstance(self._vectors, ParquetVectors) else None
-        name, _, version = (made_with or "").partition("@")
-        return told or (name if version and not version.startswith("sha256:") else None)
+        return told or hub_name(made_with or "")
 
 
 def find_vectors(path: str, name: str) -> tuple[Vectors, Storage]:
