@@ -7,7 +7,7 @@ Rows of a shard may come in any order, to any task. A task that does not have al
 that no part is missing proves that every key of the shard is there once, and commits the sidecar in the tar's order.
 """
 
-import shutil
+import contextlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.errors import ShardError, StageMismatch, StaleIndex, UsageError, missing_extra
+from tarloom.errors import ShardError, StageMismatch, StaleIndex, StorageError, UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.format.layout import PRIVATE, sidecar_name
+from tarloom.format.new_shard import concat
 from tarloom.format.parquet import read_table, write_table
 from tarloom.format.sidecar import (
     ERROR,
@@ -182,12 +183,8 @@ class SidecarSink(Datasink):  # type: ignore[misc]
         write_sidecar(self._storage, target.shard, rows.take(numbers), info)
 
     def _remove_parts(self) -> None:
-        folder = self._storage.local_path(self._parts)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-        for entry in list(self._storage.list(self._parts)):
-            self._storage.delete(entry.name)
+        with contextlib.suppress(StorageError):  # nobody reads what stays
+            self._storage.delete_folder(self._parts)
 
 
 def _targets(dataset: Dataset) -> dict[str, Target]:
@@ -205,12 +202,11 @@ def _joined(url: str, tables: Sequence[pa.Table]) -> pa.Table:
     Raises ShardError where a column is of types in them that have nothing in common.
     """
     try:
-        try:
-            return pa.concat_tables(tables, promote_options="permissive")
-        except pa.ArrowException:  # a type for both is not found; the first may do for all
+        return concat(tables, url)
+    except ShardError:
+        with contextlib.suppress(pa.ArrowException):  # a type for both is not found; the first may do for all
             return pa.concat_tables(table.cast(tables[0].schema) for table in tables)
-    except pa.ArrowException as error:
-        raise ShardError(f"{url}: rows differ in the types of their columns: {error}; cast them to one") from error
+        raise
 
 
 def _rows_in(part: str) -> int:
