@@ -11,26 +11,13 @@ does. `spark.read.format("tarloom")` is in source.py, the table in table.py.
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import pyarrow as pa
 
-from tarloom.errors import (
-    BadSample,
-    CorruptShard,
-    EngineError,
-    JoinError,
-    ShardError,
-    StaleIndex,
-    StaleSidecar,
-    StorageError,
-    TarloomError,
-    TooManyErrors,
-    TruncatedShard,
-    UsageError,
-    missing_extra,
-)
+from tarloom import errors
+from tarloom.errors import EngineError, RowError, TarloomError, missing_extra
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import Piece, pack
 from tarloom.read.samples.batches import BATCH_ROWS, read_piece
@@ -71,8 +58,12 @@ FRAME_BATCH_BYTES = 4 << 20
 Task = tuple[Piece, ...]
 Batches = Iterator[pa.RecordBatch]
 
-_OF_FILES = (StorageError, ShardError, CorruptShard, TruncatedShard, StaleIndex, StaleSidecar)
-_NAMED_ERRORS = {kind.__name__: kind for kind in (*_OF_FILES, BadSample, JoinError, TooManyErrors, UsageError)}
+_NAMED_ERRORS: Mapping[str, type[TarloomError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, TarloomError) and not issubclass(kind, RowError)
+}
+"""Those that can be made again of their message."""
 _REASON = re.compile(r"(Error|Exception): ")
 
 

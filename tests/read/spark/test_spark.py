@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 import tarloom
-from tarloom.errors import JoinError, UsageError
+from tarloom.errors import CorruptShard, EngineError, JoinError, StageMismatch, UsageError
 from tests.format.raw import packed_dataset, write_parquet, write_tar
 from tests.read.sample_sets import BROKEN, odd_samples, packed_samples, pictured_samples, pixels_of
 
@@ -18,7 +18,7 @@ from pyspark.sql import functions as sql
 from pyspark.sql.datasource import EqualTo, GreaterThan, In, Not, StringContains
 
 from tarloom.read.spark.filters import as_condition
-from tarloom.read.spark.frames import even_tasks, map_in_spark
+from tarloom.read.spark.frames import even_tasks, map_in_spark, spark_error
 from tarloom.read.spark.source import TarloomSource
 from tarloom.read.spark.table import fetch
 
@@ -85,6 +85,15 @@ def test_tasks_hold_every_piece_once_and_are_even_within_one(packed, size):
     assert [piece for task in tasks for piece in task] == pieces
     largest = max(piece.bytes for piece in pieces)
     assert all(sum(piece.bytes for piece in task) <= size + largest for task in tasks)
+
+
+@pytest.mark.parametrize("kind", [CorruptShard, EngineError, JoinError, StageMismatch, UsageError])
+def test_what_a_task_raised_of_ours_is_raised_again(kind):
+    told = (
+        f"Job aborted\n  Traceback (most recent call last):\ntarloom.errors.{kind.__name__}: shard 00000: odd\n at org"
+    )
+    error = spark_error(RuntimeError(told))
+    assert (type(error), str(error)) == (kind, "shard 00000: odd")
 
 
 def test_a_form_that_no_data_frame_holds_is_refused(spark, pictured):
