@@ -18,7 +18,7 @@ from tarloom.errors import CorruptShard
 from tarloom.format.layout import index_name, is_utf8
 from tarloom.format.parquet import FORMAT_VERSION, find_table, write_table
 from tarloom.format.storage import Storage
-from tarloom.format.tar.walk import Member
+from tarloom.format.tar.headers import Member
 
 KEY = "__key__"
 MOST_EXTENSIONS = 1000

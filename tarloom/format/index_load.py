@@ -21,7 +21,8 @@ from tarloom.format.layout import compression_of, tar_name
 from tarloom.format.metadata import read_stats
 from tarloom.format.storage import Entry, LocalStorage, Storage, denied_is_absent
 from tarloom.format.tar.compressed import Unpacked
-from tarloom.format.tar.walk import ReadAt, split_name, walk
+from tarloom.format.tar.headers import ReadAt
+from tarloom.format.tar.walk import split_name, walk
 
 _WINDOW_BYTES = 4 << 20
 _HASHED_BYTES = 32 << 20

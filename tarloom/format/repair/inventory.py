@@ -17,7 +17,8 @@ from tarloom.errors import CorruptShard
 from tarloom.format.index import MOST_EXTENSIONS, HeadersHash, IndexBuilder
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.tar.block import BLOCK, is_header
-from tarloom.format.tar.walk import Headers, Link, Member, ReadAt, split_name
+from tarloom.format.tar.headers import Headers, Link, Member, ReadAt
+from tarloom.format.tar.walk import split_name
 
 _COMPARED_BYTES = 4 << 20
 _MOST_LINKS = 40

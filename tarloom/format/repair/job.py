@@ -33,8 +33,9 @@ from tarloom.format.repair.inventory import Inventory, Place, reason_of, take_in
 from tarloom.format.sidecar import find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, LocalStorage, Storage, open_dataset_storage, open_storage
 from tarloom.format.storage.writable import check_writable
+from tarloom.format.tar.block import BLOCK
 from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked
-from tarloom.format.tar.walk import BLOCK, Member
+from tarloom.format.tar.headers import Member
 from tarloom.format.tar.writer import TarWriter
 
 _MARK = f"{PRIVATE}/repair.json"

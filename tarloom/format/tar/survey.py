@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tarloom.format.tar.walk import Link, Member, split_name
+from tarloom.format.tar.headers import Link, Member
+from tarloom.format.tar.walk import split_name
 
 _REPAIR = "make a copy that is sound with: tarloom repair"
 _APART = "samples go on behind other samples"

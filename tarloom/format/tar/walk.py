@@ -3,7 +3,7 @@
 The walk follows PAX and GNU extensions, and it never ends early in silence: what is not sound raises.
 
 Where a tar ends: at its first all-zero block, as every reader has it. A tar without that block which ends exactly
-behind a member is read by tarfile and webdataset alike, so `walk` takes it too unless `strict` is set.
+behind a member is read by tarfile and webdataset alike, so `walk` takes it too; `Headers.check_end` does not.
 """
 
 import contextlib
@@ -11,24 +11,7 @@ import re
 from collections.abc import Iterator
 
 from tarloom.errors import CorruptShard
-from tarloom.format.tar.block import BLOCK, LARGEST_OCTAL, header_checksum, header_is_of
-from tarloom.format.tar.headers import RECORD, Headers, Link, Member, ReadAt
-
-__all__ = [
-    "BLOCK",
-    "LARGEST_OCTAL",
-    "RECORD",
-    "Headers",
-    "Link",
-    "Member",
-    "ReadAt",
-    "header_checksum",
-    "header_is_of",
-    "headers_are_of",
-    "is_of_a_sample",
-    "split_name",
-    "walk",
-]
+from tarloom.format.tar.headers import Headers, Member, ReadAt
 
 _SKIPPED = re.compile(r"__[^/]*__(?:/|\Z)|(?:.*/)?__MACOSX/", re.DOTALL)
 
@@ -65,17 +48,11 @@ def headers_are_of(blocks: bytes, *, name: str, size: int) -> bool:
     return False
 
 
-def walk(read_at: ReadAt, size: int | None, where: str, *, strict: bool = False) -> Iterator[Member]:
+def walk(read_at: ReadAt, size: int | None, where: str) -> Iterator[Member]:
     """The regular files of a tar, in order, from its headers alone.
 
     read_at: bytes from an offset; asked for one block at a time, forwards. size: of the tar in bytes, None where it is
-    compressed (see Headers). where: its address, for messages. strict: also demand the two zero blocks at the end, and
-    nothing but zeros behind them. Raises TruncatedShard where the tar ends too early, CorruptShard for anything else
-    that is not sound.
+    compressed (see Headers). where: its address, for messages. Raises TruncatedShard where the tar ends too early,
+    CorruptShard for anything else that is not sound.
     """
-    headers = Headers(read_at, size, where)
-    for found in headers:
-        if isinstance(found, Member):
-            yield found
-    if strict:
-        headers.check_end()
+    return (found for found in Headers(read_at, size, where) if isinstance(found, Member))

@@ -8,10 +8,9 @@ import hashlib
 from typing import IO
 
 from tarloom.errors import UsageError
-from tarloom.format.tar.block import LONGEST_NAME, pax_record
-from tarloom.format.tar.walk import BLOCK, LARGEST_OCTAL, RECORD, header_checksum
+from tarloom.format.tar.block import BLOCK, LARGEST_OCTAL, LONGEST_NAME, ZEROS, header_checksum, pax_record
+from tarloom.format.tar.headers import RECORD
 
-_ZEROS = bytes(BLOCK)
 _SMALL_BYTES = 64 << 10
 """To copy so much is cheaper than to write and hash it in three parts."""
 
@@ -35,7 +34,7 @@ class TarWriter:
     def add(self, name: str, data: bytes | memoryview) -> int:
         """Append a member and return the offset of its data. Raises UsageError for a name that no tar can hold."""
         size = len(data) if isinstance(data, bytes) else data.nbytes
-        headers, padding = _headers(name, size), _ZEROS[: -size % BLOCK]
+        headers, padding = _headers(name, size), ZEROS[: -size % BLOCK]
         offset = self.size + len(headers)
         if size <= _SMALL_BYTES:
             self._write(b"".join((headers, data, padding)))
@@ -63,7 +62,7 @@ def _headers(name: str, size: int) -> bytes:
     records = b"" if place else pax_record(b"path", encoded)
     records += b"" if size <= LARGEST_OCTAL else pax_record(b"size", b"%d" % size)
     stand_in = (b"", name.encode("ascii", "replace")[:100])
-    extension = _header(b"", b"././@PaxHeader", len(records), b"x") + records + _ZEROS[: -len(records) % BLOCK]
+    extension = _header(b"", b"././@PaxHeader", len(records), b"x") + records + ZEROS[: -len(records) % BLOCK]
     return extension + _header(*(place or stand_in), size if size <= LARGEST_OCTAL else 0, b"0")
 
 

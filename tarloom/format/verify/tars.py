@@ -9,8 +9,9 @@ from tarloom.format.index import HeadersHash, IndexBuilder, ShardIndex
 from tarloom.format.layout import compression_of, shard_of
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.tar.compressed import Unpacked
+from tarloom.format.tar.headers import Headers, Link, Member, ReadAt
 from tarloom.format.tar.survey import Survey
-from tarloom.format.tar.walk import Headers, Link, Member, ReadAt, split_name
+from tarloom.format.tar.walk import split_name
 from tarloom.format.verify.findings import Findings
 
 _CHUNK_BYTES = 8 << 20

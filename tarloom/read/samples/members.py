@@ -17,8 +17,9 @@ from tarloom.format.index_load import tar_reader
 from tarloom.format.layout import compression_of
 from tarloom.format.lazy import lazy
 from tarloom.format.storage.ranges import Ranges
+from tarloom.format.tar.block import BLOCK
 from tarloom.format.tar.compressed import tar_ranges
-from tarloom.format.tar.walk import BLOCK, Headers, ReadAt
+from tarloom.format.tar.headers import Headers, ReadAt
 from tarloom.read.columns.join import Rows
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.binary import Binary, packed_array

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import zstandard
 
-from tarloom.format.tar.walk import BLOCK, Member, walk
+from tarloom.format.tar.block import BLOCK
+from tarloom.format.tar.headers import Member
+from tarloom.format.tar.walk import walk
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".tar.gz": gzip.compress,

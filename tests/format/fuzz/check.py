@@ -21,9 +21,10 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from tarloom.errors import ShardError
 from tarloom.format.index_load import scan_index
 from tarloom.format.storage import LocalStorage
-from tarloom.format.tar.block import is_header
+from tarloom.format.tar.block import BLOCK, is_header
 from tarloom.format.tar.compressed import open_tar, tar_ranges
-from tarloom.format.tar.walk import BLOCK, Headers, Member, is_of_a_sample
+from tarloom.format.tar.headers import Headers, Member
+from tarloom.format.tar.walk import is_of_a_sample
 from tests.format.fuzz.cases import Case
 
 Samples = dict[str, dict[str, tuple[int, int]]]

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import CorruptShard, TruncatedShard
-from tarloom.format.tar.walk import BLOCK, walk
+from tarloom.format.tar.block import BLOCK
+from tarloom.format.tar.walk import walk
 from tarloom.format.tar.writer import TarWriter
 from tests.format.fuzz.cases import make_case
 from tests.format.fuzz.check import check

@@ -8,7 +8,7 @@ import pytest
 import tarloom
 from tarloom.format.index_load import scan_index
 from tarloom.format.storage import open_storage
-from tarloom.format.tar.walk import BLOCK
+from tarloom.format.tar.block import BLOCK
 
 GIB = 1 << 30
 FORMATS = {"gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import CorruptShard, TruncatedShard
-from tarloom.format.tar.walk import BLOCK, Member, split_name, walk
+from tarloom.format.tar.block import BLOCK
+from tarloom.format.tar.headers import Headers, Member
+from tarloom.format.tar.walk import split_name, walk
 from tarloom.format.tar.writer import TarWriter
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -58,8 +60,16 @@ def packed(content, format: int, **options) -> bytes:
     return file.getvalue()
 
 
-def walked(raw: bytes, *, strict: bool = False) -> list[Member]:
-    return list(walk(lambda offset, size: raw[offset : offset + size], len(raw), "x.tar", strict=strict))
+def walked(raw: bytes) -> list[Member]:
+    return list(walk(lambda offset, size: raw[offset : offset + size], len(raw), "x.tar"))
+
+
+def walked_to_the_end(raw: bytes) -> list[Member]:
+    """Its end proven, too."""
+    headers = Headers(lambda offset, size: raw[offset : offset + size], len(raw), "x.tar")
+    found = [each for each in headers if isinstance(each, Member)]
+    headers.check_end()
+    return found
 
 
 def walked_or_refused(raw: bytes) -> list[Member] | None:
@@ -90,7 +100,7 @@ def numbered(count: int, size: int = 700) -> bytes:
 @given(st.lists(entries(short), max_size=8), st.sampled_from(sorted(FORMATS)))
 def test_it_finds_the_regular_files_that_tarfile_finds(content, format):
     raw = packed(content, FORMATS[format])
-    assert [m[:3] for m in walked(raw, strict=True)] == by_tarfile(raw)
+    assert [m[:3] for m in walked_to_the_end(raw)] == by_tarfile(raw)
 
 
 # tarfile takes an old file for a folder where its long name happens to be cut behind a slash (CVE-2025-13462).
@@ -98,7 +108,7 @@ def test_it_finds_the_regular_files_that_tarfile_finds(content, format):
 @given(st.lists(entries(any_length, MODERN), max_size=6), st.sampled_from(["gnu", "pax"]))
 def test_it_finds_members_with_long_names_and_links(content, format):
     raw = packed(content, FORMATS[format])
-    assert [m[:3] for m in walked(raw, strict=True)] == by_tarfile(raw)
+    assert [m[:3] for m in walked_to_the_end(raw)] == by_tarfile(raw)
 
 
 def test_global_pax_headers_hold_for_all_that_follow():
@@ -120,8 +130,9 @@ def test_sizes_may_be_binary():
     size = 9 * 2**30
     raw[124:136] = bytes([0x80]) + size.to_bytes(11, "big")
     total = len(raw) + size + 1024
-    found = list(walk(with_checksum(raw, bytes(1024), total - 1024), total, "x.tar", strict=True))
-    assert found == [Member("big", BLOCK, size, 0)]
+    headers = Headers(with_checksum(raw, bytes(1024), total - 1024), total, "x.tar")
+    assert list(headers) == [Member("big", BLOCK, size, 0)]
+    headers.check_end()
 
 
 def with_checksum(header: bytearray, end: bytes, end_at: int):
@@ -148,13 +159,13 @@ def test_it_finds_what_gnu_tar_packed(tmp_path, format):
         (tree / ("é" * 100 + ".jpg")).write_bytes(b"3" * 512)
     subprocess.run(["tar", "-cf", tmp_path / "a.tar", f"--format={format}", "-C", tree, "."], check=True)
     raw = (tmp_path / "a.tar").read_bytes()
-    assert [m[:3] for m in walked(raw, strict=True)] == by_tarfile(raw)
+    assert [m[:3] for m in walked_to_the_end(raw)] == by_tarfile(raw)
     assert len(walked(raw)) >= 2
 
 
 def test_a_tar_cut_anywhere_raises_or_ends_behind_a_whole_member():
     raw = numbered(6)
-    whole = walked(raw, strict=True)
+    whole = walked_to_the_end(raw)
     ends = {m.offset + m.size + -m.size % BLOCK: i + 1 for i, m in enumerate(whole)}
     last = max(ends)
     for cut in sorted(
@@ -170,20 +181,20 @@ def test_a_tar_cut_anywhere_raises_or_ends_behind_a_whole_member():
                 walked(short)
         if cut < last + 2 * BLOCK:
             with pytest.raises(TruncatedShard):
-                walked(short, strict=True)
+                walked_to_the_end(short)
 
 
 def test_the_end_may_be_padded_with_any_number_of_zeros():
     raw = numbered(3)
-    assert walked(raw + bytes(100_000), strict=True) == walked(raw)
-    assert walked(raw + bytes(77), strict=True) == walked(raw)
+    assert walked_to_the_end(raw + bytes(100_000)) == walked(raw)
+    assert walked_to_the_end(raw + bytes(77)) == walked(raw)
 
 
-def test_data_behind_the_end_is_ignored_like_tarfile_does_unless_strict():
+def test_data_behind_the_end_is_ignored_like_tarfile_does_unless_the_end_is_proven():
     raw = numbered(3) + numbered(2)
     assert len(walked(raw)) == 3
     with pytest.raises(CorruptShard, match="data behind the end"):
-        walked(raw, strict=True)
+        walked_to_the_end(raw)
 
 
 @settings(deadline=None, max_examples=300)

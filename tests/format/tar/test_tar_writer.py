@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tarloom.errors import UsageError
-from tarloom.format.tar.walk import split_name, walk
+from tarloom.format.tar.headers import Headers
+from tarloom.format.tar.walk import split_name
 from tarloom.format.tar.writer import TarWriter, _headers
 
 letters = st.characters(exclude_categories=("Cs",), exclude_characters="\0/")
@@ -183,5 +184,6 @@ def test_key_and_extension_of_a_name(name, parts):
 @given(members)
 def test_the_walk_finds_what_was_written(content):
     raw = written(content)
-    found = list(walk(lambda offset, size: raw[offset : offset + size], len(raw), "x.tar", strict=True))
-    assert [(m.name, raw[m.offset : m.offset + m.size]) for m in found] == content
+    headers = Headers(lambda offset, size: raw[offset : offset + size], len(raw), "x.tar")
+    assert [(m.name, raw[m.offset : m.offset + m.size]) for m in headers] == content
+    headers.check_end()

@@ -7,7 +7,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.format.tar.walk import BLOCK, headers_are_of
+from tarloom.format.tar.block import BLOCK
+from tarloom.format.tar.walk import headers_are_of
 from tarloom.read.samples.trust import _gives_name, member_names
 
 LETTERS = "aZ0-_/.é\N{SNOWMAN}"
