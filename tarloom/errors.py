@@ -131,6 +131,11 @@ class GenerateError(RowError):
     """No picture could be made of a row: of its columns, or by a model."""
 
 
+def first_line(error: BaseException) -> str:
+    """Of what an error of others says, which may go on with a document or a trace; its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def missing_extra(extra: str, error: ImportError) -> MissingExtra:
     """The error to raise where an adapter's framework cannot be imported. It names the line that installs it."""
     return MissingExtra(f"{error.name or extra} is not installed; run: pip install 'tarloom[{extra}]'")

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
+from tarloom import errors
 from tarloom.errors import EngineError, UsageError, missing_extra
 
 try:
@@ -55,8 +56,7 @@ def no_node_has(*, cpus: float, gpus: float) -> str:
 
 def first_line(error: BaseException) -> str:
     """What went wrong, without the remote traceback that Ray puts into its messages."""
-    cause = getattr(error, "cause", None) or error
-    return next((line for line in str(cause).splitlines() if line.strip()), type(error).__name__)
+    return errors.first_line(getattr(error, "cause", None) or error)
 
 
 def _connect(address: str | None, *, cpus: int, store_bytes: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tarloom.errors import CorruptShard, StorageError
+from tarloom.errors import CorruptShard, StorageError, first_line
 from tarloom.format.storage import LocalStorage, Storage
 
 FORMAT_VERSION = "1"
@@ -228,5 +228,6 @@ def _sound(where: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CorruptShard(f"{where}: not a sound parquet file ({reason}); restore it or make it anew") from error
+        raise CorruptShard(
+            f"{where}: not a sound parquet file ({first_line(error)}); restore it or make it anew"
+        ) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tarloom.errors import EngineError, TarloomError
+from tarloom.errors import EngineError, TarloomError, first_line
 
 Taken = TypeVar("Taken")
 
@@ -48,5 +48,5 @@ def with_plain_errors(batches: Iterator[Taken]) -> Iterator[Taken]:
     except RuntimeError as error:
         if not str(error).startswith(_DEAD):
             raise
-        reason = str(error).splitlines()[0].rstrip(" .")
+        reason = first_line(error).rstrip(" .")
         raise EngineError(f"{reason}; where memory ran out, give fewer workers or smaller batches") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tarloom.create.sources.read_only import ReadOnlyStorage
-from tarloom.errors import StorageError, missing_extra
+from tarloom.errors import StorageError, first_line, missing_extra
 from tarloom.format.storage.base import Entry, cut_short
 
 try:
@@ -68,5 +68,4 @@ def _translated(where: str) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, OSError, ValueError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StorageError(f"{where}: {reason}; check the address, the network and HF_TOKEN") from error
+        raise StorageError(f"{where}: {first_line(error)}; check the address, the network and HF_TOKEN") from error

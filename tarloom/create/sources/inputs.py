@@ -12,7 +12,7 @@ from typing import Final, Literal
 import pyarrow as pa
 
 from tarloom.create.sources.web_file import WebFile
-from tarloom.errors import UsageError
+from tarloom.errors import UsageError, first_line
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
 from tarloom.format.storage.streams import open_stream
 
@@ -230,8 +230,4 @@ def _read(stream: pa.NativeFile, size: int, file: InputFile) -> bytes:
     try:
         return bytes(stream.read(size))
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{file.where}: cannot be decompressed ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{file.where}: cannot be decompressed ({first_line(error)})") from error

@@ -14,7 +14,7 @@ from tarloom.create.sources.columns import HASH, KEY, failed, with_column
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.keys import BUILT_IN
 from tarloom.create.texts import as_text, is_text, mended
-from tarloom.errors import FetchError, UsageError
+from tarloom.errors import FetchError, UsageError, first_line
 
 BATCH_ROWS = 8192
 
@@ -127,4 +127,4 @@ def sound(file: InputFile, kind: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file.where}: not a sound {kind} ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{file.where}: not a sound {kind} ({first_line(error)})") from error

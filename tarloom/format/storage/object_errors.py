@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from obstore.exceptions import BaseError, PreconditionError
 
-from tarloom.errors import StorageError
+from tarloom.errors import StorageError, first_line
 
 METADATA_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 """Where clouds hand out credentials to their own machines: asked last, when the environment holds none."""
@@ -44,7 +44,7 @@ def is_of_one_object(error: BaseException | None) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    message = str(error).splitlines()[0]
+    message = first_line(error)
     code, status = _code(error), _found(r"status code: (\d{3}[\w ]*)", message)
     if any(host in message for host in METADATA_SERVICES):
         return "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or GOOGLE_*, AZURE_*)"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from tarloom.errors import CorruptShard, TruncatedShard
+from tarloom.errors import CorruptShard, TruncatedShard, first_line
 from tarloom.format.layout import compression_of
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.storage.base import RangeSource
@@ -112,7 +112,7 @@ class Unpacked(RangeSource):
         return True
 
     def _broken(self, error: Exception) -> CorruptShard:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         kind = TruncatedShard if reason.startswith("Truncated") else CorruptShard
         return kind(f"{self._where}: cannot be decompressed behind byte {self._end} of its tar ({reason}); {REMEDY}")
 

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from tarloom import errors
 from tarloom.errors import UsageError
 from tarloom.format.index import KEY
 from tarloom.read.columns.sql import TABLE, cursor, for_duckdb
@@ -40,8 +41,8 @@ def no_rows(where: Where) -> pa.Table:
 
 
 def first_line(error: Exception) -> str:
-    """Of duckdb's message, which goes on with the SQL and pointers into it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("!")
+    """Of duckdb's message, without the exclamation mark that some end in."""
+    return errors.first_line(error).rstrip("!")
 
 
 class _Evaluator:
