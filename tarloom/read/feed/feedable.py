@@ -43,10 +43,10 @@ class Feedable:
         batch_size: of a rank. options: see FeedOptions. Of datasets that are mixed, all must yield the same members and
         columns: columns=(...) selects them of each. Raises UsageError.
         """
-        from tarloom.read.feed.options import FeedOptions, new_feed
+        from tarloom.read.feed.options import feed_options, new_feed
 
         data: Any = self
-        return new_feed(data, batch_size, FeedOptions(**options), rank=rank, world_size=world_size)
+        return new_feed(data, batch_size, feed_options(options), rank=rank, world_size=world_size)
 
     def to_torch(
         self,

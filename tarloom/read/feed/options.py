@@ -1,8 +1,12 @@
 """What users say of a feed, and the feed that is made of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any, get_args
+
+import numpy as np
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import IMAGE_MEMBERS
@@ -70,18 +74,37 @@ class FeedOptions:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
                 raise UsageError(f"{name} cannot be {value!r}; give it as {name}={like}")
-        for name in ("window", "block", "bucket_size", "memory_bytes", "cache_bytes"):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}")
+            if value is not None and value < least:
+                raise UsageError(f"{name} must be at least {least}, not {value}")
 
 
 _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("captions", (Captions,), 'tarloom.Captions(of={"caption": 1})'),
     ("buckets", (str, Mapping), '"class", or {"wide": "width > height"}'),
     ("bucket_weights", (str, Mapping), '"equal", or {"cat": 2, "dog": 1}'),
+    ("shuffle", (Integral, np.bool_), "False"),
+    ("drop_last", (Integral, np.bool_), "True"),
+    ("memory_bytes", (Real,), "4 << 30"),
+    ("cache", (str, PathLike), '"/scratch/shards"'),
+    ("cache_bytes", (Real,), "64 << 30"),
+    ("max_skipped", (Real,), "100"),
 )
 """What options are that may be thought to be something else, and how they are written."""
+_LEAST = {"window": 1, "block": 1, "bucket_size": 1, "memory_bytes": 1, "cache_bytes": 1, "max_skipped": 0}
+
+
+def feed_options(given: Mapping[str, Any]) -> FeedOptions:
+    """Raises UsageError for names that are none."""
+    known = [field.name for field in fields(FeedOptions)]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise UsageError(
+            f"a feed has no {', '.join(unknown)}; its options are {', '.join(known)}; processes that read and pinned "
+            "memory are those of a loader: feed.loader(num_workers=4, pin_memory=True)"
+        )
+    return FeedOptions(**given)
 
 
 def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, rank: int, world_size: int) -> Feed:

@@ -12,6 +12,8 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -113,12 +115,16 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
             self._hear()
             take_part_of_share(info.num_workers)  # so many threads for it to decode in
         steps = self.feed.steps(StepStride() if info is None else StepStride(first=info.id, every=info.num_workers))
+        made = self._made(self.feed.batches(steps))
+        if info is not None and self._told_always:
+            made = _sendable(made)
         # Workers stay in their epoch until they are told: the next iteration may begin before they have ended this one.
-        return self.feed.counting(steps, map(self._made, self.feed.batches(steps)), all_steps=info is None)
+        return self.feed.counting(steps, made, all_steps=info is None)
 
-    def _made(self, batch: Batch) -> Any:
-        tensors = {name: _tensor(value) for name, value in batch.items()}
-        return tensors if self._transform is None else self._transform(tensors)
+    def _made(self, batches: Iterator[Batch]) -> Iterator[Any]:
+        for batch in batches:
+            tensors = {name: _tensor(value) for name, value in batch.items()}
+            yield tensors if self._transform is None else self._transform(tensors)
 
     def _worker(self) -> dict[str, list[int]]:
         """What a state says beside the feed's: which worker of how many, and the samples of a step."""
@@ -232,6 +238,20 @@ def _described(worker: Mapping[str, list[int]]) -> str:
 
 def _tensor(value: Any) -> Any:
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _sendable(made: Iterator[Any]) -> Iterator[Any]:
+    """The same, from a worker. Raises UsageError where the first cannot be sent: a loader would wait for it forever."""
+    for first in islice(made, 1):
+        try:
+            pickle.Pickler(BytesIO()).dump(first)  # as torch will, in a thread that nobody hears of
+        except Exception as error:  # whatever an object raises that is not made to be sent
+            raise UsageError(
+                f"a worker cannot send what transform returns: {error}; let it return tensors, arrays, lists, texts "
+                "and the like, or give num_workers=0"
+            ) from error
+        yield first
+    yield from made
 
 
 def _unchanged(batch: Batch) -> Batch:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from dataclasses import fields
 from itertools import islice
@@ -197,6 +198,25 @@ def test_a_transform_that_cannot_be_sent_to_workers_is_refused_with_what_can(mak
         iter(make(transform=lambda batch: batch).loader(num_workers=1))
 
 
+def with_a_lock(batch):
+    return batch | {"lock": threading.Lock()}
+
+
+def test_what_workers_cannot_send_is_refused_rather_than_waited_for(make):
+    with pytest.raises(UsageError, match=r"^a worker cannot send what transform returns: .*lock.*; let it return tens"):
+        list(make(transform=with_a_lock).loader(num_workers=1))
+    assert len(list(make(transform=with_a_lock).loader())) == 11
+
+
+def stop_in_the_middle(batch):
+    raise StopIteration
+
+
+def test_a_transform_that_stops_is_an_error_that_says_so(make):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(make(transform=stop_in_the_middle))
+
+
 def test_workers_of_torchs_loader_live_on_hear_the_epoch_and_transform_in_their_process(make, epochs):
     feed = make(transform=lengths_and_process)
     loader = DataLoader(
@@ -290,6 +310,13 @@ def test_impossible_places_are_refused(packed, options):
         ({"columns": "txt"}, r"columns are names, also where there is one: columns=\('txt',\)"),
         ({"captions": {"txt": 1}}, r"captions cannot be {'txt': 1}; give it as captions=tarloom\.Captions\("),
         ({"seed": None}, "seed must be a whole number, not None"),
+        ({"shuffle": "no"}, "shuffle cannot be 'no'; give it as shuffle=False"),
+        ({"drop_last": "yes"}, "drop_last cannot be 'yes'; give it as drop_last=True"),
+        ({"memory_bytes": "1GB"}, "memory_bytes cannot be '1GB'; give it as memory_bytes=4 << 30"),
+        ({"cache": 3}, 'cache cannot be 3; give it as cache="/scratch/shards"'),
+        ({"max_skipped": "3"}, "max_skipped cannot be '3'; give it as max_skipped=100"),
+        ({"max_skipped": -1}, "max_skipped must be at least 0, not -1"),
+        ({"num_workers": 4}, r"a feed has no num_workers; its options are seed, .*: feed\.loader\(num_workers=4"),
     ],
 )
 def test_options_of_another_type_are_refused_with_what_they_are(packed, options, says):
