@@ -130,7 +130,7 @@ def failure_table(failures: Sequence[Failure]) -> Html:
     several = len({failure.stage for failure in failures}) > 1
     head = ["Row", *(["Stage"] if several else []), "Error", "Message", "URL"]
     rows = (_failure_row(failure, with_stage=several) for failure in failures)
-    return _table(head, rows_=list(rows))
+    return _table(head, list(rows))
 
 
 def rate_bars(rates: Sequence[Rate]) -> Html:
@@ -153,7 +153,7 @@ def stage_table(stages: Sequence[StageFacts]) -> Html:
             element("td", element("code", cut(facts)), class_="soft"),
         )
         rows.append(element("tr", *cells))
-    return _table(["Sidecar", "Rows", "Made by"], rows_=rows)
+    return _table(["Sidecar", "Rows", "Made by"], rows)
 
 
 def finding_table(findings: Sequence[Finding]) -> Html:
@@ -166,7 +166,7 @@ def finding_table(findings: Sequence[Finding]) -> Html:
             element("td", cut(finding.problem)),
         )
         rows.append(element("tr", *cells))
-    return _table(["", "File", "Problem"], rows_=rows)
+    return _table(["", "File", "Problem"], rows)
 
 
 def checks(sentences: Sequence[str]) -> Html:
@@ -270,9 +270,9 @@ def _failure_row(failure: Failure, *, with_stage: bool) -> Html:
     return element("tr", *cells)
 
 
-def _table(head: Sequence[str], *, rows_: Sequence[Html]) -> Html:
+def _table(head: Sequence[str], rows: Sequence[Html]) -> Html:
     names = (element("th", name, class_="number" if name == "Rows" else None) for name in head)
-    table = element("table", element("thead", element("tr", *names)), element("tbody", *rows_))
+    table = element("table", element("thead", element("tr", *names)), element("tbody", *rows))
     return element("div", table, class_="wide")
 
 
