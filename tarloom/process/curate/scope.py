@@ -94,16 +94,6 @@ class Scope:
         return replace(self._names, what=f"{self.what}: {option}")
 
 
-def quoted(name: str) -> str:
-    """A name as SQL has it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text as SQL has it."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _all_of(node: Node) -> Iterator[Node]:
     """The conditions that a condition consists of."""
     if node["type"] == "CONJUNCTION_AND":

@@ -16,7 +16,8 @@ from tarloom.format.index import KEY
 from tarloom.process.curate.aggregates import in_halves
 from tarloom.process.curate.config import CurateConfig, read_join, read_named, read_segments
 from tarloom.process.curate.outside import Outside
-from tarloom.process.curate.scope import UNKNOWN, Scope, literal, quoted
+from tarloom.process.curate.scope import UNKNOWN, Scope
+from tarloom.read.columns.quoting import sql_name, sql_text
 from tarloom.read.columns.sql import TABLE, Names, check_cases
 
 PARTS = "parts"
@@ -76,9 +77,9 @@ def _joined(config: CurateConfig, scope: Scope, outsides: Mapping[str, Outside])
             outside.check_fits(other, scope.type_of(name), f"{scope.what}: join {given!r}: {name}")
         for field in outside.schema:
             scope.add(f"{join.name}.{field.name}", field.type, "join")
-        columns = [f"other.{quoted(name)} AS {quoted(f'{join.name}.{name}')}" for name in outside.schema.names]
+        columns = [f"other.{sql_name(name)} AS {sql_name(f'{join.name}.{name}')}" for name in outside.schema.names]
         place = f"other.{ROW} AS {outside.place}"
-        equal = [f"{TABLE}.{quoted(a)} = other.{quoted(b)}" for a, b in zip(ours, join.theirs, strict=True)]
+        equal = [f"{TABLE}.{sql_name(a)} = other.{sql_name(b)}" for a, b in zip(ours, join.theirs, strict=True)]
         other = f"LEFT JOIN {outside.table_name} AS other ON {' AND '.join(equal)}"
         rows = f"SELECT {TABLE}.*, {', '.join([*columns, place])} FROM ({rows}) AS {TABLE} {other}"
         joined.append(outside)
@@ -91,15 +92,15 @@ def _with_columns(config: CurateConfig, scope: Scope, rows: str) -> str:
         name, sql = read_named(given, option="derive", example="pixels=width*height")
         value = scope.expression(sql, f"derive {name}", example="width * height")
         scope.add(name, UNKNOWN, "derive")
-        rows = f"SELECT *, {value} AS {quoted(name)} FROM ({rows}) AS {TABLE}"
+        rows = f"SELECT *, {value} AS {sql_name(name)} FROM ({rows}) AS {TABLE}"
     for given in config.segment:
         segments = read_segments(given)
-        column = quoted(scope.column(segments.column, "segment"))
+        column = sql_name(scope.column(segments.column, "segment"))
         below = zip(segments.bounds, segments.labels, strict=False)
-        cases = " ".join(f"WHEN {column} < {bound!r}::DOUBLE THEN {literal(label)}" for bound, label in below)
-        value = f"CASE WHEN {column} IS NULL THEN NULL {cases} ELSE {literal(segments.labels[-1])} END"
+        cases = " ".join(f"WHEN {column} < {bound!r}::DOUBLE THEN {sql_text(label)}" for bound, label in below)
+        value = f"CASE WHEN {column} IS NULL THEN NULL {cases} ELSE {sql_text(segments.labels[-1])} END"
         scope.add(segments.name, pa.string(), "segment")
-        rows = f"SELECT *, {value} AS {quoted(segments.name)} FROM ({rows}) AS {TABLE}"
+        rows = f"SELECT *, {value} AS {sql_name(segments.name)} FROM ({rows}) AS {TABLE}"
     return rows
 
 
@@ -108,7 +109,7 @@ def _listed(
 ) -> tuple[str, str | None]:
     """Both halves of a question for rows. as_places: these are said by their places."""
     columns = list(dict.fromkeys(scope.column(name, "select") for name in config.select or scope.names))
-    wanted, by_place = ", ".join(map(quoted, columns)), ", ".join([ROW, *(outside.place for outside in joined)])
+    wanted, by_place = ", ".join(map(sql_name, columns)), ", ".join([ROW, *(outside.place for outside in joined)])
     if not config.gathered:
         return f"SELECT {wanted} FROM ({rows}) AS {TABLE} ORDER BY {by_place}", None
     values, order = [], []
@@ -127,13 +128,13 @@ def _listed(
 def _grouped(config: CurateConfig, scope: Scope, rows: str) -> tuple[str, str]:
     """Both halves of a question for groups."""
     keys = list(dict.fromkeys(scope.column(name, "group_by") for name in config.group_by))
-    group, groupings = ", ".join(map(quoted, keys)), [GROUPING] if config.grouping != "each" else []
+    group, groupings = ", ".join(map(sql_name, keys)), [GROUPING] if config.grouping != "each" else []
     answer = Scope(Names(what=scope.what, columns={}, members=()))
     for name in (*keys, *groupings):
         if name != KEY:
             answer.add(name, UNKNOWN, "group_by")
-    ids = [quoted(name) for name in (*keys, *groupings)]
-    parts, wholes, values = [quoted(name) for name in keys], [*ids], [*ids]
+    ids = [sql_name(name) for name in (*keys, *groupings)]
+    parts, wholes, values = [sql_name(name) for name in keys], [*ids], [*ids]
     parts += [f"GROUPING_ID({group}) AS {GROUPING}" for _ in groupings]
     for number, given in enumerate(config.aggregate or ("samples=count(*)",)):
         name, sql = read_named(given, option="aggregate", example="score=avg(clip.score)")
@@ -141,7 +142,7 @@ def _grouped(config: CurateConfig, scope: Scope, rows: str) -> tuple[str, str]:
         halves = in_halves(full, prefix=f"__{number}_", what=f"{scope.what}: aggregate {name}")
         parts += [f"{part} AS {each}" for each, part in halves.parts.items()]
         wholes += [f"{whole} AS {each}" for each, whole in halves.wholes.items()]
-        values.append(f"{halves.value} AS {quoted(name)}")
+        values.append(f"{halves.value} AS {sql_name(name)}")
         answer.add(name, UNKNOWN, "aggregate")
     said = f"SELECT {', '.join(parts)} FROM ({rows}) AS {TABLE}"
     made = f"SELECT {', '.join(wholes)} FROM {PARTS}"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import missing_extra
+from tarloom.read.columns.quoting import sql_name, sql_text
 
 try:
     from ray.data.expressions import (
@@ -123,7 +124,7 @@ def _literal(column: Expr, value: Any, columns: pa.Schema) -> str | None:
     if isinstance(value, int | float):
         return _number(value) if _is(column, _is_number, columns) else None
     if isinstance(value, str) and "\0" not in value and _is(column, pa.types.is_string, columns):
-        return _quoted(value, "'")
+        return sql_text(value)
     return None
 
 
@@ -144,8 +145,4 @@ def _is(column: Expr, of_kind: Any, columns: pa.Schema) -> bool:
 
 
 def _name(column: Expr) -> str:
-    return _quoted(column.name, '"')
-
-
-def _quoted(text: str, quote: str) -> str:
-    return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
+    return sql_name(column.name)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection
 
 from tarloom.errors import missing_extra
+from tarloom.read.columns.quoting import sql_name, sql_text
 
 try:
     from pyspark.sql.datasource import (
@@ -48,7 +49,7 @@ def as_condition(wanted: Filter, columns: Collection[str]) -> str | None:
     name, *fields = wanted.attribute
     if fields or name not in columns:
         return None
-    column, kind = _quoted(name, '"'), type(wanted)
+    column, kind = sql_name(name), type(wanted)
     if kind in _TESTS:
         return f"{column} {_TESTS[kind]}"
     values = [_literal(value) for value in (wanted.value if isinstance(wanted, In) else [wanted.value])]
@@ -70,8 +71,4 @@ def _literal(value: object) -> str | None:
         return str(value)
     if isinstance(value, float) and math.isfinite(value):
         return repr(value) if "e" in repr(value) else f"{value!r}e0"
-    return _quoted(value, "'") if isinstance(value, str) and "\0" not in value else None
-
-
-def _quoted(text: str, quote: str) -> str:
-    return f"{quote}{text.replace(quote, 2 * quote)}{quote}"
+    return sql_text(value) if isinstance(value, str) and "\0" not in value else None
