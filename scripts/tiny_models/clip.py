@@ -13,9 +13,6 @@ import tarloom
 from .captioner import SIDE, pixels
 from .training import Batch
 
-LOGIT_SCALE_MOST = 4.6
-"""As in CLIP's own training: e to this is 100."""
-
 
 class Clip:
     """See Lesson. architecture: the folder whose configuration and tokenizer the new model has; captioner: a trained

@@ -1,7 +1,6 @@
 """What travels to where shards are made: a description of the worker, then tasks. Light: the worker's own libraries
 are loaded where it is opened, not where runs are planned."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -12,6 +11,7 @@ import pyarrow as pa
 from tarloom.create.config import CreateConfig
 from tarloom.create.lean import become_lean
 from tarloom.engines.base import Report
+from tarloom.format.cpus import cpu_share
 from tarloom.format.storage import Storage
 
 MOST_CODEC_THREADS = 4
@@ -62,8 +62,5 @@ class PackerDescription:
 
 
 def codec_threads() -> int:
-    """Threads of this worker that decode, resize and encode: as many as its share of the CPUs, which engines tell the
-    numeric libraries."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    share = int(told) if told.isdecimal() else os.cpu_count() or 1
-    return max(1, min(MOST_CODEC_THREADS, share))
+    """Threads of this worker that decode, resize and encode: no more than its share of the CPUs."""
+    return min(MOST_CODEC_THREADS, cpu_share())

@@ -77,8 +77,9 @@ def _lists(files: Sequence[InputFile], input_format: str, config: CreateConfig) 
 
 def _check_elsewhere(tars: Sequence[InputFile], output: str) -> None:
     """An output extended by its own shards would hold their keys twice."""
+    made = open_storage(output).place
     for tar in tars:
-        if tar.storage.url == open_storage(output).url:
+        if tar.storage.place == made:
             raise UsageError(f"source {tar.where}: is a shard of the output; choose another output")
 
 

@@ -624,8 +624,10 @@ def test_object_stores_hold_sources_too(s3, tmp_path):
 
 def test_an_output_is_not_extended_by_a_shard_of_its_own(tmp_path):
     write_tar(tmp_path / "set" / "00000.tar", some_samples(3))
-    with pytest.raises(UsageError, match="is a shard of the output"):
-        repack(tmp_path / "set" / "00000.tar", tmp_path / "set", incremental_mode="extend")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    for output in ("set", "link"):
+        with pytest.raises(UsageError, match="is a shard of the output"):
+            repack(tmp_path / "set" / "00000.tar", tmp_path / output, incremental_mode="extend")
 
 
 def test_compressed_shards_are_refused_with_what_makes_plain_ones_of_them(tmp_path):
