@@ -90,6 +90,14 @@ def test_an_order_of_several_datasets_is_the_same_from_any_place(sizes, seed, da
         assert vars(found)[name].tolist() == values.tolist(), name
 
 
+def test_datasets_of_one_size_have_orders_of_their_own():
+    order = order_of(by_weights([1, 1], samples=2000, seed=1), rows=([50] * 20, [50] * 20))
+    places = order.places(0, np.arange(2000))
+    first, second = (order.orders[0].row_numbers(places.take(places.sources == number)) for number in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(1000))
+    assert first.tolist() != second.tolist()
+
+
 SHUFFLE = Shuffle(seed=1, window=40, block=7)
 MIXES = {"one": One(samples=20, group=2), "mixed": Mixed(groups=(2, 1), strides=(5, 3), seed=1, group=2)}
 

@@ -14,8 +14,8 @@ ROWS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any)
 SHUFFLES = st.builds(Shuffle, seed=st.integers(0, 99), window=st.integers(1, 300), block=st.integers(1, 80))
 
 
-def samples(order: Order, positions, **options) -> list[tuple[int, int]]:
-    places = order.places(np.asarray(positions), **options)
+def samples(order: Order, positions) -> list[tuple[int, int]]:
+    places = order.places(np.asarray(positions))
     return list(zip(places.shards.tolist(), places.rows.tolist(), strict=True))
 
 
@@ -56,14 +56,13 @@ def test_blocks_have_ranks_in_the_order_in_which_they_are_read(rows, shuffle):
         assert places.ranks[windows == window - 1].max() <= places.ranks[windows == window].min()
 
 
-def test_seeds_passes_and_datasets_have_orders_of_their_own():
+def test_seeds_and_passes_have_orders_of_their_own():
     rows = np.full(20, 50)
     first = Order(rows, Shuffle(seed=1, window=100, block=10))
     positions = np.arange(1000)
     found = [
         samples(first, positions),
         samples(first, positions + 1000),
-        samples(first, positions, source=1),
         samples(Order(rows, Shuffle(seed=2, window=100, block=10)), positions),
     ]
     assert len({tuple(order) for order in found}) == len(found)
