@@ -24,6 +24,7 @@ from tarloom.create.tasks import Earlier, PackerDescription, PackTask
 from tarloom.create.web.guard import parse_networks
 from tarloom.engines.base import Engine, Opener, Report
 from tarloom.errors import EngineError, UsageError
+from tarloom.format.ahead import THREADS
 from tarloom.format.layout import files_of_done
 from tarloom.format.sidecar import find_sidecars
 from tarloom.format.storage import open_storage
@@ -31,8 +32,6 @@ from tarloom.format.storage.writable import check_writable
 
 MAX_FAILURES_IN_A_ROW = 3
 """Consecutive failed shards after which the run stops: the output, not the rows, is at fault."""
-LOOKERS = 16
-"""Shards whose stats are read side by side: mostly waiting for storage."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class CreateJob:
         names = {entry.name for entry in self._storage.list()}
         todo: dict[int, Earlier] = {}
         again: dict[str, Report] = {}
-        with ThreadPoolExecutor(LOOKERS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             found = list(pool.map(lambda number: self._done_before(number, names), self._numbers))
         for number, done in zip(self._numbers, found, strict=True):
             earlier = self._taken_over(done)

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from tarloom.create.plan import Plan, read_plans
 from tarloom.create.sources.inputs import InputFile
 from tarloom.errors import UsageError
+from tarloom.format.ahead import THREADS
 from tarloom.format.layout import DUPLICATES, PLAN, PRIVATE, is_plan, is_shard_file, stats_name
 from tarloom.format.storage import Storage
 
-DELETIONS_AT_ONCE = 16
 _FILE = re.compile(
     rf"(?:{PRIVATE}/index/)?(\d+)(?:\.tar|{stats_name('')}|\.parquet|\.[A-Za-z0-9][A-Za-z0-9_-]*\.parquet|/.+)"
 )
@@ -37,7 +37,7 @@ def delete_shards(storage: Storage, source: Iterable[InputFile]) -> None:
     stats = {name for name in doomed if name.endswith(stats_name(""))}
     plans = {name for name in names if is_plan(name)} - {PLAN}
     first = stats if PLAN in names else set()
-    with ThreadPoolExecutor(DELETIONS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for group in (first, doomed - stats, stats - first, plans | {DUPLICATES}, {PLAN}):
             list(pool.map(storage.delete, sorted(group & names)))
 

@@ -14,7 +14,7 @@ Thing = TypeVar("Thing")
 Made = TypeVar("Made")
 
 THREADS = 16
-"""For what waits for an object store."""
+"""For what mostly waits for storage."""
 LOCAL_THREADS = 2
 """For what is on this machine, or looks like it: a network file system. More stand in each other's way: with three, the
 rows of a condition took a quarter longer."""

@@ -14,6 +14,7 @@ from tarloom.create.sources.tables import ERROR
 from tarloom.create.summary import CreateSummary, sum_up
 from tarloom.engines.base import Engine, Pool, Report
 from tarloom.errors import CorruptShard, UsageError
+from tarloom.format.ahead import THREADS
 from tarloom.format.layout import ROWS, files_of_done, rows_name, stats_name
 from tarloom.format.metadata import read_stats
 from tarloom.format.parquet import read_table
@@ -34,8 +35,6 @@ from tarloom.process.paint.stage import PaintStage
 from tarloom.process.stage import Stage
 from tarloom.process.task import ShardReport, StageTask
 
-LOOKERS = 16
-"""Shards that are looked at side by side: mostly waiting for storage."""
 TEXT = "text"
 """The column of stages that say one."""
 
@@ -87,7 +86,7 @@ class GenerateJob:
         sweep_parts(self._storage, self.stages.keys(), {(shard, name) for shard in todo for name in self.stages})
         if todo:
             need_rows(self._config, self._tables, self._storage, todo)
-        with ThreadPoolExecutor(LOOKERS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             self._todo = list(pool.map(self._task, todo))
 
     def __iter__(self) -> Iterator[Report]:
@@ -143,7 +142,7 @@ class GenerateJob:
         """The reports of finished shards that are to stay as they are."""
         names = {entry.name for entry in self._storage.list()}
         there = [shard for shard in self.shards if files_of_done(shard, "webdataset") <= names]
-        with ThreadPoolExecutor(LOOKERS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             reports = list(pool.map(self._kept_report, there))
         return {report.shard: report for report in reports if report is not None}
 

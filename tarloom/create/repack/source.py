@@ -12,7 +12,6 @@ Planning looks at every shard's index and footers, never at its samples. Workers
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import cast
@@ -36,6 +35,7 @@ from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import ShardError, UsageError
+from tarloom.format.ahead import THREADS, ahead
 from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
@@ -53,8 +53,6 @@ from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import CHANGED, check_fresh, find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, Storage
 
-LOOKERS = 16
-"""Shards looked at side by side: mostly waiting for storage."""
 TABLE_ROWS = 8192
 SHARDS = "shards"
 SAMPLE = "sample"
@@ -189,13 +187,10 @@ class TarShards:
     def _shards(self) -> list[Shard]:
         """All of them, each looked at once; what must be the same in all is compared."""
         sidecars = find_sidecars(self._entries)
-        with ThreadPoolExecutor(LOOKERS) as pool:
-            try:
-                looks = pool.map(lambda tar: self._look(tar, sidecars.get(shard_of(tar.name), ())), self._tars)
-                return [self._taken(*look) for look in looks]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        looks = ahead(
+            lambda tar: self._look(tar, sidecars.get(shard_of(tar.name), ())), self._tars, threads=THREADS, each=4
+        )
+        return [self._taken(*look) for look in looks]
 
     def _look(self, tar: Entry, stages: Sequence[str]) -> tuple[Shard, pa.Schema | None, dict[str, CarriedStage]]:
         """What a shard's index and footers say. Raises ShardError, StaleSidecar among them."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import ShardError, StageMismatch, StaleIndex, StorageError, UsageError, missing_extra
+from tarloom.format.ahead import THREADS
 from tarloom.format.index import KEY
 from tarloom.format.layout import PRIVATE, sidecar_name
 from tarloom.format.new_shard import concat
@@ -46,8 +47,6 @@ try:
 except ImportError as error:
     raise missing_extra("ray", error) from error
 
-LOOKERS = 16
-"""Sidecars that are looked at side by side: mostly waiting for storage."""
 NAMED = 3
 """Shards in a message."""
 
@@ -130,7 +129,7 @@ class SidecarSink(Datasink):  # type: ignore[misc]
     def _check_others(self, shards: Sequence[str]) -> None:
         there = {entry.name for entry in self._storage.list()}  # the dataset may be older than they are
         shards = [shard for shard in shards if sidecar_name(shard, self._stage) in there]
-        with ThreadPoolExecutor(LOOKERS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             found = pool.map(lambda shard: sidecar_info(self._storage, shard, self._stage), shards)
             for shard, info in zip(shards, found, strict=True):
                 if info is not None and dict(info.fingerprint) != self._fingerprint:
