@@ -17,8 +17,7 @@ from typing import Any
 
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result
 from tarloom.engines.crew import Backlog, Crew, Reply, close_worker, open_worker, try_item
-from tarloom.engines.workers import share_of, visible_gpus
-from tarloom.errors import UsageError
+from tarloom.engines.workers import check_workers, share_of, visible_gpus
 
 CLOSING_SECONDS = 10.0
 """How long a worker process may take to close before it is stopped."""
@@ -29,8 +28,7 @@ class LocalEngine:
     it is to have a process of its own, so that its caller can do something else meanwhile."""
 
     def __init__(self, workers: int = 1, *, inline: bool = True) -> None:
-        if workers < 1:
-            raise UsageError(f"the number of workers must be at least 1, not {workers}")
+        check_workers(workers)
         self.workers = workers
         self._inline = inline and workers == 1
         self._places = list(range(workers))

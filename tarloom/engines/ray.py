@@ -9,6 +9,7 @@ from typing import Any
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result, Worker
 from tarloom.engines.crew import Crew, Reply, open_worker, try_item
 from tarloom.engines.ray_session import first_line, no_node_has, ray_session, some_node_has
+from tarloom.engines.workers import check_workers
 from tarloom.errors import EngineError, UsageError, missing_extra
 
 try:
@@ -43,8 +44,7 @@ class RayEngine:
         address: str | None = None,
         grow_seconds: float = GROW_SECONDS,
     ) -> None:
-        if workers < 1:
-            raise UsageError(f"the number of workers must be at least 1, not {workers}")
+        check_workers(workers)
         self.workers = workers
         self._resources = {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker}
         with ExitStack() as session:

@@ -14,7 +14,8 @@ from typing import Any
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result, Worker
 from tarloom.engines.crew import Crew, Reply, close_worker, describe, open_worker, try_item
 from tarloom.engines.spark_session import spark_session
-from tarloom.errors import EngineError, UsageError, missing_extra
+from tarloom.engines.workers import check_workers
+from tarloom.errors import EngineError, missing_extra
 
 try:
     from py4j.protocol import Py4JError, Py4JJavaError
@@ -39,8 +40,7 @@ class SparkEngine:
     """
 
     def __init__(self, workers: int = 1) -> None:
-        if workers < 1:
-            raise UsageError(f"the number of workers must be at least 1, not {workers}")
+        check_workers(workers)
         self.workers = workers
         self._session = ExitStack()
         self._context = self._session.enter_context(spark_session(workers, SETTINGS)).sparkContext

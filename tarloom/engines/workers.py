@@ -28,11 +28,16 @@ def parse_workers(said: int | str) -> Workers:
     if len(numbers) != len(str(said).split(",")) or len(numbers) > 2:
         raise UsageError(f"num_workers {said!r}: give a number, MIN,MAX (such as 1,8), or {GPUS}")
     least, most = numbers[0], numbers[-1]
-    if least < 1:
-        raise UsageError(f"the number of workers must be at least 1, not {least}")
+    check_workers(least)
     if most < least:
         raise UsageError(f"num_workers {said!r}: at most {most} workers cannot be at least {least}")
     return Workers(least=least, most=most)
+
+
+def check_workers(number: int) -> None:
+    """Raise UsageError below 1."""
+    if number < 1:
+        raise UsageError(f"the number of workers must be at least 1, not {number}")
 
 
 def visible_gpus() -> list[str]:
