@@ -104,7 +104,8 @@ class Selection:
         shards are read, before any member is. Raises UsageError for what cannot work, CorruptShard where a damaged
         table may have a column that is named. option: what messages call the condition.
         """
-        from tarloom.read.columns.where import both, compile_where, names_of  # loads duckdb
+        from tarloom.read.columns.sql import names_of  # loads duckdb
+        from tarloom.read.columns.where import both, compile_where
 
         condition = compile_where(sql, names_of(self.catalog, f"{self.path}: {option}"))
         return dataclasses.replace(self, condition=both(self.condition, condition) if self.condition else condition)

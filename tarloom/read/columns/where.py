@@ -21,14 +21,11 @@ from tarloom.read.columns.sql import (
     column_refs,
     cursor,
     for_duckdb,
-    names_of,
     nodes,
     parse,
     unparse,
 )
 from tarloom.read.view import Where
-
-__all__ = ["UNSTEADY", "both", "compile_where", "names_of", "resolved"]
 
 _SELECT = f"SELECT 1 FROM {TABLE} WHERE "
 _EXPRESSIONS = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "FUNCTION", "OPERATOR", "CAST", "TYPE"} | {
