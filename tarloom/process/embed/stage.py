@@ -25,7 +25,8 @@ TEXT_COLUMN = "text_column"
 """In fingerprints: what was embedded, which is no part of how."""
 DEFAULT_MODEL = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-_HUB_PREFIX = "hf-hub:"
+HUB_PREFIX = "hf-hub:"
+"""With which open_clip marks names of models on the hub."""
 _TAGGED = re.compile(r"[\w.-]+:[\w.-]+")
 """An architecture that open_clip knows, and the tag of its weights."""
 
@@ -66,7 +67,7 @@ class ModelStage(Stage):
             check_model(self.model, revision=self.revision)
         elif self.revision is not None:
             raise UsageError(f"{self.model}: open_clip takes no revision; give a folder, or leave it out")
-        elif not (is_folder(self.model) or _TAGGED.fullmatch(self.model) or self.model.startswith(_HUB_PREFIX)):
+        elif not (is_folder(self.model) or _TAGGED.fullmatch(self.model) or self.model.startswith(HUB_PREFIX)):
             raise UsageError(
                 f"{self.model}: no such folder; models of open_clip are named hf-hub:NAME or ARCHITECTURE:TAG"
             )

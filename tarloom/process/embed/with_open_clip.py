@@ -5,7 +5,7 @@ from typing import Any
 
 from tarloom.errors import UsageError, missing_extra
 from tarloom.process.embed.encoder import Fitting
-from tarloom.process.embed.stage import ModelStage
+from tarloom.process.embed.stage import HUB_PREFIX, ModelStage
 from tarloom.process.embed.tensors import place
 from tarloom.process.models import cannot_load, is_folder, model_location
 
@@ -45,7 +45,7 @@ def _name_and_tag(model: str) -> tuple[str, str | None]:
     """As open_clip takes them."""
     if is_folder(model):
         return f"local-dir:{model_location(model)}", None
-    if model.startswith("hf-hub:"):
+    if model.startswith(HUB_PREFIX):
         return model, None
     name, _, tag = model.partition(":")
     return name, tag
