@@ -36,7 +36,4 @@ def _open_worker(tallier: Tallier, batch_size: int) -> Worker[Piece, Tally]:
 
 
 def _tally_piece(tallier: Tallier, batch_size: int, piece: Piece) -> Tally:
-    whole = tallier.empty()
-    for batch in read_piece(piece, batch_rows=batch_size):
-        whole.merge(tallier.of_batch(batch), show=tallier.show)
-    return whole
+    return tallier.merged(map(tallier.of_batch, read_piece(piece, batch_rows=batch_size)))

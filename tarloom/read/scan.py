@@ -132,7 +132,7 @@ class Tallier:
 
     def of_batch(self, batch: pa.RecordBatch | pa.Table) -> Tally:
         """The tally of an Arrow batch with `__key__`, members as (large_)binary, and any other columns."""
-        tally = self.empty()
+        tally = self._empty()
         if ERROR in batch.schema.names:
             tally.ledger.count(batch.num_rows, _failures(batch))
             batch = batch.filter(pc.is_null(batch[ERROR])) if self.skip else batch
@@ -149,7 +149,7 @@ class Tallier:
 
     def of_samples(self, samples: Iterable[Mapping[str, Any]], *, every: int) -> Iterator[Tally]:
         """Tallies of at most `every` samples each, from samples as dicts of `__key__`, members and columns."""
-        tally = self.empty()
+        tally = self._empty()
         for sample in samples:
             if ERROR in sample and self._is_left_out(sample, tally.ledger):
                 continue
@@ -163,11 +163,18 @@ class Tallier:
                 tally.samples.append(_preview(sample))
             if tally.rows == every:
                 yield tally
-                tally = self.empty()
+                tally = self._empty()
         if tally.rows or tally.ledger.entries:
             yield tally
 
-    def empty(self) -> Tally:
+    def merged(self, tallies: Iterable[Tally]) -> Tally:
+        """One tally of all of them."""
+        whole = self._empty()
+        for tally in tallies:
+            whole.merge(tally, show=self.show)
+        return whole
+
+    def _empty(self) -> Tally:
         """Of no sample."""
         return Tally(digest=Digest() if self.digest else None)
 

@@ -146,7 +146,4 @@ def _open_worker(samples: Any, tallier: Tallier) -> Worker[ShardFiles, Tally]:
 
 
 def _tally_shard(samples: Any, tallier: Tallier, shard: ShardFiles) -> Tally:
-    whole = tallier.empty()
-    for tally in tallier.of_samples(samples(shard), every=1 << 20):
-        whole.merge(tally, show=tallier.show)
-    return whole
+    return tallier.merged(tallier.of_samples(samples(shard), every=1 << 20))

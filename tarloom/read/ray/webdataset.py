@@ -97,10 +97,7 @@ def _lower_extension(name: str) -> str:
 def _tally_frame(tallier: Tallier, frame: Any) -> pa.Table:
     """Of a pandas frame; a member that a sample lacks is NaN there."""
     rows = ({name: value for name, value in row.items() if value == value} for row in frame.to_dict("records"))
-    whole = tallier.empty()
-    for tally in tallier.of_samples(rows, every=len(frame) + 1):
-        whole.merge(tally, show=tallier.show)
-    return pa.Table.from_batches([whole.to_batch()])
+    return pa.Table.from_batches([tallier.merged(tallier.of_samples(rows, every=len(frame) + 1)).to_batch()])
 
 
 class StorageHandler(FileSystemHandler):

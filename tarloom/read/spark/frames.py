@@ -163,7 +163,4 @@ def _mapped(function: Callable[[Batches], Batches], batch_rows: int, pieces: Tas
 
 
 def _tally(tallier: Tallier, batches: Batches) -> Batches:
-    whole = tallier.empty()
-    for batch in batches:
-        whole.merge(tallier.of_batch(batch), show=tallier.show)
-    yield whole.to_batch()
+    yield tallier.merged(map(tallier.of_batch, batches)).to_batch()
