@@ -98,7 +98,7 @@ def _plain(name: str, value: Any) -> list[str]:
 
 
 def _flag(name: str, value: Any) -> list[str]:
-    return [_option(name)] if value else []
+    return [_option(name)] if _is_true(name, value) else []
 
 
 def _several(name: str, value: Any) -> list[str]:
@@ -109,7 +109,14 @@ def _several(name: str, value: Any) -> list[str]:
 
 
 def _unflag(name: str, value: Any) -> list[str]:
-    return [] if value else [f"--no-{name.replace('_', '-')}"]
+    return [] if _is_true(name, value) else [f"--no-{name.replace('_', '-')}"]
+
+
+def _is_true(name: str, value: Any) -> bool:
+    """A truth value. Raises UsageError for "false", which to Fire is a text and so true, and to its writer is not."""
+    if isinstance(value, str) and value.lower() == "false":
+        raise UsageError(f"{name} {value}: img2dataset takes this text for true; write False, or True if it is meant")
+    return bool(value)
 
 
 def _ignored(name: str, value: Any) -> list[str]:
@@ -127,7 +134,7 @@ class _Refused:
     reason: str
 
     def __call__(self, name: str, value: Any) -> list[str]:
-        if value:
+        if _is_true(name, value):
             raise UsageError(f"{name}: {self.reason}")
         return []
 
@@ -180,7 +187,9 @@ _OPTIONS: Mapping[str, Callable[[str, Any], list[str]]] = {
     "verify_hash": _several,
     "compute_hash": _hash,
     "subjob_size": _ignored,
-    "enable_wandb": _Refused("runs are not sent to Weights & Biases; --json and the stats files hold the same figures"),
+    "enable_wandb": _Refused(
+        "runs are not sent to Weights & Biases, leave it out; --json and the stats files hold the same figures"
+    ),
     "wandb_project": _ignored,
 }
 """All options of img2dataset 1.47."""

@@ -59,6 +59,7 @@ def test_each_distributor_is_an_engine(distributor, engine):
         (["--extract_exif=True"], "images", "extract_exif", True),
         (["--skip-reencode=True"], "images", "skip_reencode", True),
         (["--disable_all_reencoding", "True"], "images", "disable_all_reencoding", True),
+        (["--disable_all_reencoding=true"], "images", "disable_all_reencoding", True),
         (["--compute_hash", "None"], "sharding", "compute_hash", "none"),
         (["--compute_hash", "md5"], "sharding", "compute_hash", "md5"),
         (["--verify_hash", '["hash", "md5"]'], "lists", "verify_hash", ("hash", "md5")),
@@ -86,7 +87,9 @@ def test_our_own_options_may_stand_beside():
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--enable_wandb"], "Weights & Biases"),
+        (["--enable_wandb"], "Weights & Biases, leave it out"),
+        (["--resize_only_if_bigger=false"], "resize_only_if_bigger false: .* write False"),
+        (["--extract_exif", "FALSE"], "extract_exif FALSE: .* write False"),
         (["--output_format", "tfrecord"], "TensorFlow"),
         (["--distributor", "slurm"], "slurm"),
     ],
