@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tarloom.cli.words import options_in, options_of, value_of
+from tarloom.cli.words import options_in, options_of, takes, value_of
 from tarloom.errors import StorageError, UsageError
 from tarloom.format.storage import split_location
 
@@ -17,7 +17,7 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
 
     Raises UsageError for a file that cannot be read, and for what is no option.
     """
-    known = {name.replace("-", "_"): field.default for name, field, _ in options_of(command)}
+    known = {name.replace("-", "_"): (field, hint) for name, field, hint in options_of(command)}
     path = value_of(OPTION, words)
     if path is None or "config" not in known:
         return list(words)
@@ -27,7 +27,8 @@ def expanded(command: type, words: Sequence[str]) -> list[str]:
         if name.replace("-", "_") not in known:
             raise UsageError(f"{path}: unknown option {name!r}; use {', '.join(sorted(known))}")
         if name.replace("_", "-") not in given:
-            found += _words(path, name.replace("_", "-"), value, default=known[name.replace("-", "_")])
+            field, hint = known[name.replace("-", "_")]
+            found += _words(path, name.replace("_", "-"), value, default=field.default, most=takes(field, hint))
     return [*found, *words]
 
 
@@ -68,12 +69,15 @@ def _parsed(path: str, text: str) -> Any:
         raise ValueError(error) from error
 
 
-def _words(path: str, name: str, value: Any, *, default: object) -> list[str]:
-    """An option as one would type it; null, and what is off by default, are not typed."""
+def _words(path: str, name: str, value: Any, *, default: object, most: float) -> list[str]:
+    """An option as one would type it; null, and what is off by default, are not typed. most: values that it takes."""
     if isinstance(value, Mapping):
         raise UsageError(f"{path}: {name} holds options of its own; write them one beside the other")
     if value is None or value is default is False:
         return []
+    if isinstance(value, bool) != (most == 0) or (isinstance(value, list) and most == 1):
+        kind = {0: "true or false", 1: "one value"}.get(int(min(most, 2)), "a list of values")
+        raise UsageError(f"{path}: {name} takes {kind}, not {json.dumps(value, default=str)}")
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
     return [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]

@@ -16,6 +16,15 @@ from tarloom.cli.words import PREFIXED, bare_options, named, together
 from tarloom.errors import UsageError
 
 Options = TypeVar("Options")
+_NO_NUMBER = (
+    (
+        r"no type matching \{None\}\|(\w+) could be instantiated from \[(.*?)\]\. Got errors: .*",
+        r"not of the kind \1: \2",
+    ),
+    (r"invalid literal for int\(\) with base 10: ", "not of the kind INT: "),
+    (r"could not convert string to float: ", "not of the kind FLOAT: "),
+)
+"""What tyro says of a value that is no number, of an option that may be left out and of others; and what we do."""
 
 
 def parse(options: type[Options], argv: Sequence[str], *, prog: str, defaults: Mapping[str, Any]) -> Options:
@@ -128,9 +137,16 @@ def _one_line(boxes: str) -> str:
     """tyro's complaint without its frames and hints, and without the options' help, which it indents deepest."""
     boxes = "\n".join(line for line in boxes.splitlines() if not line.startswith(f"│{9 * ' '}"))
     text = re.sub(r"[╭╮╰╯│]|─ [A-Z][a-z ]+ ─+|\x1b\[[0-9;]*m", " ", boxes)
-    parts = (" ".join(part.split()) for part in re.split(r"─{3,}", text))
+    parts = (_plain(" ".join(part.split())) for part in re.split(r"─{3,}", text))
     wanted = (part for part in parts if part and not part.startswith(("Argument helptext", "For full helptext")))
     return re.sub(r"\(('[^()]*')\)\.", _choices, "; ".join(wanted))
+
+
+def _plain(text: str) -> str:
+    """Without what Python says of its own types."""
+    for pattern, words in _NO_NUMBER:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def _choices(found: re.Match[str]) -> str:

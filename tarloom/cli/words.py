@@ -86,8 +86,8 @@ def named(options: type, words: Sequence[str]) -> list[str]:
 
 def _with_values(options: type, words: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     """Options by their names, each with its values, and bare words, each alone. After "--" all words are bare."""
-    takes = {name.replace("_", "-"): _takes(field, hint) for name, field, hint in options_of(options)}
-    takes |= {_denied(name): 0 for name, most in takes.items() if most == 0}
+    known = {name.replace("_", "-"): takes(field, hint) for name, field, hint in options_of(options)}
+    known |= {_denied(name): 0 for name, most in known.items() if most == 0}
     begin = 0
     while begin < len(words):
         word, end = words[begin], begin + 1
@@ -95,14 +95,14 @@ def _with_values(options: type, words: Sequence[str]) -> Iterator[tuple[str, Seq
             yield from (("", [bare]) for bare in words[end:])
             return
         name = (option_of(word) or word) if _OPTION.fullmatch(word) else ""
-        most = takes.get(name, math.inf) if name and "=" not in word else 0  # of an unknown one nobody knows
+        most = known.get(name, math.inf) if name and "=" not in word else 0  # of an unknown one nobody knows
         while end < len(words) and end - begin <= most and not _OPTION.fullmatch(words[end]):
             end += 1
         yield name, words[begin:end]
         begin = end
 
 
-def _takes(field: "dataclasses.Field[Any]", hint: Any) -> float:
+def takes(field: "dataclasses.Field[Any]", hint: Any) -> float:
     """How many words are an option's values, at most."""
     if hint is bool and field.default is not dataclasses.MISSING:
         return 0

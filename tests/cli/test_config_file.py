@@ -78,7 +78,11 @@ def test_lists_and_truth_values_are_options_too(file):
         ("toml", "a = ", "cannot be read"),
         ("ini", "a = 1", "call it .yaml, .json or .toml"),
         ("yaml", "max_samples: {a: 1}\n", "options of its own"),
-        ("yaml", "max_samples: many\n", "many"),
+        ("yaml", "max_samples: many\n", "--max-samples: not of the kind INT: 'many'"),
+        ("yaml", "name: [a, b]\n", r"options\.yaml: name takes one value, not \[\"a\", \"b\"\]"),
+        ("yaml", "batch_size: true\n", r"options\.yaml: batch-size takes one value, not true"),
+        ("yaml", "allow_private: yes\n", r"options\.yaml: allow-private takes a list of values, not true"),
+        ("yaml", "json: 1\n", r"options\.yaml: json takes true or false, not 1"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused_by_name(file, kind, text, message):

@@ -30,6 +30,12 @@ def test_of_other_options_the_last_counts():
     assert found.generate.output == "other"
 
 
+@pytest.mark.parametrize(("option", "kind"), [("--max-aspect-ratio", "FLOAT"), ("--max-pixels", "INT")])
+def test_what_is_no_number_is_refused_in_few_words(option, kind):
+    with pytest.raises(UsageError, match=rf"^Error parsing {option}: not of the kind {kind}: 'many'; see make --help$"):
+        parse(Create, ["--source", "a", "--output", "b", option, "many"], prog="make", defaults={})
+
+
 @pytest.mark.parametrize(
     ("option", "values"), [("--retry-failed", "all, transient"), ("--encode-format", "jpg, png, webp")]
 )
