@@ -27,6 +27,8 @@ def model_location(model: str) -> str:
 
 def check_model(model: str, *, revision: str | None = None, file: str = "config.json") -> None:
     """Raises UsageError unless the model is a folder with this file, or the hub (or its cache) has that name."""
+    if not model:
+        raise UsageError("model is empty; give a model folder or a name on the hub")
     if is_folder(model):
         if not Path(model).expanduser().joinpath(file).is_file():
             raise UsageError(f"{model}: no {file} in this folder; give a model folder or a name on the hub")

@@ -2,8 +2,9 @@
 
 import pytest
 
+from tarloom.errors import UsageError
 from tarloom.process.embed.stage import revision_of
-from tarloom.process.models import cannot_load, hub_name, may_be_the_same
+from tarloom.process.models import cannot_load, check_model, hub_name, may_be_the_same
 from tests.process.shards import CLIP
 
 
@@ -15,6 +16,11 @@ def test_a_reason_of_several_lines_is_one_line_that_is_not_too_long():
     assert message.startswith("a/model: the model cannot be used here: 1 validation error for ModelConfig Value error,")
     assert message.endswith(" ...; check its name or folder")
     assert len(message) < 400
+
+
+def test_a_model_that_is_not_named_as_by_an_empty_variable_is_refused_as_that():
+    with pytest.raises(UsageError, match=r"^model is empty; give a model folder or a name on the hub$"):
+        check_model("")
 
 
 def test_an_error_without_words_is_called_by_its_kind():

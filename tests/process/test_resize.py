@@ -213,6 +213,7 @@ def test_a_folder_that_cannot_be_made_costs_its_own_pictures_alone(folder, tmp_p
         ({"batch": True}, "--input-dir"),
         ({"input": "{folder}/holiday"}, "is a folder; say --batch --input-dir"),
         ({"input": "{folder}/a.jpg", "output": "{folder}/holiday", "format": "png"}, "is a folder; name the new file"),
+        ({"input": "{folder}/a.jpg", "output": "{folder}.pipe", "format": "png"}, "is a device or a pipe"),
         ({"batch": True, "input_dir": "{folder}/none"}, "no such folder"),
         ({"batch": True, "input_dir": "{folder}/notes.txt"}, "no such folder"),
         ({"batch": True, "input_dir": "{folder}", "output_dir": "{folder}.txt"}, "cannot be written"),
@@ -228,6 +229,7 @@ def test_a_folder_that_cannot_be_made_costs_its_own_pictures_alone(folder, tmp_p
 )
 def test_what_cannot_work_is_refused_before_anything_is_changed(folder, options, words):
     Path(f"{folder}.txt").write_text("a file where a folder should be")
+    os.mkfifo(f"{folder}.pipe")
     before = files(folder)
     options = {
         name: value.format(folder=folder) if isinstance(value, str) else value for name, value in options.items()

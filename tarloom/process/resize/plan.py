@@ -121,6 +121,10 @@ def _one_move(config: ResizeConfig) -> tuple[Storage, Storage, list[Move]]:
     target, place = split_location(config.output)
     if _is_folder(target, place):
         raise UsageError(f"output {config.output}: is a folder; name the new file in it")
+    if _is_special(target, place):
+        raise UsageError(
+            f"output {config.output}: is a device or a pipe, whose place the picture would take; name a file"
+        )
     asked = config.format or KEPT_FORMATS.get(_extension(place))
     if asked is None:
         raise UsageError(f"output {config.output}: say --format, or end its name in .jpg, .png or .webp")
@@ -155,6 +159,12 @@ def _is_folder(storage: Storage, name: str) -> bool:
     """Whether it is one of this machine's folders: object stores have none."""
     path = storage.local_path(name)
     return path is not None and path.is_dir()
+
+
+def _is_special(storage: Storage, name: str) -> bool:
+    """Whether something is there that is neither a file nor a folder."""
+    path = storage.local_path(name)
+    return path is not None and path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _is_linked(storage: Storage, name: str) -> bool:
