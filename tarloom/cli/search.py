@@ -40,6 +40,8 @@ class Search:
         asked = [query for query in (self.text, self.image, self.key) if query is not None]
         if len(asked) > 1:
             raise UsageError("give one of --text, --image and --key")
+        if asked and not asked[0].strip():
+            raise UsageError("what is searched for is empty; say a text, a picture or a key")
         searcher = Searcher(self.path, name=self.name, model=self.model)
         vectors = {"vectors": len(searcher.index), "dimension": searcher.index.dim}
         if not asked:
@@ -56,6 +58,8 @@ class Search:
         if self.key is not None:
             return searcher.by_key(self.key, self.k)
         storage, name = split_location(self.image or "")
+        if storage.head(name) is None:
+            raise UsageError(f"image {self.image}: no such file; give a picture")
         return searcher.by_picture(storage.read(name), self.k)
 
 

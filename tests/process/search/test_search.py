@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from source_data.scenes import HELD_OUT_SEEDS, scene
+from tarloom.cli.parse import parse
+from tarloom.cli.search import Search
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import StageMismatch, StaleSidecar, UsageError
 from tarloom.format.storage import open_storage
@@ -261,3 +263,16 @@ def test_the_command_prints_matches_and_json(embedded):
     found = json.loads(said[1].stdout.splitlines()[-1])
     assert found["vectors"] == SHARDS * ROWS - 3
     assert [match["key"] for match in found["matches"]] == [line.split()[1] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--text", " "], "what is searched for is empty; say a text, a picture or a key"),
+        (["--image", ""], "what is searched for is empty"),
+        (["--image", "no/such.jpg"], r"image no/such\.jpg: no such file; give a picture"),
+    ],
+)
+def test_the_command_refuses_a_query_that_is_none(embedded, words, message):
+    with pytest.raises(UsageError, match=message):
+        parse(Search, [str(embedded), *words], prog="search", defaults={}).execute()
