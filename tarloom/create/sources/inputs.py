@@ -4,7 +4,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tarloom.create.sources.web_file import WebFile
 from tarloom.errors import UsageError, first_line
+from tarloom.format.layout import PRIVATE
 from tarloom.format.storage import Entry, Storage, open_storage, split_location
 from tarloom.format.storage.streams import open_stream
 
@@ -133,6 +134,17 @@ def _digest_of(file: InputFile) -> str:
         while chunk := stream.read(CHUNK_BYTES):
             hasher.update(chunk)
     return f"sha256:{hasher.hexdigest()}"
+
+
+def of_kinds(files: Sequence[InputFile], extensions: Collection[str], *, is_folder: bool) -> list[InputFile]:
+    """Those with these extensions; of a folder without what programs keep for themselves in it, in folders whose names
+    begin with "_" (Spark's _temporary, Delta Lake's _delta_log): readers of tables leave these out."""
+
+    def is_kept_aside(file: InputFile) -> bool:
+        *folders, _ = file.entry.name.split("/")
+        return any(name == PRIVATE or (is_folder and name.startswith("_")) for name in folders)
+
+    return [file for file in files if file.extension in extensions and not is_kept_aside(file)]
 
 
 def _web_file(address: str) -> InputFile:

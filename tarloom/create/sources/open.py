@@ -13,11 +13,11 @@ from tarloom.create.config import CreateConfig
 from tarloom.create.repack.source import TarShards
 from tarloom.create.sources.dedup import DedupedLists
 from tarloom.create.sources.folder import PICTURES, PictureFolder
-from tarloom.create.sources.inputs import InputFile, find_files, outside
+from tarloom.create.sources.inputs import InputFile, find_files, of_kinds, outside
 from tarloom.create.sources.keys import BUILT_IN
 from tarloom.create.sources.lists import UrlLists
 from tarloom.errors import UsageError
-from tarloom.format.layout import PRIVATE, is_shard_file
+from tarloom.format.layout import is_shard_file
 from tarloom.format.storage import open_storage
 
 LIST_FORMATS = ("txt", "csv", "tsv", "json", "jsonl", "parquet")
@@ -64,7 +64,7 @@ def open_source(config: CreateConfig) -> Source:
     if wanted != "auto" and not is_folder:
         return _lists(files, wanted, config)
     extensions = LIST_FORMATS if wanted == "auto" else (wanted,)
-    lists = [file for file in files if file.extension in extensions and not file.entry.name.startswith(f"{PRIVATE}/")]
+    lists = of_kinds(files, extensions, is_folder=is_folder)
     if not lists:
         raise UsageError(f"source {config.source}: {_no_source(wanted, pictures)}")
     return _lists(lists, _format_of(lists, config.source), config)

@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 
 from tarloom.create.config import ListOptions
 from tarloom.create.sources.columns import ERROR as BAD
-from tarloom.create.sources.inputs import InputFile, digest, find_files
+from tarloom.create.sources.inputs import InputFile, digest, find_files, of_kinds
 from tarloom.create.sources.list_reader import ListReader
 from tarloom.create.sources.lists import open_reader
 from tarloom.errors import UsageError
 from tarloom.format.arrow_types import ChunkedArray
-from tarloom.format.layout import PRIVATE
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
 ROW = "__row__"
@@ -84,8 +83,8 @@ class Table:
 def find_table(source: str) -> Table:
     """The table at a place, of which every row is read once to know the types. Raises UsageError."""
     wanted = f"a table ({', '.join(FORMATS)}), or a folder or a glob of tables of one kind"
-    found = (file for file in find_files(source, wanted=wanted)[0] if not file.entry.name.startswith(f"{PRIVATE}/"))
-    files = tuple(file for file in found if file.extension in FORMATS)
+    found, is_folder = find_files(source, wanted=wanted)
+    files = tuple(of_kinds(found, FORMATS, is_folder=is_folder))
     kinds = sorted({file.extension for file in files})
     if len(kinds) != 1:
         held = f"tables of several kinds ({', '.join(kinds)})" if kinds else f"no table ({', '.join(FORMATS)})"

@@ -334,6 +334,17 @@ def test_a_glob_of_pictures_and_a_folder_without_lists_of_the_kind_say_what_is_m
         open_source(CreateConfig(source=str(tmp_path), output=f"{tmp_path}/out", lists=ListOptions(input_format="csv")))
 
 
+def test_what_programs_keep_in_a_folder_of_lists_is_no_list(tmp_path):
+    asides = ["_delta_log/10.checkpoint", "_temporary/0/task/part-0", "deep/_temporary/part-0", ".ipynb_checkpoints/a"]
+    for name in ("a", "_b", "deep/c", *asides):
+        path = tmp_path / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"url": [name]}), path)
+    assert read(source_of(tmp_path))["url"].to_pylist() == ["_b", "a", "deep/c"]
+    assert read(source_of(tmp_path / "_delta_log"))["url"].to_pylist() == ["_delta_log/10.checkpoint"]
+    assert read(source_of(tmp_path / "*" / "10.*.parquet"))["url"].to_pylist() == ["_delta_log/10.checkpoint"]
+
+
 def test_a_folder_without_pictures_or_lists_is_refused(tmp_path):
     with pytest.raises(UsageError, match="nothing there"):
         source_of(tmp_path)

@@ -36,6 +36,8 @@ def test_the_files_of_a_folder_are_one_table(tmp_path):
     for name, rows in (("b", "3,0x\n"), ("a", "1,\n2.5,05\n"), ("c", "")):
         Path(tmp_path, f"{name}.csv").write_text(f"a,b\n{rows}")
     Path(tmp_path, "README.md").write_text("no table")
+    Path(tmp_path, "_temporary").mkdir()
+    Path(tmp_path, "_temporary", "d.csv").write_text("a,b\n9,unfinished\n")
     table = find_table(str(tmp_path))
     assert [(part.file.entry.name, part.first_row) for part in table.parts] == [
         ("a.csv", 0),
