@@ -68,7 +68,8 @@ def metadata_schema(additional: pa.Schema, caption: bool, results: ResultColumns
     own += (results or ResultColumns()).around(pa.field("url", pa.string()))
     taken = sorted({item.name for item in own} & set(additional.names))
     if taken:
-        raise UsageError(f"additional column {', '.join(taken)}: the metadata has one of that name; rename it")
+        names = ", ".join(taken)
+        raise UsageError(f"additional column {names}: the metadata has one of that name; leave it out, or rename it")
     return pa.schema([*additional, *own])
 
 

@@ -41,7 +41,7 @@ def test_without_captions_there_is_no_caption_column():
 
 @pytest.mark.parametrize("name", ["url", "key", "error", "caption"])
 def test_an_additional_column_may_not_take_a_name_that_is_taken(name):
-    with pytest.raises(UsageError, match=f"additional column {name}"):
+    with pytest.raises(UsageError, match=f"additional column {name}: .*; leave it out, or rename it"):
         metadata_schema(pa.schema([(name, pa.string())]), caption=True)
 
 
