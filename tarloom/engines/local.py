@@ -17,7 +17,9 @@ from typing import Any
 
 from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result
 from tarloom.engines.crew import Backlog, Crew, Reply, close_worker, open_worker, try_item
+from tarloom.engines.main_program import check_sendable, no_main_is_looked_for
 from tarloom.engines.workers import check_workers, share_of, visible_gpus
+from tarloom.errors import UsageError
 
 CLOSING_SECONDS = 10.0
 """How long a worker process may take to close before it is stopped."""
@@ -40,6 +42,7 @@ class LocalEngine:
         if self._inline:
             yield from _run_inline(opener, items, retries)
         else:
+            check_sendable(opener, "work with one worker")
             crew = Crew[Item](hire=lambda: self._hire(opener), wait=_wait, size=self.workers)
             yield from crew.run(items, retries=retries)
 
@@ -139,7 +142,8 @@ def interrupts_end_here() -> Iterator[None]:
     _start_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with no_main_is_looked_for():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

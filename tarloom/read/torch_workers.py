@@ -18,6 +18,7 @@ Taken = TypeVar("Taken")
 
 _DEAD = "DataLoader worker (pid"
 """How torch begins what it says of one that ended, or was ended, before its work was done."""
+_ENDED_ITSELF = "with exit code"
 
 
 @contextmanager
@@ -49,4 +50,11 @@ def with_plain_errors(batches: Iterator[Taken]) -> Iterator[Taken]:
         if not str(error).startswith(_DEAD):
             raise
         reason = first_line(error).rstrip(" .")
-        raise EngineError(f"{reason}; where memory ran out, give fewer workers or smaller batches") from error
+        raise EngineError(f"{reason}; {_advice(error)}") from error
+
+
+def _advice(error: RuntimeError) -> str:
+    """What to do about a worker that ended itself, or was ended: torch says it in the error before its last one."""
+    if _ENDED_ITSELF in f"{error} {error.__cause__}":
+        return "its own error is printed above; a program's own lines belong below if __name__ == '__main__':"
+    return "where memory ran out, give fewer workers or smaller batches"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tarloom.engines.local import interrupts_end_here
+from tarloom.engines.main_program import check_sendable
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import take_part_of_share
 from tarloom.read.feed.batches.assemble import Batch
@@ -209,6 +210,7 @@ class Loader:
     def _begun(self) -> Iterator[Any]:
         """The loader's iterator, with its workers. Raises UsageError for a transform that cannot be sent to them."""
         try:
+            check_sendable((self._feed.feed, self._feed._transform), "give num_workers=0")
             with interrupts_end_here(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Got pickle error")  # torch's: it advises to fork
                 return iter(self._loader)
