@@ -23,7 +23,9 @@ from tarloom.format.layout import (
     find_tars,
     finished_without_tar,
     index_name,
+    is_shard_file,
     metadata_name,
+    shard_of,
     sidecar_name,
     stats_name,
     tar_name,
@@ -75,9 +77,11 @@ class RepairJob:
         entries = {entry.name: entry for entry in self._source.list()}
         shards = find_tars(entries, self._source.url)
         self._tars = {shard: entries[name] for shard, name in shards.items() if tar in (None, name)}
-        if not self._tars:
+        links = _links_to_nothing(self._source) if tar is None else {}
+        if not self._tars and not links:
             raise UsageError(f"{path}: {describe_lack(entries, tar)}")
-        self._gone = [] if tar else finished_without_tar(entries)
+        finished = finished_without_tar(entries) if tar is None else ()
+        self._gone = {shard: tar_name(shard) for shard in finished} | links
         self._entries = entries
         self._stages = find_sidecars(entries)
         self._check_output()
@@ -87,9 +91,9 @@ class RepairJob:
         for shard in sorted(self._tars):
             tar = versioned(self._source, self._tars[shard])
             yield self._earlier(shard, tar) or self._repaired(shard, tar)
-        for shard in self._gone:
+        for shard, name in sorted(self._gone.items()):
             if self._output.head(tar_name(shard)) is None:  # an earlier run may have copied it
-                why = f"{tar_name(shard)} is gone; run its creation again, or bring it back, and repair again"
+                why = f"{name} is gone; run its creation again, or bring it back, and repair again"
                 yield RepairReport(shard=shard, samples=0, bytes=0, lost=(why,))
 
     def _check_output(self) -> None:
@@ -235,6 +239,11 @@ def _report(shard: str, inventory: Inventory, *, size: int) -> RepairReport:
         done=tuple(line for what, line in lines.items() if what not in inventory.lost),
         lost=tuple(line for what, line in lines.items() if what in inventory.lost),
     )
+
+
+def _links_to_nothing(storage: Storage) -> dict[str, str]:
+    """The tars that are links to no file, by shard."""
+    return {shard_of(tar.name): tar.name for tar in storage.survey(is_shard_file)[0] if tar.version is None}
 
 
 def _by_shard(names: Iterable[str], shards: Container[str]) -> dict[str, list[str]]:

@@ -62,7 +62,7 @@ class LocalStorage(Storage):
         survey: Survey = ([], set())
         entries, names = survey
         with translated(self.url):
-            for name, found in files_below(self.url, private=False):
+            for name, found in files_below(self.url, private=False, lost=wanted):
                 if wanted(name):
                     entries += entries_of(name, found)
                 else:  # not asked for its size: that would be another request to a network file system

@@ -15,11 +15,13 @@ from tarloom.format.storage.temporaries import TEMPORARY
 Answer = TypeVar("Answer")
 
 
-def files_below(root: str, prefix: str = "", *, private: bool = True) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+def files_below(
+    root: str, prefix: str = "", *, private: bool = True, lost: Callable[[str], bool] = lambda name: False
+) -> "Iterator[tuple[str, os.DirEntry[str]]]":
     """All files below a folder of `root`, with their names in it; with or without those in private folders.
 
-    Links to nothing, and to where the way has already led, are left out; so are pipes and devices: to open one may
-    take forever.
+    Links to nothing are left out, but those whose names are `lost`; so are links to where the way has already led, and
+    pipes and devices: to open one may take forever.
     """
     stack = [_Folder(path=Path(root, prefix), prefix=f"{prefix}/" if prefix else "")]
     while stack:
@@ -35,6 +37,8 @@ def files_below(root: str, prefix: str = "", *, private: bool = True) -> "Iterat
                         yield folder.prefix + entry.name, entry
                 elif (private or not entry.name.startswith(("_", "."))) and _holds(entry.is_dir):
                     stack += _below(folder, entry)
+                elif entry.is_symlink() and not os.path.exists(entry) and lost(folder.prefix + entry.name):
+                    yield folder.prefix + entry.name, entry
 
 
 def entry_of(name: str, found: os.stat_result) -> Entry:
@@ -42,11 +46,11 @@ def entry_of(name: str, found: os.stat_result) -> Entry:
 
 
 def entries_of(name: str, found: "os.DirEntry[str]") -> tuple[Entry, ...]:
-    """The file's entry; none where it is gone by now."""
+    """The file's entry; none where it is gone by now; of a link to nothing, one without a size and time."""
     try:
         return (entry_of(name, found.stat()),)
     except OSError as error:
-        return _nothing_there(error, ())
+        return _nothing_there(error, (Entry(name=name, size=0),) if found.is_symlink() else ())
 
 
 def _holds(question: Callable[[], bool]) -> bool:

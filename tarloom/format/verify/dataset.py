@@ -23,6 +23,7 @@ from tarloom.format.layout import (
     find_tars,
     index_name,
     is_plan,
+    is_shard_file,
     metadata_name,
     numbered_shard,
     stats_name,
@@ -60,7 +61,8 @@ def verify(path: str | Path) -> Iterator[VerifyReport]:
     Where `path` names one tar, there is one report: about that. Raises UsageError where there is no shard.
     """
     storage, tar = open_dataset_storage(path)
-    names = frozenset(entry.name for entry in storage.list())
+    lost_too = storage.survey(is_shard_file)[0]  # with links to nothing
+    names = frozenset(entry.name for entry in (*storage.list(), *lost_too))
     shards = sorted(shard for shard, name in find_tars(names, storage.url).items() if tar in (None, name))
     if not shards:
         raise UsageError(f"{path}: {describe_lack(names, tar)}")
@@ -78,9 +80,12 @@ def verify_shard(storage: Storage, shard: str, names: Collection[str], stages: C
     """
     findings = Findings(storage, shard)
     planned, file = PLAN in names, tar_among(shard, names) or tar_name(shard)
-    tar = storage.head(file)
+    tar = None
+    with findings.reading(file):  # a link may lead to itself
+        tar = storage.head(file)
     if tar is None:
-        findings.add(file, "no such file; make the shard anew")
+        if not findings.all():
+            findings.add(file, "no such file; make the shard anew")
         return VerifyReport(shard=shard, rows=0, bytes=0, findings=findings.all())
     if planned and stats_name(shard) not in names:
         findings.add(file, f"not committed: {stats_name(shard)} is missing; run the creation again")

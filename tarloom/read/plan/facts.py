@@ -95,7 +95,7 @@ class Facts:
 
 
 def lost_tar(shard: str) -> Entry:
-    """Stands for the tar of a shard that was finished, and has none any more."""
+    """Stands for the tar of a shard that was finished, and has none any more: the entry of a link to nothing."""
     return Entry(name=tar_name(shard), size=0)
 
 
@@ -151,8 +151,10 @@ def _looks(look: Callable[[Entry], _Look], storage: Storage, tars: Sequence[Entr
 
 def _look(storage: Storage, with_sidecars: Container[str], tar: Entry) -> _Look:
     try:
-        if tar == lost_tar(shard_of(tar.name)):
-            raise ShardError(f"{storage.describe(tar.name)}: is gone; run its creation again, or bring it back")
+        if (tar.size, tar.version) == (0, None):
+            path = storage.local_path(tar.name)
+            how = " (it is a link to nothing)" if path is not None and path.is_symlink() else ""
+            raise ShardError(f"{storage.describe(tar.name)}: is gone; run its creation again, or bring it back{how}")
         index = load_index(storage, shard_of(tar.name), tar, has_sidecars=tar.name in with_sidecars)
         return catalog_row(tar, index)
     except (ShardError, StorageError) as error:

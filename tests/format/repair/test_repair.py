@@ -354,6 +354,19 @@ def test_a_finished_shard_whose_tar_is_gone_is_lost_unless_the_copy_has_it(datas
     assert [report.shard for report in repaired(dataset / "00000.tar", tmp_path / "one")] == ["00000"]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_tar_that_is_a_link_to_nothing_is_lost(source, others):
+    for number in range(others):
+        (source / f"{number}.tar").write_bytes(packed([("a.jpg", b"1")]))
+    (source / "b.tgz").symlink_to("nowhere")
+    *_, gone = reports = repaired(source)
+    assert len(reports) == others + 1
+    assert (gone.shard, gone.lost) == (
+        "b",
+        ("b.tgz is gone; run its creation again, or bring it back, and repair again",),
+    )
+
+
 def test_the_command_names_a_tar_that_is_gone_and_its_exit_code_tells(dataset, tmp_path):
     (dataset / "00001.tar").unlink()
     words = [sys.executable, "-m", "tarloom.cli", "repair", str(dataset), "--output", str(tmp_path / "copy")]

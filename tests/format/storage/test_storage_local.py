@@ -142,6 +142,18 @@ def test_links_to_nothing_and_links_back_up_are_left_out_of_a_listing(storage, t
     assert {entry.name: entry.size for entry in storage.list()} == {"deep/a.jpg": 1, "linked/b.jpg": 2}
 
 
+def test_a_link_to_nothing_is_in_a_survey_of_what_is_wanted_and_of_no_size(storage, tmp_path):
+    storage.write("a.tar", b"1")
+    for name in ("b.tar", "c.jpg"):
+        (tmp_path / "dataset" / name).symlink_to("nowhere")
+    entries, names = storage.survey(lambda name: name.endswith(".tar"))
+    assert sorted((entry.name, entry.size, entry.version is None) for entry in entries) == [
+        ("a.tar", 1, False),
+        ("b.tar", 0, True),
+    ]
+    assert names == set()
+
+
 def test_links_round_in_circles_are_left_out_of_a_listing(storage, tmp_path):
     folder = tmp_path / "dataset"
     storage.write("a/1.jpg", b"1")

@@ -162,3 +162,10 @@ def test_a_shard_that_is_there_twice_is_refused_by_both_names(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(b"x"))
     with pytest.raises(UsageError, match=r"a\.tar and a\.tar\.gz would both be shard a"):
         findings(tmp_path)
+
+
+def test_a_tar_that_is_a_link_to_nothing_or_to_itself_is_damage(tmp_path):
+    raw.write_tar(tmp_path / "a.tar", raw.some_samples(2))
+    (tmp_path / "b.tar").symlink_to("nowhere")
+    (tmp_path / "c.tar").symlink_to("c.tar")
+    assert damaged_files(tmp_path) == {"b.tar", "c.tar"}

@@ -362,6 +362,24 @@ def test_a_finished_shard_whose_tar_is_lost_is_named_and_not_passed_over(tmp_pat
     assert len(list(dataset.on_error("skip"))) == 16
 
 
+@pytest.mark.parametrize("name", ["b.tar", "deep/b.tar", "b.tgz"])
+def test_a_tar_of_others_that_is_a_link_to_nothing_is_named_and_not_passed_over(tmp_path, name):
+    for folder in (tmp_path / "data", tmp_path / "data" / "deep"):
+        write_tar(folder / "a.tar", some_samples(ROWS))
+    (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere.tar")
+    dataset = tarloom.open(tmp_path / "data")
+    for read in (len, list):
+        with pytest.raises(ShardError, match=f"{name}: is gone; .* bring it back .it is a link to nothing"):
+            read(dataset)
+    assert len(list(dataset.on_error("skip"))) == 2 * ROWS
+
+
+def test_a_folder_of_links_to_nothing_alone_names_them(tmp_path):
+    (tmp_path / "a.tar").symlink_to(tmp_path / "elsewhere.tar")
+    with pytest.raises(ShardError, match=r"a\.tar: is gone"):
+        len(tarloom.open(tmp_path))
+
+
 def test_a_shard_that_is_finished_while_its_folder_is_listed_is_one_of_the_dataset(tmp_path, monkeypatch):
     packed_dataset(tmp_path, shards=3)
     survey = LocalStorage.survey
