@@ -23,7 +23,7 @@ FRAMEWORKS = {
     "read/ray/webdataset.py process/caption/with_ray_llm.py generate/tables/with_ray.py "
     "process/curate/with_ray.py",
     "pyspark": "engines/spark.py engines/spark_session.py "
-    "read/spark/frames.py read/spark/filters.py read/spark/source.py read/spark/table.py read/spark/types.py "
+    "read/spark/frames.py read/spark/source.py read/spark/table.py read/spark/types.py "
     "process/curate/with_spark.py",
     "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
     "process/embed/vectors.py process/paint/with_diffusers.py",

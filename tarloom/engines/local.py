@@ -19,7 +19,6 @@ from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result
 from tarloom.engines.crew import Backlog, Crew, Reply, close_worker, open_worker, try_item
 from tarloom.engines.main_program import check_sendable, no_main_is_looked_for
 from tarloom.engines.workers import check_workers, share_of, visible_gpus
-from tarloom.errors import UsageError
 
 CLOSING_SECONDS = 10.0
 """How long a worker process may take to close before it is stopped."""

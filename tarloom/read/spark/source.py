@@ -7,12 +7,13 @@ The schema chooses members and columns; without one, all members are read. Colum
 SQL, and other names (toDF) before mapInArrow or mapInPandas.
 
 Options: where, a condition as in Dataset.where; decode, such as "rgb" or "jpg=rgb,json=json"; join; on_error;
-partition_bytes, of a task, 512 MiB by default: the process that plans does not know how many cores there are; pushdown.
-With pushdown "true", Spark's own filters become part of `where`, so that bytes of other rows are never read; Spark
-wants spark.sql.python.filterPushdown.enabled=true for that, and refuses the reader without.
+partition_bytes, of a task, 512 MiB by default: the process that plans does not know how many cores there are.
+
+Spark's own filters are not taken over. Spark keeps what a reader made of a query's filters with the data frame, or the
+view, and reads by it in the frame's next queries too, whose rows are then lacking or doubled.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -20,13 +21,12 @@ import pyarrow as pa
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset, open_dataset
-from tarloom.read.spark.filters import as_condition
 from tarloom.read.spark.frames import PARTITION_BYTES, even_tasks, read_for_jvm
-from tarloom.read.spark.types import arrow_schema, in_spark_types, reads_natively, spark_schema
+from tarloom.read.spark.types import arrow_schema, in_spark_types, spark_schema
 from tarloom.read.view import ERROR, JoinPolicy, OnError
 
 try:
-    from pyspark.sql.datasource import DataSource, DataSourceReader, Filter, InputPartition
+    from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
     from pyspark.sql.types import StructType
 except ImportError as error:
     raise missing_extra("spark", error) from error
@@ -43,23 +43,30 @@ class TarloomSource(DataSource):  # type: ignore[misc]
         return spark_schema(self._dataset().schema)
 
     def reader(self, schema: StructType) -> "PieceReader":
-        kind = FilteringReader if self._choice("pushdown", ("false", "true")) == "true" else PieceReader
         size = self.options.get("partition_bytes", str(PARTITION_BYTES))
         if not size.isdecimal() or int(size) < 1:
             raise UsageError(f"partition_bytes must be a whole number of at least 1, not {size!r}")
         dataset = self._dataset()
         given = {KEY, ERROR} if dataset.view.on_error == "row" else {KEY}
         names = [name for name in schema.fieldNames() if name not in given]
-        return kind(dataset.select(*names), schema, int(size))
+        return PieceReader(dataset.select(*names), schema, int(size))
 
     def _dataset(self) -> Dataset:
         if "path" not in self.options:
             raise UsageError("the path is missing: load(PATH)")
+        self._refuse_pushdown()
         dataset = open_dataset(self.options["path"]).joining(self._choice("join", get_args(JoinPolicy)))
         dataset = dataset.on_error(self._choice("on_error", get_args(OnError)))
         words = [word.strip() for word in self.options.get("decode", "").split(",") if word.strip()]
         dataset = dataset.decoding_as(words)
         return dataset.where(self.options["where"]) if "where" in self.options else dataset
+
+    def _refuse_pushdown(self) -> None:
+        if self._choice("pushdown", ("false", "true")) == "true":
+            raise UsageError(
+                "pushdown: Spark would read by one query's filters in a data frame's next queries, too, and lose rows; "
+                "give the condition as option('where', ...), or filter ds.to_spark_table(spark)"
+            )
 
     def _choice(self, name: str, known: Sequence[Any]) -> Any:
         """An option's value; without one the first of those known."""
@@ -89,32 +96,3 @@ class PieceReader(DataSourceReader):  # type: ignore[misc]
         for piece in partition.value or ():
             for batch in read_for_jvm(piece):
                 yield in_spark_types(batch, schema, piece.url)
-
-
-class FilteringReader(PieceReader):
-    """Takes those of Spark's filters that say the same as a condition on columns of parquet."""
-
-    def pushFilters(self, filters: list[Filter]) -> Iterable[Filter]:
-        """What is left for Spark to filter: all, where failures are rows, since those of a shard that is lost come
-        whatever is asked of their columns."""
-        if self._dataset.errors == "row":
-            return filters
-        columns = self._alike()
-        return [pushed for pushed in filters if not self._take(pushed, columns)]
-
-    def _alike(self) -> set[str]:
-        """Columns that Spark gets in the types that they have; others it compares otherwise, as text or rounded."""
-        stored = [(KEY, pa.string()), *((c.name, c.type) for c in self._dataset.joined if reads_natively(c.type))]
-        wanted = {field.name: field.dataType for field in self._schema}
-        return {field.name for field in spark_schema(pa.schema(stored)) if wanted.get(field.name) == field.dataType}
-
-    def _take(self, wanted: Filter, columns: set[str]) -> bool:
-        """Whether it is part of the dataset's condition from here on."""
-        condition = as_condition(wanted, columns)
-        if condition is None:
-            return False
-        try:
-            self._dataset = self._dataset.where(condition)
-        except UsageError:  # such as columns that only the case of their letters tells apart
-            return False
-        return True

@@ -15,9 +15,7 @@ from tests.read.sample_sets import BROKEN, odd_samples, packed_samples, pictured
 pytest.importorskip("pyspark")
 
 from pyspark.sql import functions as sql
-from pyspark.sql.datasource import EqualTo, GreaterThan, In, Not, StringContains
 
-from tarloom.read.spark.filters import as_condition
 from tarloom.read.spark.frames import even_tasks, map_in_spark, spark_error
 from tarloom.read.spark.source import TarloomSource
 from tarloom.read.spark.table import fetch
@@ -218,6 +216,7 @@ def test_options_of_the_data_source_choose_rows_and_forms(spark, pictured):
         ({"join": "left"}, "join must be one of error, skip, null, not 'left'"),
         ({"decode": "bmp"}, "nothing is decoded to 'bmp'"),
         ({"where": "wide > 3"}, "wide"),
+        ({"pushdown": "true"}, r"lose rows; give the condition as option\('where', ...\)"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_work_starts(spark, packed, options, message):
@@ -225,28 +224,15 @@ def test_options_that_cannot_be_are_refused_before_work_starts(spark, packed, op
         spark.read.format("tarloom").options(**options).load(str(packed))
 
 
-CONDITIONS = (
-    "width = 10",
-    "width <> 10 AND `score.value` IS NOT NULL",
-    "width > 8 AND width <= 11 AND `score.value` >= 0.4",
-    "`score.value` <=> 1.5",
-    "width IN (8, 12) AND NOT `score.value` IN (0.4, 2.0)",
-    "`score.value` IS NULL",
-    "__key__ LIKE '00%' AND __key__ LIKE '%4' AND __key__ LIKE '%001%'",
-    "width = 9 OR `score.value` < 1",  # not pushed
-    "__key__ = 'it''s; \"--' OR false",
-)
-
-
-@pytest.mark.parametrize("condition", CONDITIONS)
-def test_pushed_filters_keep_what_spark_would_keep(pushing, pictured, condition):
-    schema = "__key__ string, json binary, width long, `score.value` double"
-    reader = pushing.read.format("tarloom").schema(schema).options(join="null")
-    found = [
-        sorted(tuple(row) for row in reader.option("pushdown", pushed).load(str(pictured)).where(condition).collect())
-        for pushed in ("true", "false")
-    ]
-    assert found[0] == found[1]
+def test_a_frame_that_is_asked_several_questions_has_all_rows_for_each(pushing, pictured):
+    schema = "__key__ string, width long, `score.value` double"
+    rows = pushing.read.format("tarloom").schema(schema).option("join", "null").load(str(pictured))
+    keys = sorted(row["__key__"] for row in rows.collect())
+    widths = {row["__key__"]: row["width"] for row in rows.collect()}
+    few, others = (rows.where(condition) for condition in ("width = 10", "width <> 10"))
+    assert sorted(row["__key__"] for row in few.collect()) == [key for key in keys if widths[key] == 10]
+    assert sorted(row["__key__"] for row in rows.collect()) == keys
+    assert sorted(row["__key__"] for row in few.union(others).collect()) == keys
 
 
 @pytest.mark.parametrize(
@@ -255,16 +241,8 @@ def test_pushed_filters_keep_what_spark_would_keep(pushing, pictured, condition)
 )
 def test_columns_that_spark_wants_in_another_type_are_compared_in_that(pushing, pictured, condition, rows):
     schema = "__key__ int, width string, `score.value` float"
-    reader = pushing.read.format("tarloom").schema(schema).options(join="null", pushdown="true")
+    reader = pushing.read.format("tarloom").schema(schema).option("join", "null")
     assert len(reader.load(str(pictured)).where(condition).collect()) == rows
-
-
-@pytest.mark.parametrize("pushed", ["true", "false"])
-def test_a_pushed_filter_is_done_by_the_reader_and_not_again(pushing, pictured, pushed):
-    schema = "__key__ string, width long, `score.value` double"
-    reader = pushing.read.format("tarloom").schema(schema).option("pushdown", pushed)
-    rows = reader.load(str(pictured)).where("width > 9 AND `score.value` > 0.5")
-    assert (" Filter (" in rows._jdf.queryExecution().executedPlan().toString()) == (pushed == "false")
 
 
 @pytest.mark.parametrize("condition", ["score.value >= 1.5", "`score.value` >= 1.5"])
@@ -274,7 +252,7 @@ def test_a_field_of_a_struct_is_not_the_column_whose_name_has_a_dot(pushing, tmp
     columns = {"score": [{"value": float(row)} for row in rows], "score.value": [3.0 - row for row in rows]}
     write_parquet(tmp_path / "a.parquet", {"key": list(map(str, rows)), "status": ["success"] * 4, **columns})
     schema = "__key__ string, score struct<value:double>, `score.value` double"
-    reader = pushing.read.format("tarloom").schema(schema).option("pushdown", "true")
+    reader = pushing.read.format("tarloom").schema(schema)
     found = reader.load(str(tmp_path)).where(condition).collect()
     assert sorted(row["__key__"] for row in found) == (["2", "3"] if condition[0] == "s" else ["0", "1"])
 
@@ -285,25 +263,9 @@ def test_rows_of_what_is_lost_are_filtered_by_spark(pushing, packed, tmp_path):
     lost.write_bytes(bytes(before.st_size))
     os.utime(lost, ns=(before.st_atime_ns, before.st_mtime_ns))
     schema = "__key__ string, jpg binary, width int, __error__ string"
-    reader = pushing.read.format("tarloom").schema(schema).options(pushdown="true", on_error="row")
+    reader = pushing.read.format("tarloom").schema(schema).option("on_error", "row")
     rows = reader.load(str(tmp_path / "lost"))
     assert rows.where("width IS NULL").count() == rows.where("width > 0").count() == 38
-
-
-def test_filters_become_conditions_whose_names_and_values_are_quoted():
-    columns = ['a"b', "clip.score", "n"]
-    assert as_condition(EqualTo(('a"b',), "it's"), columns) == "\"a\"\"b\" = 'it''s'"
-    assert as_condition(GreaterThan(("clip.score",), 0.3), columns) == '"clip.score" > 0.3e0'
-    assert as_condition(Not(In(("n",), (1, 2))), columns) == 'NOT ("n" IN (1, 2))'
-    assert as_condition(StringContains(("n",), "%"), columns) == "contains(\"n\", '%')"
-    unknown = [
-        EqualTo(("jpg",), 1),
-        GreaterThan(("clip", "score"), 0.3),
-        EqualTo(("n",), b"x"),
-        EqualTo(("n",), float("nan")),
-        In(("n",), (1, None)),
-    ]
-    assert [as_condition(wanted, columns) for wanted in unknown] == [None] * 5
 
 
 def test_counting_and_grouping_read_no_tar(spark, packed, tmp_path):
