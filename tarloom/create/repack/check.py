@@ -16,8 +16,16 @@ from tarloom.create.sources.keys import BUILT_IN
 from tarloom.create.sources.list_reader import can_be_text
 from tarloom.errors import UsageError
 from tarloom.format.index import ShardIndex
-from tarloom.format.layout import IMAGE_MEMBERS, sidecar_name, stats_name
-from tarloom.format.storage import Storage
+from tarloom.format.layout import (
+    IMAGE_MEMBERS,
+    PLAN,
+    finished_without_tar,
+    is_shard_file,
+    sidecar_name,
+    stats_name,
+    tar_name,
+)
+from tarloom.format.storage import Storage, links_to_nothing
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +65,15 @@ def check_repacking(config: CreateConfig) -> None:
     if config.images == ImageOptions():
         default = f"image_size {config.images.image_size}, resize_mode {config.images.resize_mode}"
         logger.warning("pictures are resized as by default (%s); --disable-all-reencoding keeps them", default)
+
+
+def check_none_is_lost(source: str, storage: Storage, names: Collection[str]) -> None:
+    """Raises UsageError for a shard of a folder whose tar is gone: its samples would be missed by nobody later on."""
+    finished = finished_without_tar(names) if PLAN in names else ()
+    lost = [*map(tar_name, finished), *links_to_nothing(storage, is_shard_file)]
+    if lost:
+        do = "run its creation again, bring it back, or give those that are there, as 'FOLDER/*.tar'"
+        raise UsageError(f"source {source}: {lost[0]} is gone; {do}")
 
 
 def tell_of_unfinished(storage: Storage, names: Collection[str]) -> None:

@@ -24,6 +24,7 @@ from tarloom.create.config import CreateConfig
 from tarloom.create.repack.check import (
     CarriedStage,
     check_key_column,
+    check_none_is_lost,
     check_not_overwritten,
     check_repacking,
     check_same_stage,
@@ -89,6 +90,8 @@ class TarShards:
         entries = [file.entry for file in files] if is_folder else list(self.storage.list())
         self._entries = {entry.name: entry for entry in entries}
         self._tars = self._finished(file.entry for file in chosen)
+        if is_folder:
+            check_none_is_lost(config.source, self.storage, self._entries.keys())
         if is_folder and PLAN in self._entries:
             tell_of_unfinished(self.storage, self._entries.keys())
         self._columns: list[pa.Schema] = []

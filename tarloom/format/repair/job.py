@@ -33,7 +33,7 @@ from tarloom.format.layout import (
 from tarloom.format.repair.beside import Beside
 from tarloom.format.repair.inventory import Inventory, Place, reason_of, take_inventory
 from tarloom.format.sidecar import find_sidecars, sidecar_info
-from tarloom.format.storage import Entry, LocalStorage, Storage, open_dataset_storage, open_storage
+from tarloom.format.storage import Entry, LocalStorage, Storage, links_to_nothing, open_dataset_storage, open_storage
 from tarloom.format.storage.writable import check_writable
 from tarloom.format.tar.block import BLOCK
 from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked
@@ -77,7 +77,7 @@ class RepairJob:
         entries = {entry.name: entry for entry in self._source.list()}
         shards = find_tars(entries, self._source.url)
         self._tars = {shard: entries[name] for shard, name in shards.items() if tar in (None, name)}
-        links = _links_to_nothing(self._source) if tar is None else {}
+        links = {} if tar else {shard_of(name): name for name in links_to_nothing(self._source, is_shard_file)}
         if not self._tars and not links:
             raise UsageError(f"{path}: {describe_lack(entries, tar)}")
         finished = finished_without_tar(entries) if tar is None else ()
@@ -239,11 +239,6 @@ def _report(shard: str, inventory: Inventory, *, size: int) -> RepairReport:
         done=tuple(line for what, line in lines.items() if what not in inventory.lost),
         lost=tuple(line for what, line in lines.items() if what in inventory.lost),
     )
-
-
-def _links_to_nothing(storage: Storage) -> dict[str, str]:
-    """The tars that are links to no file, by shard."""
-    return {shard_of(tar.name): tar.name for tar in storage.survey(is_shard_file)[0] if tar.version is None}
 
 
 def _by_shard(names: Iterable[str], shards: Container[str]) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tarloom.errors import UsageError
 from tarloom.format.layout import TAR_SUFFIXES
-from tarloom.format.storage.base import Entry, Storage, denied_is_absent
+from tarloom.format.storage.base import Entry, Storage, denied_is_absent, links_to_nothing
 from tarloom.format.storage.local import LocalStorage
 from tarloom.format.storage.objects import REMOTE_SCHEMES, ObjectStorage
 from tarloom.format.storage.temporaries import TEMPORARY
@@ -24,6 +24,7 @@ __all__ = [
     "ObjectStorage",
     "Storage",
     "denied_is_absent",
+    "links_to_nothing",
     "open_dataset_storage",
     "open_storage",
     "split_location",

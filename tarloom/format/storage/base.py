@@ -30,6 +30,11 @@ class Entry:
         """What tells this file from another of its name and size; None where nothing does."""
         return self.etag or (None if self.mtime_ns is None else f"mtime:{self.mtime_ns}")
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no file: it is a link to nothing, or was lost."""
+        return (self.size, self.version) == (0, None)
+
 
 Survey = tuple[list[Entry], set[str]]
 
@@ -176,6 +181,11 @@ def sift(listing: Iterable[Entry], wanted: Callable[[str], bool]) -> Survey:
         else:
             names.add(entry.name)
     return entries, names
+
+
+def links_to_nothing(storage: Storage, wanted: Callable[[str], bool]) -> "list[str]":
+    """The names of links that lead to no file, of those that are wanted."""
+    return [entry.name for entry in storage.survey(wanted)[0] if entry.is_gone] if storage.is_local else []
 
 
 def cut_short(where: str) -> StorageError:

@@ -31,7 +31,7 @@ from tarloom.format.layout import (
     tar_name,
 )
 from tarloom.format.sidecar import find_sidecars
-from tarloom.format.storage import TEMPORARY, LocalStorage, Storage, open_dataset_storage
+from tarloom.format.storage import TEMPORARY, LocalStorage, Storage, links_to_nothing, open_dataset_storage
 from tarloom.format.verify.findings import Finding, Findings
 from tarloom.format.verify.tables import check_index, check_metadata, check_sidecar, check_stats
 from tarloom.format.verify.tars import TarContents, read_tar
@@ -61,8 +61,7 @@ def verify(path: str | Path) -> Iterator[VerifyReport]:
     Where `path` names one tar, there is one report: about that. Raises UsageError where there is no shard.
     """
     storage, tar = open_dataset_storage(path)
-    lost_too = storage.survey(is_shard_file)[0]  # with links to nothing
-    names = frozenset(entry.name for entry in (*storage.list(), *lost_too))
+    names = frozenset([*(entry.name for entry in storage.list()), *links_to_nothing(storage, is_shard_file)])
     shards = sorted(shard for shard, name in find_tars(names, storage.url).items() if tar in (None, name))
     if not shards:
         raise UsageError(f"{path}: {describe_lack(names, tar)}")

@@ -151,7 +151,7 @@ def _looks(look: Callable[[Entry], _Look], storage: Storage, tars: Sequence[Entr
 
 def _look(storage: Storage, with_sidecars: Container[str], tar: Entry) -> _Look:
     try:
-        if (tar.size, tar.version) == (0, None):
+        if tar.is_gone:
             path = storage.local_path(tar.name)
             how = " (it is a link to nothing)" if path is not None and path.is_symlink() else ""
             raise ShardError(f"{storage.describe(tar.name)}: is gone; run its creation again, or bring it back{how}")

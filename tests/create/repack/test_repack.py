@@ -29,7 +29,7 @@ from tarloom.format.sidecar import SidecarInfo, sidecar_info, write_sidecar
 from tarloom.format.storage import LocalStorage, open_storage
 from tarloom.format.verify.dataset import verify
 from tests.create.helpers import configuration, contents, create, encoded, photo, rows
-from tests.format.raw import Sample, some_samples, write_parquet, write_tar
+from tests.format.raw import Sample, packed_dataset, some_samples, write_parquet, write_tar
 from tests.source_tree import ROOT
 
 FINGERPRINT = {"model": "a-model", "prompt": "what is this?"}
@@ -635,3 +635,18 @@ def test_compressed_shards_are_refused_with_what_makes_plain_ones_of_them(tmp_pa
     (tmp_path / "source" / "b.tar.gz").write_bytes(gzip.compress((tmp_path / "source" / "a.tar").read_bytes()))
     with pytest.raises(UsageError, match=r"b\.tar\.gz is compressed; .*tarloom repair"):
         repack(tmp_path / "source", tmp_path / "out")
+
+
+@pytest.mark.parametrize("how", ["a finished shard", "a link to nothing"])
+def test_a_source_one_of_whose_tars_is_gone_is_refused_and_the_others_can_be_given(tmp_path, how):
+    source = tmp_path / "source"
+    if how == "a finished shard":
+        packed_dataset(source)
+        (source / "00001.tar").unlink()
+    else:
+        write_tar(source / "00000.tar", some_samples(8))
+        (source / "00001.tar").symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"source: 00001\.tar is gone; run its creation again, .* as 'FOLDER/\*\.tar'"):
+        repack(source, tmp_path / "out")
+    repack(f"{source}/*.tar", tmp_path / "out")
+    assert len(tarloom.open(tmp_path / "out")) == 8
