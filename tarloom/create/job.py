@@ -95,8 +95,10 @@ class CreateJob:
             elif done is not None:
                 self._reports.append(done)
                 yield done
-        yield from self._make(todo)
-        self._storage.sweep()  # after workers of a killed run, too, who outlived it by a moment
+        try:
+            yield from self._make(todo)
+        finally:  # after workers that were stopped, and those of a killed run, who outlived it by a moment
+            self._storage.sweep()
         self._warn_of_stale_sidecars(again, names)
 
     def _make(self, todo: Mapping[int, Earlier]) -> Iterator[Report]:

@@ -128,6 +128,7 @@ def test_ctrl_c_ends_promptly_and_the_run_can_go_on(stalling, whole_of_stalling,
         process.kill()
     assert process.returncode == 130, complaint
     assert "Traceback" not in complaint
+    assert list(out.rglob(".tmp-*")) == [], "what a worker was writing is removed with it"
     assert_nothing_is_broken(out, whole_of_stalling)
     create(stalling, out, **STALLING)
     assert contents(out) == whole_of_stalling
