@@ -79,8 +79,8 @@ class Storage(RangeSource):
     def survey(self, wanted: Callable[[str], bool], known: Callable[[], Sequence[str]] = tuple) -> Survey:
         """From one listing: the files whose names are wanted, and of all others no more than their names.
 
-        What lies in folders whose names begin with "_" or "." may be left out. A link to nothing is a
-        file, too, where it is wanted: with an entry of no size and version.
+        What lies in folders whose names begin with "_" or "." may be left out. A link to nothing is a file, too, where
+        it is wanted: with an entry of no size and version.
         known: gives names of some time ago, sorted, where they can make the listing faster.
         """
         return sift(self.list(), wanted)

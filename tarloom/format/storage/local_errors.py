@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from tarloom.errors import StorageError
 
@@ -13,6 +13,8 @@ OF_ONE_FILE = (
 )
 """Errors that say nothing of other files, if their folder is there: bad sectors, too. Those of a network or of this
 process (ESTALE, EMFILE) do."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""Errors that whatever is written next would meet, too."""
 
 
 @contextlib.contextmanager
@@ -24,3 +26,8 @@ def translated(where: str) -> Iterator[None]:
         is_file = isinstance(error, FileExistsError)  # of `mkdir`, for a folder that may be there
         reason = "a file lies where a folder should be" if is_file else error.strerror or error
         raise StorageError(f"{where}: {reason}; check the path, its permissions and the free space") from error
+
+
+def is_caused_by(error: StorageError, numbers: Collection[int]) -> bool:
+    """Whether the system gave one of these error numbers. An object store gives none."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in numbers

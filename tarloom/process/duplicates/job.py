@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import UsageError
+from tarloom.format.ahead import THREADS
 from tarloom.format.index import KEY
 from tarloom.format.layout import sidecar_name
 from tarloom.format.sidecar import SKIPPED, SUCCESS, SidecarInfo, read_sidecar, sidecar_info, write_sidecar
@@ -29,7 +30,6 @@ NAME = "duplicates"
 NO_HASH = "no_hash"
 HASH = "hash"
 COLUMNS: Mapping[str, pa.DataType] = {"copy_of": pa.string(), "distance": pa.int8()}
-READERS = 16
 GIVE = "give --hash hash.phash or hash.dhash"
 
 
@@ -75,7 +75,7 @@ def mark_duplicates(config: DuplicatesConfig) -> DuplicatesSummary:
     if "." not in config.hash:
         raise UsageError(f"{config.hash!r} is no column of 64-bit hashes; {GIVE}")
     dataset = open_dataset(config.path)
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         shards = list(
             pool.map(partial(_read, dataset.catalog.storage, config.hash), *zip(*_shards(dataset), strict=True))
         )

@@ -22,12 +22,13 @@ from tarloom.format.sidecar import (
     sidecar_info,
     write_sidecar,
 )
+from tarloom.format.storage.local_errors import NO_ROOM, is_caused_by
 from tarloom.process.loop.parts import ROW, Parts
 from tarloom.process.stage import Stage, result_schema
 from tarloom.process.task import Again, RowsTask, StageReport, StageTask
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-"""Reasons for which no other shard could be written either."""
+UNWRITABLE = NO_ROOM | {errno.EACCES, errno.EPERM}
+"""Reasons for which no other shard could be written either: all lie in one folder."""
 UNANSWERED = -1
 
 
@@ -208,6 +209,6 @@ def room() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_ROOM:
+        if is_caused_by(error, UNWRITABLE):
             raise EngineError(str(error)) from error
         raise

@@ -5,7 +5,6 @@ over white. Each file appears under its name whole or not at all, and in place a
 finished picture: a run that is killed leaves originals and finished ones, and the same command goes on.
 """
 
-import errno
 import math
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from tarloom.create.config import ImageOptions
 from tarloom.engines.base import Engine
 from tarloom.errors import EngineError, RowError, StorageError
 from tarloom.format.storage import Entry, Storage
+from tarloom.format.storage.local_errors import NO_ROOM, is_caused_by
 from tarloom.process.resize.plan import Box, Mode, Move, ResizeConfig, parse_box, planned_moves, sizes
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ PNG_LEVEL = 6
 FAILURES_SHOWN = 100
 UNWRITTEN = "unwritten"
 """The name of a failure of storage."""
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""Reasons for which no other picture could be written either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ class OpenResizer:
             except RowError as error:
                 failed[move.source] = str(error)
             except StorageError as error:
-                if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
+                if is_caused_by(error, NO_ROOM):
                     raise EngineError(f"{error}; then run the same command again") from error
                 failed[move.source] = f"{UNWRITTEN}: {error}"
             else:
