@@ -21,7 +21,8 @@ from tarloom.format.ahead import COPY_THREADS, begun, threads_for
 from tarloom.format.layout import is_utf8
 from tarloom.read.feed.feedable import Feedable
 from tarloom.read.ledger import Ledger, Skipped
-from tarloom.read.plan.catalog import Facts, catalog_of, open_catalog
+from tarloom.read.plan.catalog import catalog_of, open_catalog
+from tarloom.read.plan.facts import Facts
 from tarloom.read.plan.picking import Picker, column_batches, numbers_of
 from tarloom.read.plan.piece_plan import PiecePlan, piece_of_rows, viewed_bytes
 from tarloom.read.plan.pieces import Piece

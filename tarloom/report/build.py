@@ -12,7 +12,8 @@ import pyarrow as pa
 from tarloom.errors import ShardError, UsageError
 from tarloom.format.storage import Storage, open_storage
 from tarloom.format.storage.writable import check_writable
-from tarloom.format.verify.dataset import Finding, verify
+from tarloom.format.verify.dataset import verify
+from tarloom.format.verify.findings import Finding
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.report.agreement import Comparison, compare
 from tarloom.report.config import ReportConfig, ReportSummary

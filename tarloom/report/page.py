@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tarloom
-from tarloom.format.verify.dataset import Finding
+from tarloom.format.verify.findings import Finding
 from tarloom.report import sections as part
 from tarloom.report.facts import CREATION, Facts, Rate
 from tarloom.report.markup import Html, element, join, void

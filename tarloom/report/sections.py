@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from tarloom.format.verify.dataset import Finding
+from tarloom.format.verify.findings import Finding
 from tarloom.process.keep.agreement import Share
 from tarloom.report.facts import CREATION, Facts, Failure, Rate, StageFacts
 from tarloom.report.markup import Html, cut, element, join, text, void

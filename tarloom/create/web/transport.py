@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver as Lookups
+from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -27,8 +27,6 @@ from tarloom.create.web.lookups import Resolver, SharedLookups
 from tarloom.create.web.proxies import Proxies
 from tarloom.errors import FetchError
 
-__all__ = ["Answer", "Headers", "Lookups", "Transport", "TransportOptions", "Unreachable"]
-
 MAX_HEADER_BYTES = 32 * 1024
 READ_AT_ONCE = 32 << 10
 """Bytes of a body that may wait to be taken; aiohttp stops reading at twice as many."""
@@ -38,6 +36,7 @@ _MAYBE_ADDRESS = re.compile(r":|(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$", re.AS
 """Hosts that some reader may take for an address."""
 
 Headers = CIMultiDictProxy[str]
+Lookups = AbstractResolver
 Check = Callable[[int, Headers], None]
 """Looks at status and headers before the body is read; raises FetchError where the body is not wanted."""
 

@@ -36,8 +36,6 @@ from tarloom.format.verify.findings import Finding, Findings
 from tarloom.format.verify.tables import check_index, check_metadata, check_sidecar, check_stats
 from tarloom.format.verify.tars import TarContents, read_tar
 
-__all__ = ["Finding", "VerifyReport", "verify", "verify_folder", "verify_shard"]
-
 _INDEXES = index_name("").removesuffix(".parquet")
 _STATS = stats_name("")
 

@@ -15,6 +15,7 @@ from tarloom.create.sources.tables import ROW, Table
 from tarloom.format.index import KEY
 from tarloom.format.layout import numbered_shard, rows_name
 from tarloom.format.parquet import write_table
+from tarloom.format.regroup import regrouped
 from tarloom.format.storage import Storage
 from tarloom.generate.tables.checks import Found, find_tables, fitted
 from tarloom.generate.tables.config import Detail, TableConfig
@@ -58,7 +59,7 @@ class PromptTables:
         found, rows = self._found, 0
         tables = made_rows(found.prompts, found.recipe, found.details, nbytes=found.nbytes)
         tables = _unique(tables) if self._config.expand else tables
-        for number, table in enumerate(_cut(tables, rows_per_shard)):
+        for number, table in enumerate(regrouped(tables, rows_per_shard)):
             name = rows_name(numbered_shard(number, digits))
             write_table(storage, name, table.select(self.schema.names).cast(self.schema))
             rows += table.num_rows
@@ -82,17 +83,3 @@ def _unique(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             row, copies = number, copies + 1 if number == row else 0
             keys.append(f"{key}_{copies}")
         yield table.set_column(table.schema.names.index(KEY), KEY, pa.array(keys, pa.string()))
-
-
-def _cut(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Tables of so many rows each; the last may have fewer."""
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        while rows + table.num_rows >= size:
-            yield pa.concat_tables([*held, table.slice(0, size - rows)])
-            table, held, rows = table.slice(size - rows), [], 0
-        held.append(table)
-        rows += table.num_rows
-    if rows:
-        yield pa.concat_tables(held)

@@ -25,8 +25,9 @@ from tarloom.errors import StorageError, UsageError
 from tarloom.format.cpus import cpu_share
 from tarloom.format.index_load import cache_storage
 from tarloom.format.layout import PRIVATE
+from tarloom.format.regroup import regrouped
 from tarloom.format.storage import LocalStorage, Storage
-from tarloom.process.search.vectors import EMBEDDING, FINGERPRINT, Vectors, regrouped
+from tarloom.process.search.vectors import EMBEDDING, FINGERPRINT, Vectors
 from tarloom.process.texts import text_at
 
 BLOCK_ROWS = 16_384
@@ -146,7 +147,8 @@ def _made(vectors: Vectors, version: str, place: LocalStorage, name: str) -> Sea
     with place.create(name) as file:
         sink: Any = file
         with pa.ipc.new_file(sink, schema) as blocks:
-            for block in regrouped(vectors.batches(), BLOCK_ROWS, vectors.schema):
+            tables = (pa.Table.from_batches([batch], vectors.schema) for batch in vectors.batches())
+            for block in regrouped(tables, BLOCK_ROWS):
                 blocks.write_table(_of_unit_length(block).cast(schema))
     return SearchIndex(Path(place.url, name))
 

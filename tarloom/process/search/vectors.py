@@ -195,16 +195,3 @@ def _version(entries: Collection[Entry]) -> str:
     """A digest of names, sizes and what tells versions of files apart."""
     told = sorted(f"{entry.name}\0{entry.size}\0{entry.version}" for entry in entries)
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
-
-
-def regrouped(batches: Iterator[pa.RecordBatch], rows: int, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of so many; the last one may have fewer."""
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        while (count := sum(map(len, held))) >= rows:
-            whole = pa.Table.from_batches(held, schema)
-            yield whole.slice(0, rows).combine_chunks()
-            held = whole.slice(rows).to_batches() if count > rows else []
-    if any(map(len, held)):
-        yield pa.Table.from_batches(held, schema).combine_chunks()

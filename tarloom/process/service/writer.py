@@ -12,9 +12,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tarloom.format.parquet import row_group_writer
+from tarloom.format.regroup import regrouped
 from tarloom.format.storage import open_storage
 from tarloom.format.storage.writable import check_writable
-from tarloom.process.search.vectors import EMBEDDING, regrouped
+from tarloom.process.search.vectors import EMBEDDING
 
 ROW_GROUP_ROWS = 16_384
 """Of one group, some 25 MB of vectors of 768 numbers: what is in memory at a time."""
@@ -40,7 +41,8 @@ class UnifiedOutputWriter:
         unlike = [field for field in schema.names if field in ("key", "url", EMBEDDING)]
         whole = schema.with_metadata(dict(sorted(footer.items())))
         with row_group_writer(self.storage, name, whole, unlike=unlike) as write:
-            for group in regrouped(iter(batches), ROW_GROUP_ROWS, schema):
+            tables = (pa.Table.from_batches([batch], schema) for batch in batches)
+            for group in regrouped(tables, ROW_GROUP_ROWS):
                 write(group)
                 yield group.num_rows
 

@@ -20,7 +20,7 @@ from tarloom.read.columns.join import numbers_to_read, rows_to_read
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.fetching.passing import Passing
 from tarloom.read.feed.fetching.sources import Cache, Source
-from tarloom.read.feed.order.places import Numbers
+from tarloom.read.feed.order.chance import Numbers
 from tarloom.read.feed.state import digest
 from tarloom.read.plan.catalog import cached_index
 from tarloom.read.plan.piece_plan import piece_of_rows

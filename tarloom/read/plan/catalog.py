@@ -30,10 +30,8 @@ from tarloom.format.layout import (
 from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import ERROR, STATUS, find_sidecars
 from tarloom.format.storage import Entry, Storage, denied_is_absent, open_dataset_storage, open_storage
-from tarloom.read.plan.facts import Facts, ShardFacts, load_facts, lost_tar
+from tarloom.read.plan.facts import Facts, load_facts, lost_tar
 from tarloom.read.view import Column
-
-__all__ = ["Catalog", "Facts", "ShardFacts", "ShardFiles", "cached_index", "open_catalog"]
 
 INDEXES_KEPT = 32
 INDEX_BYTES_KEPT = 256 << 20

@@ -24,8 +24,8 @@ from tarloom.read.feed.batches.pictures import DRAWS, Fit
 from tarloom.read.feed.batches.room import Room
 from tarloom.read.feed.batches.stacking import stacked, stacked_column
 from tarloom.read.feed.fetching.fetch import Fetched
-from tarloom.read.feed.order.chance import uniform
-from tarloom.read.feed.order.places import Numbers, Places
+from tarloom.read.feed.order.chance import Numbers, uniform
+from tarloom.read.feed.order.places import Places
 from tarloom.read.ledger import Skipped
 from tarloom.read.samples.decoders import decode_text, parse_json
 from tarloom.read.view import DecodeAs

@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from tarloom.errors import UsageError
 from tarloom.format.arrow_types import Array
 from tarloom.read.feed.fetching.fetch import Fetched
-from tarloom.read.feed.order.chance import uniform
-from tarloom.read.feed.order.places import Numbers
+from tarloom.read.feed.order.chance import Numbers, uniform
 
 
 @dataclass(frozen=True, kw_only=True)

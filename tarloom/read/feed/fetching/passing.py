@@ -7,8 +7,9 @@ import numpy as np
 
 from tarloom.errors import StaleIndex
 from tarloom.format.ahead import ahead, threads_for
-from tarloom.read.feed.order.places import Numbers
-from tarloom.read.plan.catalog import Catalog, Facts
+from tarloom.read.feed.order.chance import Numbers
+from tarloom.read.plan.catalog import Catalog
+from tarloom.read.plan.facts import Facts
 from tarloom.read.plan.picking import numbers_of
 from tarloom.read.plan.piece_plan import piece_of_rows
 from tarloom.read.plan.pieces import Piece

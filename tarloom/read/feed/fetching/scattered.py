@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.format.arrow_types import Array
-from tarloom.read.feed.order.places import Numbers
+from tarloom.read.feed.order.chance import Numbers
 
 
 class Scattered(Sequence[memoryview | None]):

@@ -10,8 +10,8 @@ from tarloom.format.storage import Storage
 from tarloom.format.storage.cached import cached
 from tarloom.read.dataset import Dataset
 from tarloom.read.feed.fetching.passing import Passing
-from tarloom.read.feed.order.places import Numbers
-from tarloom.read.plan.catalog import Facts
+from tarloom.read.feed.order.chance import Numbers
+from tarloom.read.plan.facts import Facts
 from tarloom.read.plan.piece_plan import piece_of_rows, viewed_bytes
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.view import View

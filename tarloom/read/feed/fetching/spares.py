@@ -13,7 +13,8 @@ import numpy as np
 from tarloom.errors import TooManyErrors
 from tarloom.read.feed.fetching.fetch import Fetched, Fetcher
 from tarloom.read.feed.fetching.sources import Source
-from tarloom.read.feed.order.places import Numbers, Places
+from tarloom.read.feed.order.chance import Numbers
+from tarloom.read.feed.order.places import Places
 from tarloom.read.ledger import Skipped
 
 TRIES = 100

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from tarloom.read.feed.order.chance import below, permutation
-from tarloom.read.feed.order.places import Numbers, Order, Places, groups, shuffled
+from tarloom.read.feed.order.chance import Numbers, below, permutation
+from tarloom.read.feed.order.places import Order, Places, groups, shuffled
 
 SECTION: Final = 1 << 14
 SECTION_OF_EACH: Final = 64

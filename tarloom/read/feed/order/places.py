@@ -14,8 +14,6 @@ import numpy as np
 
 from tarloom.read.feed.order.chance import Numbers, below, permuted
 
-__all__ = ["Numbers", "Order", "Places", "Shuffle", "groups", "shuffled"]
-
 
 def groups(*numbers: Numbers) -> Iterator[Numbers]:
     """The places of those that are equal in all of these arrays, in the order of their numbers."""

@@ -14,7 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from tarloom.read.feed.order.places import Numbers, Order, Shuffle
+from tarloom.read.feed.order.chance import Numbers
+from tarloom.read.feed.order.places import Order, Shuffle
 
 NEIGHBOURS: Final = 1000
 """Rows that follow each other and count as neighbours."""

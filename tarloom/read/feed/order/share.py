@@ -6,8 +6,9 @@ from typing import Final
 import numpy as np
 
 from tarloom.errors import UsageError
+from tarloom.read.feed.order.chance import Numbers
 from tarloom.read.feed.order.mixing import FeedOrder
-from tarloom.read.feed.order.places import Numbers, Places
+from tarloom.read.feed.order.places import Places
 from tarloom.read.plan.pieces import part_of
 
 TEAM: Final = 8
