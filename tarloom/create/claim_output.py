@@ -1,6 +1,5 @@
 """Claims an output for a run, by its plan: the one that is there for this source and these options, or a new one."""
 
-import re
 from collections.abc import Mapping, Set
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ from tarloom.create.repack.chosen import ChosenShards
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.open import Source, source_files
 from tarloom.errors import UsageError
-from tarloom.format.layout import NAMES_OF_READERS, is_shard_file, shard_of, stats_name
+from tarloom.format.layout import NAMES_OF_READERS, finished_shards, is_shard_file, shard_of, stats_name
 from tarloom.format.metadata import metadata_schema
 from tarloom.format.storage import Storage
 
@@ -97,8 +96,7 @@ def check_no_shards(storage: Storage, names: Set[str], *, instead: str = "") -> 
 
 def _shards_among(names: Set[str]) -> set[str]:
     """Shards that are there, or were: of some the stats alone are left."""
-    shards = {shard_of(name) for name in names if is_shard_file(name)}
-    return shards | {name.removesuffix(stats_name("")) for name in names if re.fullmatch(r"\d+" + stats_name(""), name)}
+    return {shard_of(name) for name in names if is_shard_file(name)} | set(finished_shards(names))
 
 
 def _schema_of(plan: Plan) -> pa.Schema | None:

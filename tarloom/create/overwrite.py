@@ -9,7 +9,7 @@ from tarloom.create.plan import Plan, read_plans
 from tarloom.create.sources.inputs import InputFile
 from tarloom.errors import UsageError
 from tarloom.format.ahead import THREADS
-from tarloom.format.layout import DUPLICATES, PLAN, PRIVATE, is_plan, is_shard_file, stats_name
+from tarloom.format.layout import DUPLICATES, PLAN, PRIVATE, finished_shards, is_plan, is_shard_file, stats_name
 from tarloom.format.storage import Storage
 
 _FILE = re.compile(
@@ -45,8 +45,7 @@ def delete_shards(storage: Storage, source: Iterable[InputFile]) -> None:
 def shards_of_output(names: Collection[str], plans: Iterable[Plan]) -> set[str]:
     """The shards that were planned here, and those that are numbered and done: of a run without a plan."""
     planned = {plan.name(number) for plan in plans for number in range(plan.shards)}
-    found = (re.fullmatch(rf"(\d+){stats_name('')}", name) for name in names)
-    return planned | {match[1] for match in found if match}
+    return planned | set(finished_shards(names))
 
 
 def files_of_shards(names: Collection[str], shards: Collection[str]) -> set[str]:

@@ -137,11 +137,16 @@ def compression_of(tar: str) -> Compression | None:
     return next((kind for suffix, kind in COMPRESSIONS.items() if tar.endswith(suffix)), None)
 
 
-def finished_without_tar(names: Collection[str]) -> list[str]:
-    """The shards among these files that are finished, as their stats say, and have no tar."""
+def finished_shards(names: Iterable[str]) -> list[str]:
+    """The numbered shards that are finished, as their stats among these files say, whatever else is left of them."""
     suffix = stats_name("")
     marked = sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix))
-    return [shard for shard in marked if shard.isdecimal() and tar_among(shard, names) is None]
+    return [shard for shard in marked if shard.isdecimal()]
+
+
+def finished_without_tar(names: Collection[str]) -> list[str]:
+    """Of the finished shards, those that have no tar."""
+    return [shard for shard in finished_shards(names) if tar_among(shard, names) is None]
 
 
 def describe_lack(names: Collection[str], tar: str | None = None) -> str:
