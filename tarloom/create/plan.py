@@ -16,6 +16,7 @@ from tarloom.format.storage import Storage
 
 PLAN_VERSION = 2
 """Raised whenever the same input and options would give other bytes than before."""
+_OR_ELSE = "choose another output folder, or let incremental_mode extend or overwrite this one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +110,14 @@ def add_plan(storage: Storage, plans: Sequence[Plan], plan: Plan) -> bool:
 
 def refused(plans: Sequence[Plan], source: str, options: Mapping[str, str], where: str) -> PlanMismatch:
     """The error to raise where no plan is for this source and these options. It shows how the nearest one differs."""
-    nearest = min((plan.differences(source, options) for plan in plans), key=lambda found: len(found))
+    nearest = min(plans, key=lambda plan: len(plan.differences(source, options)))
+    if nearest.version != PLAN_VERSION:  # its options have other names, which nobody could restore
+        return PlanMismatch(
+            f"{where} was begun by another version of tarloom, whose plans have version {nearest.version} (now "
+            f"{PLAN_VERSION}); go on with that version, {_OR_ELSE}"
+        )
     return PlanMismatch(
-        f"{where} was planned otherwise: {'; '.join(nearest)}; restore these, choose another output folder, or let "
-        "incremental_mode extend or overwrite this one"
+        f"{where} was planned otherwise: {'; '.join(nearest.differences(source, options))}; restore these, {_OR_ELSE}"
     )
 
 

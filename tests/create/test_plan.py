@@ -151,3 +151,11 @@ def test_every_difference_to_the_nearest_plan_is_named():
     ):
         assert part in said
     assert "resize_mode" not in said
+
+
+def test_a_plan_of_another_version_is_told_as_that_not_by_options_that_nobody_can_restore():
+    then = plan(version=PLAN_VERSION - 1, options={"image_size": "256", "gone": "1"})
+    said = str(refused([then], "sha256:2", {"image_size": "256", "new": "1"}, "here"))
+    assert f"version {PLAN_VERSION - 1} (now {PLAN_VERSION}); go on with that version, choose another output" in said
+    assert "gone" not in said
+    assert "new was" not in said

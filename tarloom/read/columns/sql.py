@@ -178,7 +178,10 @@ def check_cases(names: Collection[str], *, what: str) -> None:
     for name in names:
         other = seen.setdefault(name.lower(), name)
         if other != name:
-            raise UsageError(f"{what}: SQL cannot tell {other!r} from {name!r}; use one of them at a time")
+            raise UsageError(
+                f"{what}: SQL cannot tell {other!r} from {name!r}; name the columns to use, one of these at a time "
+                "(* is both)"
+            )
 
 
 def for_duckdb(table: pa.Table) -> pa.Table:

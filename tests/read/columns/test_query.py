@@ -60,6 +60,16 @@ def test_a_star_is_all_columns_and_no_member(packed):
     assert len(ask(packed, "SUMMARIZE samples")) == 1 + len(dataset.columns[3:])
 
 
+def test_a_star_over_columns_that_differ_in_case_alone_is_refused_with_what_to_do(tmp_path):
+    write_tar(tmp_path / "00000.tar", some_samples(2))
+    keys = [key for key, _ in some_samples(2)]
+    columns = {"key": keys, "status": ["success"] * 2, "WIDTH": [1, 2], "width": [3, 4]}
+    write_parquet(tmp_path / "00000.parquet", columns)
+    with pytest.raises(UsageError, match=r"cannot tell 'WIDTH' from 'width'; name the columns to use.*\(\* is both\)"):
+        ask(tmp_path, "SELECT * FROM samples")
+    assert ask(tmp_path, "SELECT __key__, width FROM samples") == [(keys[0], 3), (keys[1], 4)]
+
+
 def test_only_named_columns_are_read(packed, tmp_path):
     folder = shutil.copytree(packed, tmp_path / "copy")
     (folder / "00001.clip.parquet").write_bytes(b"no parquet")
