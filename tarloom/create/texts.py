@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tarloom.create.retyped import Kind, retyped
 from tarloom.format.arrow_types import ChunkedArray
+from tarloom.format.retyped import Kind, retyped
 
 
 def times_as_text(table: pa.Table) -> pa.Table:

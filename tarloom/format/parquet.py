@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tarloom.errors import CorruptShard, StorageError, first_line
+from tarloom.format.retyped import without_views
 from tarloom.format.storage import LocalStorage, Storage
 
 FORMAT_VERSION = "1"
@@ -134,7 +135,8 @@ class ParquetTable:
             file = _open(pa.BufferReader(pa.py_buffer(end)))
             self._file = file if len(end) == self._size else None
             self._found = file.metadata
-            self.schema = self._found.schema.to_arrow_schema().remove_metadata()
+            stored = self._found.schema.to_arrow_schema().remove_metadata()
+        self.schema = pa.schema([field.with_type(without_views(field.type)) for field in stored])
         _check_distinct(self.schema.names, self._where)
         self.rows = self._found.num_rows
 
@@ -154,8 +156,9 @@ class ParquetTable:
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
             table = table if columns is None else table.select(list(columns))
             for place, field in enumerate(table.schema):
-                if field.name in texts and field.type != pa.string():
-                    table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+                kind = pa.string() if field.name in texts else without_views(field.type)
+                if field.type != kind:
+                    table = table.set_column(place, field.name, table.column(place).cast(kind))
             return table
 
     def _source(self, columns: Sequence[str]) -> pa.NativeFile:

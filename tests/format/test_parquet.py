@@ -139,6 +139,23 @@ def test_texts_come_as_strings_however_they_are_stored(storage, kind):
     assert found.equals(pa.table({"key": ["a", None], "n": [1, 2]}))
 
 
+VIEWS = [
+    (pa.string_view(), "a", pa.string()),
+    (pa.binary_view(), b"\xff", pa.binary()),
+    (pa.list_(pa.string_view()), ["a"], pa.list_(pa.string())),
+    (pa.struct([("x", pa.string_view())]), {"x": "a"}, pa.struct([("x", pa.string())])),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "plain"), VIEWS, ids=str)
+def test_views_come_as_the_texts_and_bytes_of_which_rows_can_be_taken(storage, kind, value, plain):
+    write_table(storage, "a.parquet", pa.table({"x": pa.array([value, None, value], kind)}))
+    found = read_table(storage, "a.parquet", ["x"])
+    assert found["x"].type == read_schema(storage, "a.parquet").field("x").type
+    assert str(found["x"].type).replace("element", "item") == str(plain)
+    assert found.take(pa.array([2, 1]))["x"].to_pylist() == [value, None]
+
+
 @pytest.mark.parametrize("column", [[["a"]], [b"\xff"], [{"a": 1}]], ids=str)
 def test_what_is_nothing_like_text_is_corrupt(storage, column):
     write_table(storage, "a.parquet", pa.table({"key": column}))

@@ -31,7 +31,6 @@ from tarloom.create.repack.check import (
     find_duplicate,
     tell_of_unfinished,
 )
-from tarloom.create.retyped import roomy, unified
 from tarloom.create.shards.shard_files import result_columns
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.web_file import WebFile
@@ -51,6 +50,7 @@ from tarloom.format.layout import (
     stats_name,
 )
 from tarloom.format.parquet import read_schema
+from tarloom.format.retyped import roomy, unified
 from tarloom.format.sidecar import CHANGED, check_fresh, find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, Storage
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tarloom.create.retyped import roomy, unified
 from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.columns import with_column
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, can_be_text, skipped, sound
 from tarloom.create.texts import is_text
 from tarloom.errors import UsageError
+from tarloom.format.retyped import roomy, unified
 
 BUFFER_BYTES = 1 << 20
 """Of each column: some writers put all rows into one group, whose columns do not fit into the memory."""

@@ -32,6 +32,18 @@ def test_a_table_is_the_same_in_each_format(tmp_path, suffix):
     ]
 
 
+def test_a_table_whose_texts_are_views_is_one_of_texts(tmp_path):
+    kinds = {"a": pa.string_view(), "b": pa.list_(pa.string_view()), "c": pa.binary_view()}
+    values = {"a": "ü", "b": ["x"], "c": b"\xff"}
+    pq.write_table(
+        pa.table({name: pa.array([values[name]], kind) for name, kind in kinds.items()}), tmp_path / "t.parquet"
+    )
+    table = find_table(str(tmp_path / "t.parquet"))
+    (rows,) = table.tables()
+    assert rows.select(["a", "b", "c"]).to_pylist() == [values]
+    assert [table.schema.field(name).type for name in "ac"] == [pa.string(), pa.binary()]
+
+
 def test_the_files_of_a_folder_are_one_table(tmp_path):
     for name, rows in (("b", "3,0x\n"), ("a", "1,\n2.5,05\n"), ("c", "")):
         Path(tmp_path, f"{name}.csv").write_text(f"a,b\n{rows}")

@@ -30,6 +30,13 @@ def retyped(kind: Any, wanted: Callable[[Any], bool], instead: Callable[[Any], K
     return pa.list_(inside(kind.value_field)) if pa.types.is_list(kind) else kind
 
 
+def without_views(kind: Any) -> Any:
+    """The type with texts and bytes themselves in the place of views, which some writers leave in parquet: Arrow cannot
+    take rows of them. Views of lists stay: of them it can, and a list that it makes of one is not sound."""
+    texts = retyped(kind, pa.types.is_string_view, lambda _: pa.string())
+    return retyped(texts, pa.types.is_binary_view, lambda _: pa.binary())
+
+
 def roomy(schema: pa.Schema) -> pa.Schema:
     """The columns with dictionaries of 32-bit indices.
 
