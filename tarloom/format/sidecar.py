@@ -94,7 +94,10 @@ def info_in(table: ParquetTable, where: str, stage: str) -> SidecarInfo:
         )
         sound = info.rows == table.rows and info.stage == stage and footer["tarloom.format_version"] == FORMAT_VERSION
     except (KeyError, ValueError) as error:
-        raise CorruptShard(f"{where}: not a sidecar; delete it and run the stage again") from error
+        raise CorruptShard(
+            f"{where}: not a sidecar; if it is a table of your own, rename it (tarloom curate joins such), else delete "
+            "it and run the stage again"
+        ) from error
     if not sound or not isinstance(info.fingerprint, dict):
         raise CorruptShard(f"{where}: its footer does not fit it; delete it and run the stage again")
     return info

@@ -51,7 +51,7 @@ def test_no_sidecar_is_none(storage):
 
 def test_a_table_that_is_no_sidecar_is_corrupt(storage, table):
     pq.write_table(table, storage.local_path("00000.caption.parquet"))
-    with pytest.raises(CorruptShard, match=r"00000\.caption\.parquet: not a sidecar"):
+    with pytest.raises(CorruptShard, match=r"00000\.caption\.parquet: not a sidecar; .*your own, rename it"):
         sidecar_info(storage, "00000", "caption")
 
 
