@@ -22,6 +22,7 @@ from tarloom.engines.workers import parse_workers
 from tarloom.errors import PlanMismatch, UsageError
 from tarloom.format.ahead import ahead, threads_for
 from tarloom.format.layout import PRIVATE
+from tarloom.format.parquet import table_bytes
 from tarloom.format.storage import Storage, open_storage
 from tarloom.format.storage.writable import check_writable
 from tarloom.process.curate.config import CurateConfig, read_join
@@ -150,7 +151,7 @@ class CurateJob:
         return {name: value for name, value in asdict(self._config).items() if name != "output"}
 
     def _prove(self, nothing: pa.Table, put_together: Callable[[CurateConfig], Statement]) -> None:
-        """That there is an answer of no rows, which has the columns that folders are named by."""
+        """That there is an answer of no rows, which files can hold, with the columns that folders are named by."""
         try:
             schema, folders = self._work.answer_of(nothing).schema, self._config.partition_by
         except UsageError:
@@ -159,6 +160,8 @@ class CurateJob:
                 named = replace(statement, what=f"{statement.what}: {option}")
                 replace(self._work, statement=named).answer_of(nothing)
             raise
+        if self._storage is not None:
+            _check_files(schema)
         for name in folders:
             if name not in schema.names:
                 raise UsageError(f"partition_by: the answer has no column {name!r}; it has {', '.join(schema.names)}")
@@ -212,6 +215,18 @@ class CurateJob:
                 storage.delete(entry.name)
         facts = {"rows": sum(self._files.values()), "files": dict(sorted(self._files.items()))}
         storage.write(ANSWER, json.dumps(facts, indent=1).encode())
+
+
+def _check_files(schema: pa.Schema) -> None:
+    """Raises UsageError where parquet has no such type as a column's, such as an interval."""
+    for field in schema:
+        try:
+            table_bytes(pa.schema([field]).empty_table(), {})
+        except pa.ArrowNotImplementedError as error:
+            raise UsageError(
+                f"{field.name} is {field.type}, which parquet cannot hold; make a number of it where it is made "
+                "(epoch(...) of an interval), or leave it out by --select"
+            ) from error
 
 
 def _check_folder(name: str, kind: pa.DataType) -> None:

@@ -355,9 +355,11 @@ def test_a_question_that_cannot_work_is_refused_before_anything_is_read(folder, 
         ({"partition_by": ("__portion__",)}, "the answer has no column '__portion__'"),
         ({"derive": ("l=[width]",), "partition_by": ("l",)}, "l is list<.*cannot name folders"),
         ({"derive": ("b=encode(class)",), "partition_by": ("b",)}, "b is binary, which cannot name folders"),
+        ({"derive": ("i=to_days(width)",)}, r"i is .*interval, which parquet cannot hold; .*epoch\(\.\.\.\)"),
+        ({"derive": ("i=[{'a': to_days(width)}]",)}, "i is list<.*which parquet cannot hold"),
     ],
 )
-def test_folders_that_would_lose_rows_or_have_no_names_are_refused_before_any_work(
+def test_folders_that_would_lose_rows_and_values_that_files_cannot_hold_are_refused_before_any_work(
     folder, tmp_path, question, complaint
 ):
     with pytest.raises(UsageError, match=complaint):
