@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tarloom/__init__.py").read_text(encoding="utf-8"))[1]
 
 EXTRAS = {
-    "ray": ["ray[data]>=2.50", "polars>=1"],  # Ray Data joins with polars
+    "ray": ["ray[data]>=2.55", "polars>=1"],  # before, Ray unpickled names of types in parquet; it joins with polars
     "spark": ["pyspark>=4.0", "pandas<3"],
     "torch": ["torch>=2.6", "torchvision", "transformers>=5.0"],
     "diffusers": ["diffusers>=0.36", "torch>=2.6", "transformers>=5.0"],

@@ -6,13 +6,19 @@ from typing import Any
 import pyarrow as pa
 
 Kind = pa.DataType
+_LISTS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
+    (pa.types.is_list, pa.list_),
+    (pa.types.is_large_list, pa.large_list),
+    (pa.types.is_list_view, pa.list_view),
+    (pa.types.is_large_list_view, pa.large_list_view),
+)
 
 
 def retyped(kind: Any, wanted: Callable[[Any], bool], instead: Callable[[Any], Kind]) -> Any:
     """The type with another in the place of every wanted one."""
 
     def inside(field: "pa.Field[Any]") -> "pa.Field[Any]":
-        return field.with_type(retyped(field.type, wanted, instead))
+        return pa.field(field.name, retyped(field.type, wanted, instead), field.nullable)
 
     if wanted(kind):
         return instead(kind)
@@ -22,12 +28,37 @@ def retyped(kind: Any, wanted: Callable[[Any], bool], instead: Callable[[Any], K
     if pa.types.is_struct(kind):
         return pa.struct([inside(field) for field in kind])
     if pa.types.is_map(kind):
-        return pa.map_(inside(kind.key_field), inside(kind.item_field))
+        return pa.map_(inside(kind.key_field), inside(kind.item_field), kind.keys_sorted)
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(inside(kind.value_field), kind.list_size)
-    if pa.types.is_large_list(kind):
-        return pa.large_list(inside(kind.value_field))
-    return pa.list_(inside(kind.value_field)) if pa.types.is_list(kind) else kind
+    make = next((make for is_such, make in _LISTS if is_such(kind)), None)
+    return kind if make is None else make(inside(kind.value_field))
+
+
+def as_stored(table: pa.Table) -> pa.Table:
+    """A table from a file, its columns in the types that they are stored in.
+
+    A file may call a column's type by a name that some package has registered, and then code of that package makes the
+    values: Ray Data's for Python objects unpickles them. So no such type, and no such name, comes out of a file.
+    """
+    return table.cast(stored_schema(table.schema))
+
+
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of as_stored's table."""
+    stored = pa.schema([pa.field(field.name, _stored(field.type), field.nullable) for field in schema])
+    return stored.with_metadata(schema.metadata) if schema.metadata else stored
+
+
+def _stored(kind: Any) -> Any:
+    return retyped(kind, _is_registered, lambda found: _stored(found.storage_type))
+
+
+def _is_registered(kind: Any) -> bool:
+    """Is it of a package, or one of Arrow's own, such as a tensor, that holds one?"""
+    if isinstance(kind, pa.ExtensionType):
+        return True
+    return isinstance(kind, pa.BaseExtensionType) and _stored(kind.storage_type) != kind.storage_type
 
 
 def without_views(kind: Any) -> Any:

@@ -1,5 +1,7 @@
 """Parquet through a storage: the same table gives the same bytes, and what is not sound is named."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ from tarloom.errors import CorruptShard, StorageError
 from tarloom.format import parquet
 from tarloom.format.parquet import read_footer, read_schema, read_table, write_table
 from tarloom.format.storage import open_storage
+from tests.foreign_types import columns_of_it, known_to_arrow, tensor_of_it, view_of_it
 
 
 @pytest.fixture
@@ -51,6 +54,27 @@ def test_a_table_of_several_pages_and_row_groups_gives_the_same_bytes_however_it
     write_table(storage, "two", pa.concat_tables([table.slice(0, 3), table.slice(3, 40_000), table.slice(40_003)]))
     assert storage.read("one") == storage.read("two")
     assert read_table(storage, "two").equals(table)
+
+
+@pytest.mark.parametrize("columns", [None, ["value", "struct"]])
+def test_no_type_in_a_file_runs_code_of_a_package_that_registered_it(storage, columns):
+    Path(storage.url).mkdir()
+    pq.write_table(columns_of_it(), Path(storage.url, "a.parquet"))
+    unknown = read_table(storage, "a.parquet", columns)
+    with known_to_arrow():
+        found = read_table(storage, "a.parquet", columns)
+        assert found.to_pylist() == unknown.to_pylist()
+        assert found.schema.equals(unknown.schema, check_metadata=True)
+        assert found.column("value").type == read_schema(storage, "a.parquet").field("value").type == pa.binary()
+
+
+def test_such_a_type_within_one_of_arrows_own_runs_no_code_either(storage):
+    pq.write_table(tensor_of_it(), Path(storage.url, "tensor.parquet"))
+    pq.write_table(view_of_it(), Path(storage.url, "view.parquet"))
+    with known_to_arrow():
+        assert read_table(storage, "tensor.parquet").to_pylist() == [{"pair": [b"x", b"y"]}]
+        with pytest.raises(CorruptShard, match="view"):
+            read_table(storage, "view.parquet")
 
 
 def test_a_footer_longer_than_the_first_read_is_read_whole(storage):

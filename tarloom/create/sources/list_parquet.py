@@ -12,7 +12,7 @@ from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, can_be_text, skipped, sound
 from tarloom.create.texts import is_text
 from tarloom.errors import UsageError
-from tarloom.format.retyped import roomy, unified
+from tarloom.format.retyped import as_stored, roomy, stored_schema, unified
 
 BUFFER_BYTES = 1 << 20
 """Of each column: some writers put all rows into one group, whose columns do not fit into the memory."""
@@ -28,14 +28,15 @@ class ParquetReader(ListReader):
         rows, additional = 0, pa.schema([])
         for file in files:
             with _parquet(file) as table:
-                self._check_columns(file, table.schema_arrow.names)
-                additional = _unified(additional, self._kept_columns(file, table), file)
+                schema = stored_schema(table.schema_arrow)
+                self._check_columns(file, schema.names)
+                additional = _unified(additional, self._kept_columns(file, schema), file)
                 rows += table.metadata.num_rows
-                self._check_texts(file, table.schema_arrow)
+                self._check_texts(file, schema)
         return rows, additional
 
-    def _kept_columns(self, file: InputFile, table: pq.ParquetFile) -> pa.Schema:
-        return roomy(pa.schema([self._kept(file, table.schema_arrow.field(name)) for name in self.additional]))
+    def _kept_columns(self, file: InputFile, schema: pa.Schema) -> pa.Schema:
+        return roomy(pa.schema([self._kept(file, schema.field(name)) for name in self.additional]))
 
     def _kept(self, file: InputFile, field: "pa.Field[pa.DataType]") -> "pa.Field[pa.DataType]":
         """An additional column as the metadata has it: null where any file may have nulls.
@@ -71,7 +72,7 @@ class ParquetReader(ListReader):
     def _group_tables(self, table: pq.ParquetFile, group: int) -> Iterator[pa.Table]:
         # Not in Arrow's threads: see tarloom.format.parquet.
         for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], columns=self.names, use_threads=False):
-            yield self._finished(pa.Table.from_batches([batch]))
+            yield self._finished(as_stored(pa.Table.from_batches([batch])))
 
 
 def _unified(known: pa.Schema, found: pa.Schema, file: InputFile) -> pa.Schema:

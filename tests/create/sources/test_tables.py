@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tarloom.create.sources.tables import find_table
+from tests.foreign_types import columns_of_it, known_to_arrow
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "csv.gz", "parquet"])
@@ -42,6 +43,15 @@ def test_a_table_whose_texts_are_views_is_one_of_texts(tmp_path):
     (rows,) = table.tables()
     assert rows.select(["a", "b", "c"]).to_pylist() == [values]
     assert [table.schema.field(name).type for name in "ac"] == [pa.string(), pa.binary()]
+
+
+def test_no_type_in_a_file_runs_code_of_a_package_that_registered_it(tmp_path):
+    pq.write_table(columns_of_it(), tmp_path / "t.parquet")
+    with known_to_arrow():
+        (rows,) = find_table(str(tmp_path / "t.parquet")).tables()
+        (row,) = rows.drop_columns(["__row__", "__error__"]).to_pylist()
+    lists = {name: [b"x"] for name in ("list", "large", "vector")}
+    assert row == {"value": b"x", **lists, "struct": {"part": b"x"}, "map": [("k", b"x")]}
 
 
 def test_the_files_of_a_folder_are_one_table(tmp_path):
