@@ -167,9 +167,9 @@ class LocalStorage(Storage):
     def locked(self, name: str) -> Iterator[None]:
         target = self._path(name)
         path = target.parent / f"{TEMPORARY}lock-{target.name}"
-        with translated(self.describe(name)):
+        with translated(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = locked_file(path, "wb")
+            file = locked_file(path, "ab")
         with file:
             try:
                 yield

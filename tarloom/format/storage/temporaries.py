@@ -32,10 +32,10 @@ def locked_temporary(target: Path) -> IO[bytes]:
     return locked_file(target.parent / f"{TEMPORARY}{target.name[:40]}-{uuid.uuid4().hex[:12]}", "xb")
 
 
-def locked_file(path: Path, mode: Literal["xb", "wb"]) -> IO[bytes]:
+def locked_file(path: Path, mode: Literal["xb", "ab"]) -> IO[bytes]:
     """A file that nobody else has locked. A sweeper, or who had it before, may have removed it meanwhile: try again."""
     while True:
-        file = open(path, mode)  # noqa: SIM115
+        file = open(path, mode, opener=_itself)  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
@@ -45,12 +45,17 @@ def locked_file(path: Path, mode: Literal["xb", "wb"]) -> IO[bytes]:
 
 def remove_if_abandoned(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_itself) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
             return True
     except OSError:  # locked, gone, or not ours to remove
         return False
+
+
+def _itself(path: str, flags: int) -> int:
+    """Open no file that a link of this name leads to, which whoever made the folder chose; and wait for no pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def sync_folder(folder: Path) -> None:

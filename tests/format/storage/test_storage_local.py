@@ -113,6 +113,26 @@ def test_the_lock_of_a_killed_holder_holds_nobody_up(storage):
     assert os.listdir(storage.url) == []
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lock_that_is_a_link_leads_to_no_file_elsewhere(storage, tmp_path, there):
+    elsewhere = tmp_path / "elsewhere"
+    if there:
+        elsewhere.write_text("mine")
+    Path(storage.url).mkdir()
+    Path(storage.url, f"{TEMPORARY}lock-00000").symlink_to(elsewhere)
+    storage.sweep()
+    with pytest.raises(StorageError, match="lock-00000"), storage.locked("00000"):
+        pass
+    assert elsewhere.exists() == there
+    assert not there or elsewhere.read_text() == "mine"
+
+
+def test_sweeping_waits_for_no_pipe(storage):
+    Path(storage.url).mkdir()
+    os.mkfifo(Path(storage.url, f"{TEMPORARY}pipe"))
+    assert storage.sweep() == 1
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_bytes(b"in the way")
     storage = open_storage(tmp_path / "file")
