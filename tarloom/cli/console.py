@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from tarloom.cli.streams import visible
 from tarloom.cli.words import again, counted
 
 NOTHING: tuple[object, ...] = (None, "", {}, [], ())
@@ -39,9 +40,10 @@ def ended(
 def show(finished: Finished, *, as_json: bool) -> None:
     """Print the summary on stdout, with one JSON object as its last line on request; or the answer, as it comes."""
     if finished.lines is not None:
-        sys.stdout.writelines(f"{line}\n" for line in finished.lines)
+        sys.stdout.writelines(f"{visible(line)}\n" for line in finished.lines)
         return
-    lines = [f"\x1b[1m{finished.title}\x1b[0m" if sys.stdout.isatty() else finished.title, *_told(finished.facts)]
+    title = visible(finished.title)
+    lines = [f"\x1b[1m{title}\x1b[0m" if sys.stdout.isatty() else title, *map(visible, _told(finished.facts))]
     if as_json:
         lines.append(json_text({"exit_code": finished.exit_code, **finished.facts}))
     sys.stdout.write("\n".join(lines) + "\n")

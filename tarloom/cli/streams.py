@@ -3,11 +3,14 @@
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import TextIO
 
 from tarloom.errors import TarloomError
+
+_STEERING = re.compile(r"[\x00-\x08\n-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def prepare_streams() -> None:
@@ -34,11 +37,17 @@ def reader_may_leave(*, exit_code: int) -> Iterator[None]:
         raise TarloomError(f"stdout cannot be written: {error.strerror}") from error
 
 
+def visible(line: str) -> str:
+    """The line with what steers a terminal, or turns its text around, written as JSON writes it. Keys, URLs, captions
+    and names of columns come from strangers."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
 def tell(line: str) -> None:
     """A line on stderr. The job and its exit code matter more than what is told of them: where stderr cannot be
     written, because whoever read it has left or a disk is full, this line and all that follow go nowhere."""
     try:
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{visible(line)}\n")
         sys.stderr.flush()
     except OSError:
         _drop(sys.stderr)

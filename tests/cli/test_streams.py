@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tarloom import cli
@@ -36,6 +39,20 @@ def test_any_file_name_can_be_shown(tmp_path):
     ended = subprocess.run([b"bash", b"-c", command + b" --output x"], capture_output=True)
     assert ended.returncode == 2
     assert b"absent\\udce9: nothing there" in ended.stderr
+
+
+def test_nothing_that_a_stranger_wrote_steers_a_terminal(tmp_path):
+    key = "a\x1b]0;b\x07\x9b31m\u202ec\u2066"
+    pq.write_table(pa.table({"key": [key], "status": ["success"], "na\x1bme": [key]}), tmp_path / "00000.parquet")
+    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo(f"{key}.txt"))
+    for words in ("read", "query", "query --json", "query --sql wrong"):
+        options = ["--sql", "SELECT * FROM samples"] if words.startswith("query") and "--sql" not in words else []
+        command = [sys.executable, "-m", "tarloom", *words.split(), "--path", str(tmp_path), *options]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert not set(key) & set(ended.stdout + ended.stderr) & set("\x1b\x07\x9b\u202e\u2066")
+        if words == "query --json":
+            assert json.loads(ended.stdout) == {"__key__": key, "key": key, "status": "success", "na\x1bme": key}
 
 
 @pytest.mark.parametrize(
