@@ -41,7 +41,7 @@ class Segments:
 
 def jpeg_segments(data: bytes) -> Segments:
     """Walk the segments up to the picture; what is broken or missing there is left empty."""
-    exif, profile = b"", b""
+    exif, profile = b"", list[bytes]()  # parts, of which there may be millions
     components, several = 0, False
     position = 2 if data.startswith(_START) else len(data)
     while position + _SEGMENT.size <= len(data):
@@ -61,10 +61,10 @@ def jpeg_segments(data: bytes) -> Segments:
         if kind == _APP1 and not exif and data.startswith(_EXIF, start):
             exif = data[start:end]
         elif kind == _APP2 and data.startswith(_PROFILE, start):
-            profile += data[start + _PROFILE_HEADER : end]
+            profile.append(data[start + _PROFILE_HEADER : end])
         elif kind in _FRAMES and end <= len(data):
             components, several = data[min(start + 5, len(data) - 1)], kind in _PROGRESSIVE
-    return Segments(exif=exif, profile=profile, first_scan=position, several_scans=several)
+    return Segments(exif=exif, profile=b"".join(profile), first_scan=position, several_scans=several)
 
 
 def check_scans(data: bytes, segments: Segments) -> None:

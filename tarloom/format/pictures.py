@@ -28,6 +28,8 @@ Size = tuple[int, int]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """Others are not opened: some of Pillow's readers start programs."""
+LONGEST_EXIF = 1 << 20
+"""Bytes. A JPEG's has 64 KiB at most; of others' Pillow would make an object of every few bytes."""
 WHITE = (255, 255, 255)
 WHITE_IS_ZERO = "white_is_zero"
 """Noted with an opened TIFF that says so: Pillow inverts those of up to 8 bits alone."""
@@ -126,6 +128,12 @@ def opened(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = FORMATS) 
         cut = isinstance(error, EOFError) or (isinstance(error, OSError) and "truncated" in str(error))
         name = "truncated" if cut else "corrupt_image"
         raise ImageError(name, "the picture's data cannot be decoded") from error
+
+
+def drop_long_exif(image: Image.Image) -> None:
+    """Forget EXIF that is too long to be one. It is known when the picture is loaded: PNGs may have it behind it."""
+    if len(image.info.get("exif") or b"") > LONGEST_EXIF:
+        del image.info["exif"]
 
 
 def as_rgb(image: Image.Image) -> Pixels:

@@ -26,6 +26,7 @@ from tarloom.format.pictures import (
     as_rgb,
     check_pixels,
     decode_jpeg,
+    drop_long_exif,
     jpeg_header,
     opened,
 )
@@ -96,6 +97,7 @@ def opened_picture(data: bytes, *, max_pixels: int) -> Iterator[Source]:
         # TIFF and AVIF are turned while they load: orientation is asked for afterwards. OpenCV turns a TIFF, too, so
         # whoever found boxes in one saw the upright picture.
         image.load()
+        drop_long_exif(image)
         yield _Other(image, data)
 
 
@@ -204,6 +206,7 @@ def stored_exif(data: bytes) -> Image.Exif | None:
         with opened(data, max_pixels=sys.maxsize) as image:
             if image.format == "PNG":  # which would be decoded, to see what lies behind its pixels
                 image.info.setdefault("exif", png_exif(data))
+            drop_long_exif(image)
             return Image.Image.getexif(image)
     except ImageError:
         return None

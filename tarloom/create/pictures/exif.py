@@ -65,9 +65,9 @@ def exif_json(exif: Image.Exif | None) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, bytes) and not _is_text(value):
-        value = tuple(value)
+        value = tuple(value[:LONGEST_VALUE])
     if isinstance(value, tuple) and len(value) != 1:
-        return f"[{', '.join(map(_one, value))}]"[:LONGEST_VALUE]
+        return f"[{', '.join(map(_one, value[:LONGEST_VALUE]))}]"[:LONGEST_VALUE]
     return _one(value[0] if isinstance(value, tuple) else value)[:LONGEST_VALUE]
 
 

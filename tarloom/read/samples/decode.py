@@ -3,7 +3,17 @@
 from PIL import Image, ImageOps
 
 from tarloom.format.jpeg import check_scans, jpeg_segments
-from tarloom.format.pictures import FORMATS, Pixels, Size, as_rgb, check_pixels, decode_jpeg, jpeg_size, opened
+from tarloom.format.pictures import (
+    FORMATS,
+    Pixels,
+    Size,
+    as_rgb,
+    check_pixels,
+    decode_jpeg,
+    drop_long_exif,
+    jpeg_size,
+    opened,
+)
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded."""
@@ -22,6 +32,8 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
     if plain_jpeg_size(data, max_pixels=max_pixels) is not None:
         return decode_jpeg(data, at_least=(at_least, at_least))
     with opened(data, max_pixels=max_pixels, formats=READ_FORMATS) as image:
+        image.load()
+        drop_long_exif(image)
         return as_rgb(ImageOps.exif_transpose(image))
 
 

@@ -9,13 +9,14 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, ImageFileDirectory_v2
 
 from tarloom.create.config import ImageOptions
 from tarloom.create.pictures.images import process_picture
 from tarloom.errors import ImageError
-from tarloom.format.jpeg import MAX_SCANS
+from tarloom.format.jpeg import MAX_SCANS, jpeg_segments
+from tarloom.format.pictures import LONGEST_EXIF
 from tarloom.read.samples.decode import decode_rgb
 from tests.create.helpers import encoded, photo
 from tests.create.pictures import profiles
@@ -216,6 +217,22 @@ def test_jpegs_of_very_many_scans_are_refused(read, mode):
     with pytest.raises(ImageError) as caught:
         read(bomb)
     assert caught.value.name == "too_many_scans"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("read", [lambda data: process(data).original_width, lambda data: decode_rgb(data).shape[1]])
+def test_exif_that_is_too_long_to_be_one_is_none(kind, read):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    assert read(encoded(photo(16, 8), kind, exif=exif)) == 16
+    exif[ExifTags.Base.ImageDescription] = "x" * LONGEST_EXIF
+    assert read(encoded(photo(16, 8), kind, exif=exif)) == 8
+
+
+@pytest.mark.timeout(60)
+def test_a_profile_in_a_million_parts_keeps_no_decoder_busy():
+    part = b"\xff\xe2" + struct.pack(">H", 17) + b"ICC_PROFILE\0\1\1x"
+    assert jpeg_segments(b"\xff\xd8" + part * 1_500_000).profile == b"x" * 1_500_000
 
 
 def test_a_png_that_unfolds_beyond_its_size_stops_there():
