@@ -1,15 +1,16 @@
 """CSV and TSV lists: columns by their names in the first line, additional ones of the types in csv_types.py.
 
 Quoted values may hold separators and line ends. A line with too few or too many values is one row that fails
-(bad_row), and so is one with a value of more than 128 KiB; where a quote that is never closed, or first by another one
-that begins a value, has swallowed further lines, reading goes on at the second of them. No list is refused for one of
-its rows.
+(bad_row), and so is one with a value of more than 128 KiB or with more than 4096 lines, and what is longer than 16 MiB
+without a line end is taken for several; where a quote that is never closed, or first by another one that begins a
+value, has swallowed further lines, reading goes on at the second of them. No list is refused for one of its rows.
 """
 
 import csv
 import io
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import pyarrow as pa
@@ -17,11 +18,13 @@ import pyarrow as pa
 from tarloom.create.config import ListOptions
 from tarloom.create.sources.boxes import BOXES
 from tarloom.create.sources.csv_types import TEXT, ColumnTypes, converted
-from tarloom.create.sources.inputs import InputFile, not_utf_8
+from tarloom.create.sources.inputs import LONGEST_LINE, InputFile, not_utf_8
 from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, sound
 from tarloom.errors import UsageError
 from tarloom.format.arrow_types import Array
 
+MOST_LINES = 4096
+"""Of a row: each line of a file that is made for it could swallow all behind it, and all would be read again."""
 Record = list[str] | None
 """The values of a row; None where a line is none."""
 
@@ -65,7 +68,8 @@ class CsvReader(ListReader):
     def _records(self, file: InputFile) -> Iterator[Record]:
         """The first line, which has the wanted columns, and then the rows."""
         with sound(file, "table"), file.open() as stream:
-            lines = io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="")  # type: ignore[type-var]  # a file object
+            text = io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="")  # type: ignore[type-var]  # a file object
+            lines = iter(partial(text.readline, LONGEST_LINE), "")
             header = self._header(lines, file)
             if header is None:
                 raise UsageError(f"{file.where}: it is empty; the first line must name the columns")
@@ -92,11 +96,11 @@ def records(lines: Iterator[str], width: int, separator: str) -> Iterator[Record
     """Lines of the row that is being read."""
     again: deque[str] = deque()
     ended = False
-    """A row that comes after that is one whose quote was never closed."""
+    """A row that comes after that is one whose quote was never closed, or not within the lines that a row may have."""
 
     def next_lines() -> Iterator[str]:
         nonlocal ended
-        while (line := again.popleft() if again else next(lines, None)) is not None:
+        while len(used) < MOST_LINES and (line := again.popleft() if again else next(lines, None)) is not None:
             used.append(line)
             yield line
         ended = True

@@ -16,7 +16,7 @@ from tarloom.create.config import CreateConfig, ListOptions
 from tarloom.create.sources.columns import ERROR, HASH, KEY
 from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.json_array import _Parser
-from tarloom.create.sources.list_csv import records
+from tarloom.create.sources.list_csv import MOST_LINES, records
 from tarloom.create.sources.list_reader import BATCH_ROWS
 from tarloom.create.sources.open import cut, open_source
 from tarloom.errors import UsageError
@@ -83,6 +83,24 @@ def test_a_value_that_does_not_end_is_one_failed_row(tmp_path):
     (tmp_path / "list.csv").write_text('url,n\na,1\n"b' + "x" * 300_000 + "\nc,3\n")
     found = read(tmp_path / "list.csv")
     assert found["url"].to_pylist() == ["a", None, "c"]
+
+
+@pytest.mark.timeout(120)
+def test_lines_that_each_swallow_all_behind_them_are_read_again_within_bounds():
+    lines = ["u,1\n", *['x","\n'] * 3 * MOST_LINES, "v,2\n"]
+    assert list(records(iter(lines), 2, ",")) == [["u", "1"], *[None] * 3 * MOST_LINES, ["v", "2"]]
+
+
+def test_a_row_has_so_many_lines_and_no_more():
+    ends = "\n" * (MOST_LINES - 1)
+    rows = [list(records(iter(f'u,"{text}"\n'.splitlines(keepends=True)), 2, ",")) for text in (ends, ends + "\n")]
+    assert (rows[0], rows[1][0]) == ([["u", ends]], None)
+
+
+def test_a_line_that_does_not_end_is_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("tarloom.create.sources.list_csv.LONGEST_LINE", 1000)
+    (tmp_path / "list.csv").write_text("url,n\na,1\n" + "b" * 2500 + "\nc,3\n")
+    assert read(tmp_path / "list.csv")["url"].to_pylist() == ["a", None, None, None, "c"]
 
 
 @pytest.mark.parametrize(
