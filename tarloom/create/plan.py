@@ -135,7 +135,7 @@ def _read_plan(storage: Storage, name: str) -> Plan | None:
         if not all(isinstance(n, int) and n >= 0 for n in (plan.first_shard, plan.first_key)):
             raise ValueError("numbers must be whole")
         return replace(plan, options=dict(plan.options), columns=dict(plan.columns))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{storage.describe(name)}: not a plan of this version; choose another output") from error
 
 

@@ -66,6 +66,18 @@ def numbered_shard(number: int, digits: int = 5) -> str:
     return f"{number:0{digits}d}"
 
 
+def planned_among(shards: Iterable[str], *, first: int, count: int, digits: int) -> int:
+    """How many of these are among `count` created shards from number `first`. A plan that somebody else wrote may be
+    of more than can be counted one by one, or of names that fill the memory."""
+    numbers = [int(shard) for shard in shards if shard.isdecimal() and shard.isascii() and _has_digits(shard, digits)]
+    return sum(first <= number < first + count for number in numbers)
+
+
+def _has_digits(shard: str, digits: int) -> bool:
+    """Whether a number is written as numbered_shard does."""
+    return len(shard) == max(digits, len(shard.lstrip("0")), 1)
+
+
 def tar_name(shard: str) -> str:
     return f"{shard}{TAR_SUFFIX}"
 

@@ -93,7 +93,7 @@ def info_in(table: ParquetTable, where: str, stage: str) -> SidecarInfo:
             carried=footer.get("tarloom.carried"),
         )
         sound = info.rows == table.rows and info.stage == stage and footer["tarloom.format_version"] == FORMAT_VERSION
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CorruptShard(
             f"{where}: not a sidecar; if it is a table of your own, rename it (tarloom curate joins such), else delete "
             "it and run the stage again"

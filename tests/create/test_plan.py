@@ -119,10 +119,11 @@ def test_row_numbers_go_on_as_the_keys_of_img2dataset_do():
     assert plan(25, 10).behind([plan(25, 10)]).first_key == 30
 
 
-DAMAGED = [{"rows": "25"}, {"rows_per_shard": 0}, {"options": None}, {"columns": 7}, {"first_shard": -1}]
+WRONG = [{"rows": "25"}, {"rows_per_shard": 0}, {"options": None}, {"columns": 7}, {"first_shard": -1}]
+DAMAGED = [json.dumps(vars(plan(**wrong))) for wrong in WRONG]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', *(json.dumps(vars(plan(**d))) for d in DAMAGED)])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', "[" * 100_000, *DAMAGED])
 def test_what_is_no_plan_is_refused(tmp_path, text):
     storage = open_storage(tmp_path)
     storage.write("_tarloom/plan.json", text.encode())

@@ -55,6 +55,13 @@ def test_a_table_that_is_no_sidecar_is_corrupt(storage, table):
         sidecar_info(storage, "00000", "caption")
 
 
+def test_a_sidecar_whose_fingerprint_is_nested_beyond_reading_is_corrupt(storage, table):
+    footer = {"tarloom.stage": "caption", "tarloom.fingerprint": "[" * 100_000}
+    pq.write_table(table.replace_schema_metadata(footer), storage.local_path("00000.caption.parquet"))
+    with pytest.raises(CorruptShard, match=r"00000\.caption\.parquet: not a sidecar"):
+        sidecar_info(storage, "00000", "caption")
+
+
 def test_a_sidecar_under_the_name_of_another_stage_is_corrupt(storage, table):
     write_sidecar(storage, "00000", table, INFO)
     storage.local_path("00000.caption.parquet").rename(storage.local_path("00000.clip.parquet"))

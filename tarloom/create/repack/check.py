@@ -21,6 +21,7 @@ from tarloom.format.layout import (
     PLAN,
     finished_without_tar,
     is_shard_file,
+    planned_among,
     sidecar_name,
     stats_name,
     tar_name,
@@ -82,11 +83,14 @@ def tell_of_unfinished(storage: Storage, names: Collection[str]) -> None:
         plans = read_plans(storage)
     except UsageError:  # another version's, whose shards can be read all the same
         return
-    planned = [stats_name(plan.name(number)) for plan in plans for number in range(plan.shards)]
-    absent = sum(name not in names for name in planned)
+    suffix = stats_name("")
+    done = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+    planned = sum(plan.shards for plan in plans)
+    there = (planned_among(done, first=p.first_shard, count=p.shards, digits=p.digits) for p in plans)
+    absent = planned - sum(there)
     if absent:
         text = "source %s: %d of %d planned shards are not finished and are left out; finish its creation first"
-        logger.warning(text, storage.url, absent, len(planned))
+        logger.warning(text, storage.url, absent, planned)
 
 
 def check_key_column(key_from: str, columns: pa.Schema) -> None:

@@ -25,7 +25,8 @@ from tarloom.format.layout import (
     is_plan,
     is_shard_file,
     metadata_name,
-    numbered_shard,
+    planned_among,
+    shard_of,
     stats_name,
     tar_among,
     tar_name,
@@ -142,10 +143,10 @@ def _plan_findings(storage: Storage, plan_file: str, names: frozenset[str]) -> I
     counts = [plan.get(name, default) for name, default in _COUNTS.items()]
     if all(isinstance(count, int) for count in counts) and counts[1] > 0:
         rows, rows_per_shard, digits, first = counts
-        planned = range(first, first - (-rows // rows_per_shard))
-        absent = sum(tar_name(numbered_shard(number, digits)) not in names for number in planned)
-        if absent:
-            problem = f"{absent} of {len(planned)} planned shards are not here; run the creation to its end"
+        planned, shards = -(-rows // rows_per_shard), set(map(shard_of, filter(is_shard_file, names)))
+        absent = planned - planned_among(shards, first=first, count=planned, digits=digits)
+        if absent > 0:
+            problem = f"{absent} of {planned} planned shards are not here; run the creation to its end"
             yield Finding(shard="", file=plan_file, problem=problem, kind="warning")
 
 

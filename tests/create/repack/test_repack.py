@@ -529,6 +529,10 @@ def test_unfinished_shards_of_a_creation_are_no_source_and_that_is_told(tmp_path
     (tmp_path / "in" / "00001_stats.json").unlink()
     assert repack(tmp_path / "in", tmp_path / "out").rows == 10
     assert "1 of 2 planned shards are not finished" in caplog.text
+    plan = tmp_path / "in" / "_tarloom" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"rows": 10**30, "rows_per_shard": 1}))
+    repack(tmp_path / "in", tmp_path / "beyond")
+    assert f"{10**30 - 1} of {10**30} planned shards are not finished" in caplog.text
     (tmp_path / "in" / "00000_stats.json").unlink()
     with pytest.raises(UsageError, match="no finished shard"):
         repack(tmp_path / "in", tmp_path / "other")

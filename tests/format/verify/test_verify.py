@@ -248,6 +248,15 @@ def test_shards_of_the_plan_that_are_not_there_are_a_warning(ours):
     assert "1 of 3 planned shards" in finding.problem
 
 
+def test_a_plan_of_more_shards_than_can_be_counted_is_a_warning(ours):
+    (ours / "_tarloom/plan.json").write_text(f'{{"rows": {10**30}, "rows_per_shard": 1, "digits": 5}}')
+    (finding,) = findings(ours)
+    assert f"{10**30 - 2} of {10**30} planned shards" in finding.problem
+    (ours / "_tarloom/plan.json").write_text(f'{{"rows": 2, "rows_per_shard": 1, "digits": {10**12}}}')
+    (finding,) = findings(ours)
+    assert "2 of 2 planned shards" in finding.problem
+
+
 def test_a_dataset_in_an_object_store_is_checked_alike(ours, s3_folder):
     remote = open_storage(s3_folder)
     for entry in open_storage(ours).list():
