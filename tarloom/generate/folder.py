@@ -117,6 +117,10 @@ class _Writer:
     def _mark(self, shard: str) -> tuple[str, list[str]]:
         """What a shard's pictures were made from, and their names."""
         made_from, *files = json.loads(self._target.read(f"{MARKS}/{shard}"))
+        outside = next((name for name in files if not _can_be_file(name)), None)  # whoever made the folder wrote this
+        if outside is not None:
+            where = self._target.describe(f"{MARKS}/{shard}")
+            raise UsageError(f"{where}: names {outside}, which is no picture of the folder; choose another folder")
         return made_from, files
 
     def _delete(self, names: Sequence[str]) -> None:
@@ -195,9 +199,14 @@ def _pictures(batch: pa.RecordBatch, where: str) -> Iterator[tuple[str, bytes]]:
     for row in batch.to_pylist():
         key, name = row[KEY], next((name for name in batch.schema.names[1:] if row[name] is not None), None)
         if name is not None:
-            if not all(part.strip(".") for part in key.split("/")) or key.partition("/")[0] == PRIVATE:
+            if not _can_be_file(key):
                 raise ShardError(f"{where}: the key {key!r} cannot be a file in the folder; give its row another one")
             yield f"{key}.{name}", row[name]
+
+
+def _can_be_file(name: str) -> bool:
+    """Whether a picture in the folder may be called so."""
+    return all(part.strip(".") for part in name.split("/")) and name.partition("/")[0] != PRIVATE
 
 
 def _digest(versions: Iterator[str] | Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """A dataset as a plain folder: every sample's picture is a file, every input row is in the parquet, nothing is half."""
 
+import json
 import os
 import random
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from tarloom.errors import ShardError, StaleSidecar, UsageError
 from tarloom.format.storage import open_storage
-from tarloom.generate.folder import FolderSummary, _Writer, write_folder
+from tarloom.generate.folder import MARKS, FolderSummary, _Writer, write_folder
 from tests.create.helpers import contents
 from tests.process.keep.datasets import Said, some_rows, write_dataset
 from tests.source_tree import ROOT
@@ -198,3 +199,14 @@ def test_a_key_that_leads_out_of_the_folder_is_refused(tmp_path, key):
     with pytest.raises((ShardError, UsageError)):
         write_folder(str(tmp_path / "in"), str(tmp_path / "below/out"))
     assert not list(tmp_path.glob("*.png")) + list(tmp_path.glob("below/*.png"))
+
+
+@pytest.mark.parametrize("name", ["../mine.png", "/{tmp}/mine.png", "_tarloom/plan.json"])
+def test_a_folder_that_somebody_else_made_has_no_file_elsewhere_deleted(made, tmp_path, name):
+    write_folder(str(made), str(tmp_path / "out"))
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    mark = next(path for path in (tmp_path / "out" / MARKS).iterdir())
+    mark.write_text(json.dumps(["another version", name.replace("/{tmp}", str(tmp_path))]))
+    with pytest.raises(UsageError, match="no picture of the folder"):
+        write_folder(str(made), str(tmp_path / "out"))
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
