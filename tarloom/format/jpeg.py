@@ -1,5 +1,6 @@
 """What a JPEG says before its picture begins, read in one walk over its segments. Nothing is decoded here."""
 
+import re
 from dataclasses import dataclass
 from struct import Struct
 
@@ -17,6 +18,7 @@ _PROFILE_HEADER = len(_PROFILE) + 2
 """Its name, the number of this part, and how many there are."""
 _SEGMENT = Struct(">BBH")
 """The mark, what kind of segment it is, and its length with these two bytes of it."""
+_FILL = re.compile(rb"\xff+")
 _MARK, _END, _SCAN, _APP1, _APP2 = 0xFF, 0xD9, 0xDA, 0xE1, 0xE2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -52,7 +54,7 @@ def jpeg_segments(data: bytes) -> Segments:
             several = several or data[min(position + 4, len(data) - 1)] < components
             break
         if kind == _MARK or kind in _WITHOUT_LENGTH:
-            position += 1 if kind == _MARK else 2
+            position = _last_of_fill(data, position) if kind == _MARK else position + 2
             continue
         start, end = position + 4, position + 2 + length
         position = max(end, start)
@@ -65,6 +67,12 @@ def jpeg_segments(data: bytes) -> Segments:
         elif kind in _FRAMES and end <= len(data):
             components, several = data[min(start + 5, len(data) - 1)], kind in _PROGRESSIVE
     return Segments(exif=exif, profile=b"".join(profile), first_scan=position, several_scans=several)
+
+
+def _last_of_fill(data: bytes, position: int) -> int:
+    """Where the mark is that ends the bytes that only fill; there may be millions, which look like marks, too."""
+    found = _FILL.match(data, position)
+    return position + 1 if found is None else found.end() - 1
 
 
 def check_scans(data: bytes, segments: Segments) -> None:

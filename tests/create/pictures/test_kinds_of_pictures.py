@@ -235,6 +235,14 @@ def test_a_profile_in_a_million_parts_keeps_no_decoder_busy():
     assert jpeg_segments(b"\xff\xd8" + part * 1_500_000).profile == b"x" * 1_500_000
 
 
+@pytest.mark.timeout(60)
+def test_a_jpeg_of_bytes_that_only_fill_keeps_no_decoder_busy():
+    data = encoded(photo(16, 8))
+    filled = data[:2] + b"\xff" * 100_000_000 + data[2:]
+    assert jpeg_segments(filled).first_scan == jpeg_segments(data).first_scan + 100_000_000
+    assert process(data[:2] + b"\xff" * 7 + data[2:]).original_width == 8
+
+
 def test_a_png_that_unfolds_beyond_its_size_stops_there():
     header = struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(50_000_000))), (b"IEND", b""))
