@@ -69,6 +69,7 @@ def test_no_type_in_a_file_runs_code_of_a_package_that_registered_it(storage, co
 
 
 def test_such_a_type_within_one_of_arrows_own_runs_no_code_either(storage):
+    Path(storage.url).mkdir()
     pq.write_table(tensor_of_it(), Path(storage.url, "tensor.parquet"))
     pq.write_table(view_of_it(), Path(storage.url, "view.parquet"))
     with known_to_arrow():
