@@ -1,8 +1,11 @@
 """What stages say of themselves before anything is started. They may be anybody's code: whatever goes wrong in there is
 told by the stage's name and the method's."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
 
 from tarloom.engines.crew import describe
 from tarloom.errors import TarloomError, UsageError
@@ -16,18 +19,23 @@ def check_stages(stages: Mapping[str, Stage]) -> None:
         check_stage_name(name)
         with said_by(name, "check()"):
             stage.check()
-        with said_by(name, "inputs"):
-            wanted = stage.inputs
-        if isinstance(wanted, str):
-            raise UsageError(f"stage {name}: inputs: {wanted!r} is a text, not names; write ({wanted!r},)")
+        for what, wrong in _SAID.items():
+            with said_by(name, what):
+                reason = wrong(getattr(stage, what))
+            if reason is not None:
+                raise UsageError(f"stage {name}: {what}: {reason}")
 
 
 def fingerprints(stages: Mapping[str, Stage]) -> dict[str, dict[str, str]]:
-    """What shapes the output of each. Raises UsageError where it does not say."""
+    """What shapes the output of each. Raises UsageError where it does not say, or nothing that can be found again."""
     found: dict[str, dict[str, str]] = {}
     for name, stage in stages.items():
         with said_by(name, "fingerprint()"):
             found[name] = dict(stage.fingerprint())
+            kept = json.loads(json.dumps(found[name]))  # as sidecars keep it
+        for fact, value in found[name].items():
+            if kept.get(fact) != value:
+                raise UsageError(f"stage {name}: fingerprint(): {fact}: {value!r:.80} is no text; write str(...) of it")
     return found
 
 
@@ -40,3 +48,31 @@ def said_by(stage: str, method: str) -> Iterator[None]:
         raise
     except BaseException as error:
         raise UsageError(f"stage {stage}: {method}: {describe(error)}; mend the stage") from error
+
+
+def _no_names(value: Any) -> str | None:
+    if isinstance(value, str):
+        return f"{value!r} is a text, not names; write ({value!r},)"
+    fits = isinstance(value, Collection) and all(isinstance(name, str) for name in value)
+    return None if fits else f"must be texts in parentheses, or () for none, not {value!r:.80}"
+
+
+def _no_count(value: Any) -> str | None:
+    fits = isinstance(value, Integral) and int(value) >= 1
+    return None if fits else f"must be a whole number of at least 1, not {value!r:.80}"
+
+
+def _no_size(value: Any) -> str | None:
+    fits = value is None or isinstance(value, Integral)
+    return None if fits else f"must be a whole number of pixels, or None, not {value!r:.80}"
+
+
+_SAID: Mapping[str, Callable[[Any], str | None]] = {
+    "inputs": _no_names,
+    "members": _no_names,
+    "counted": _no_names,
+    "batch_size": _no_count,
+    "calls": _no_count,
+    "at_least": _no_size,
+}
+"""What a run asks of a stage again and again, and what is wrong with an answer."""

@@ -5,7 +5,7 @@ work long.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from tarloom.engines.crew import describe
 from tarloom.errors import EngineError, RowError, ShardError, UsageError
+from tarloom.format.arrow_types import Array
 from tarloom.format.cpus import cpu_share
 from tarloom.format.sidecar import FAILED
 from tarloom.process.batch import AT_LEAST, Batch, Picture
@@ -76,14 +77,13 @@ class _Looker:
 
     def __call__(self, batch: Batch) -> pa.Table:
         pictures = batch.pictures(self._stage.at_least or AT_LEAST)
-        answers = list(self._threads.map(self._answer, batch.keys.to_pylist(), pictures))
+        keys = batch.keys.to_pylist()
+        answers = list(self._threads.map(self._answer, keys, pictures))
+        given = {column: [values.get(column.name) for values, _ in answers] for column in self.columns}
         return result_table(
             self.columns,
             keys=batch.keys,
-            values={
-                column.name: pa.array([values.get(column.name) for values, _ in answers], column.type)
-                for column in self.columns
-            },
+            values={column.name: _column(column, keys, values) for column, values in given.items()},
             endings=[ending for _, ending in answers],
         )
 
@@ -104,3 +104,27 @@ class _Looker:
                 f"stage {self._stage.name}, key {key}: look answered with {values!r:.80}, not with {wanted}"
             )
         return values, ending
+
+
+def _column(column: "pa.Field[Any]", keys: Sequence[Any], values: Sequence[Any]) -> Array:
+    """Raises ShardError for a value that the column cannot hold, by its key."""
+    try:
+        return _array(values, column.type)
+    except Exception:
+        for key, value in zip(keys, values, strict=True):
+            try:
+                _array([value], column.type)
+            except Exception as error:
+                what = f"{value!r:.80} is no {column.type}"
+                raise ShardError(f"key {key}: column {column.name}: {what}: {describe(error)}") from error
+        raise
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> Array:
+    """Raises ShardError for fractions among whole numbers, which Arrow cuts off without a word."""
+    made: Array = pa.array(values, kind)
+    if pa.types.is_integer(kind) and any(
+        kept is not None and kept != value for kept, value in zip(made.to_pylist(), values, strict=True)
+    ):
+        raise ShardError("it has a fraction; round it, or make the column one of floats")
+    return made

@@ -113,6 +113,29 @@ def test_values_of_no_column_end_the_run_and_are_not_left_out(tmp_path, what):
     assert not (tmp_path / "a.says.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.87, "0.87 is no int32: it has a fraction; round it, or make the column one of floats"),
+        (np.float32(7.5), "np.float32(7.5) is no int32: it has a fraction"),
+        ("x", "'x' is no int32: ArrowInvalid: Could not convert 'x'"),
+        (2**40, "1099511627776 is no int32: ArrowInvalid: Value 1099511627776 too large"),
+    ],
+)
+def test_a_value_that_its_column_cannot_hold_is_told_by_key_and_column_and_never_made_to_fit(tmp_path, value, said):
+    write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9))])
+    told = process(tmp_path, Says(what={"level": value})).failed_shards["a"]
+    assert told.startswith(f"stage says: key 0: column level: {said}")
+    assert not (tmp_path / "a.says.parquet").exists()
+
+
+@pytest.mark.parametrize("value", [3, 3.0, np.float64(3), np.uint8(3), np.array(3)])
+def test_a_whole_number_of_any_type_is_one(tmp_path, value):
+    write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9))])
+    process(tmp_path, Says(what={"level": value}))
+    assert pq.read_table(tmp_path / "a.says.parquet").column("level").to_pylist() == [3]
+
+
 def test_batches_of_no_row_are_a_usage_error():
     with pytest.raises(UsageError, match="batch_size must be at least 1, not 0"):
         Tone(batch_size=0).check()

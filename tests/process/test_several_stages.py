@@ -16,6 +16,9 @@ from tests.process.asked import AskedStage, asked, forget, run
 from tests.process.pixels import PixelStage
 from tests.process.shards import LengthStage, encoded, scene_shards, sidecars, write_shard
 
+PROPERTIES = ("inputs", "at_least")
+"""What a stage says of itself that may be computed."""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -204,28 +207,64 @@ def test_a_stage_that_would_end_the_program_is_a_fault_that_is_told_by_its_name(
         assert re.match(said, job.summary().failed_shards["a"])
 
 
-@pytest.mark.parametrize("method", ["check", "fingerprint", "check_input", "inputs"])
+@pytest.mark.parametrize("method", ["check", "fingerprint", "check_input", *PROPERTIES])
 @pytest.mark.parametrize("fault", [KeyError("an odd one"), SystemExit(0)])
 def test_what_goes_wrong_in_a_stage_before_anything_is_started_is_told_with_its_name(folder, log, method, fault):
     def fails(*_):
         raise fault
 
     run(folder, AskedStage(log=str(log)), name="first")
-    faulty = type("Faulty", (AskedStage,), {method: property(fails) if method == "inputs" else fails})
+    faulty = type("Faulty", (AskedStage,), {method: property(fails) if method in PROPERTIES else fails})
     job = ProcessJob(faulty(log=str(log), wants=("first.text",)), ProcessConfig(path=str(folder)), LocalEngine(1))
     with pytest.raises(UsageError, match=rf"stage asked: {method}(\(\))?: {type(fault).__name__}: .*several") as told:
         job.prepare()
     assert told.value.__cause__ is fault
 
 
-def test_a_stage_that_gives_no_fingerprint_or_a_text_for_inputs_is_told_what_is_wrong(folder, log):
+def test_a_stage_that_says_of_itself_what_cannot_be_is_told_what_is_wrong_before_any_work(folder, log):
     for name, value, said in (
         ("fingerprint", lambda _: None, "stage asked: fingerprint.*'NoneType' object is not iterable"),
         ("inputs", "caption", r"stage asked: inputs: 'caption' is a text, not names; write \('caption',\)"),
+        ("inputs", (5,), r"stage asked: inputs: must be texts in parentheses, or \(\) for none, not \(5,\)"),
+        ("members", "txt", r"stage asked: members: 'txt' is a text, not names; write \('txt',\)"),
+        ("counted", None, "stage asked: counted: must be texts .*, not None"),
+        ("at_least", "64", "stage asked: at_least: must be a whole number of pixels, or None, not '64'"),
     ):
         faulty = type("Faulty", (AskedStage,), {name: value})
         with pytest.raises(UsageError, match=said):
             run(folder, faulty(log=str(log)))
+
+
+@pytest.mark.parametrize("option", ["batch_size", "calls"])
+@pytest.mark.parametrize("number", [0, "2", None])
+def test_numbers_of_rows_and_batches_that_cannot_be_are_refused_by_the_stages_name(folder, log, option, number):
+    said = f"stage asked: {option}: must be a whole number of at least 1, not {number!r}"
+    with pytest.raises(UsageError, match=said):
+        run(folder, AskedStage(log=str(log), **{option: number}))
+
+
+@pytest.mark.parametrize("value", [(1, 2), float("nan")])
+def test_a_fingerprint_that_would_not_be_found_again_is_refused_before_any_work(folder, log, value):
+    faulty = type("Faulty", (AskedStage,), {"fingerprint": lambda _: {"size": value}})
+    with pytest.raises(UsageError, match=r"stage asked: fingerprint\(\): size: .* is no text; write str\(...\) of it"):
+        run(folder, faulty(log=str(log)))
+
+
+def test_a_column_that_is_counted_and_not_there_ends_the_run_before_any_sidecar(folder, log):
+    faulty = type("Faulty", (AskedStage,), {"counted": ("lenght",)})
+    job = ProcessJob(faulty(log=str(log)), ProcessConfig(path=str(folder)), LocalEngine(1))
+    job.prepare()
+    with pytest.raises(EngineError, match="stage asked: it counts lenght, which is not among __key__, text, length"):
+        list(job)
+    assert sidecars(folder, "asked") == {}
+
+
+def test_what_is_opened_and_is_no_worker_is_told_with_the_stages_name(folder, log):
+    faulty = type("Faulty", (AskedStage,), {"open": lambda _: None})
+    job = ProcessJob(faulty(log=str(log)), ProcessConfig(path=str(folder)), LocalEngine(1))
+    job.prepare()
+    with pytest.raises(EngineError, match="stage asked: AttributeError: 'NoneType' object has no attribute"):
+        list(job)
 
 
 def test_a_stage_that_cannot_be_closed_is_a_warning_when_all_is_done(folder, log, caplog):

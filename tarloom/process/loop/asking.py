@@ -53,12 +53,16 @@ class OpenStage:
         self.stage = stage
         with _by_name(name):
             self.worker: StageWorker = stage.open()
+            self.close = self.worker.close
+            self._schema = result_schema(self.worker.columns)
         self.seat = Semaphore(stage.calls)
         """Taken while it is asked and its answer written: what is lost with a worker is what has a seat."""
-        self._name, self._schema = name, result_schema(self.worker.columns)
-        if len(set(self._schema.names)) < len(self._schema.names):
-            self.worker.close()
-            raise EngineError(f"stage {name}: two columns have one name in {', '.join(self._schema.names)}")
+        self._name, names = name, self._schema.names
+        lacking = [column for column in stage.counted if column not in names]
+        if lacking or len(set(names)) < len(names):
+            self.close()
+            wrong = f"it counts {lacking[0]}, which is not among" if lacking else "two columns have one name in"
+            raise EngineError(f"stage {name}: {wrong} {', '.join(names)}")
 
     def answer(self, batch: Batch) -> pa.Table:
         """What the stage says. Raises EngineError for what is no answer to this batch: it would go on like that."""
@@ -103,7 +107,7 @@ def open_stages(stages: Mapping[str, Stage], closing: ExitStack) -> dict[str, Op
     opened: dict[str, OpenStage] = {}
     for name, stage in stages.items():
         opened[name] = OpenStage(name, stage)
-        closing.callback(opened[name].worker.close)
+        closing.callback(opened[name].close)
     return opened
 
 
