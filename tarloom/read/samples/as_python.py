@@ -1,4 +1,5 @@
-"""Which values of joined columns are no Python objects: times beyond the years 1 to 9999, or of an unknown zone."""
+"""Which values of joined columns are no Python objects: times beyond the years 1 to 9999, or of an unknown zone, and
+texts that are not UTF-8."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,8 @@ def as_python(chunks: Iterator[Chunk], url: str) -> Iterator[Chunk]:
     """The same chunks; rows fail, and have no such value, where a column holds one that Python has not."""
     for chunk in chunks:
         for name, array in chunk.columns.items():
-            if _has_times(array.type) and not _is_python(_edges(array)):
+            times = _has_times(array.type) and _wrong(_edges(array)) is not None
+            if times or not _is_valid(array):
                 chunk = _failed(chunk, name, array, url)
         yield chunk
 
@@ -37,19 +39,32 @@ def _edges(array: Array) -> Any:
     return pc.min_max(array)
 
 
-def _is_python(values: Any) -> bool:
+def _is_valid(array: Array) -> bool:
+    """Whether its texts are UTF-8, among all else that Arrow can look at without making objects."""
     try:
-        values.to_pylist() if isinstance(values, pa.Array) else values.as_py()
-    except _NO_OBJECT:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
 
 
+def _wrong(values: Any) -> str | None:
+    """Why Python has no such values; None where it has."""
+    try:
+        values.to_pylist() if isinstance(values, pa.Array) else values.as_py()
+    except UnicodeDecodeError:
+        return "is no text, as it is not UTF-8"
+    except _NO_OBJECT:
+        return "is no time that Python has"
+    return None
+
+
 def _failed(chunk: Chunk, name: str, array: Array, url: str) -> Chunk:
-    bad = [row for row, value in enumerate(array) if not _is_python(value)]
-    rows = np.arange(len(array))
-    sound: Any = array.take(pa.array(rows, mask=np.isin(rows, bad)))
-    reason = f"{name} is no time that Python has; read it in batches"
-    keys = chunk.keys
-    errors = {row: Skipped(where=url, key=keys[row].as_py(), name="bad_value", reason=reason) for row in bad}
+    bad = {row: wrong for row, value in enumerate(array) if (wrong := _wrong(value)) is not None}
+    rows, keys = np.arange(len(array)), chunk.keys
+    sound: Any = array.take(pa.array(rows, mask=np.isin(rows, list(bad))))
+    errors = {
+        row: Skipped(where=url, key=keys[row].as_py(), name="bad_value", reason=f"{name} {wrong}; read it in batches")
+        for row, wrong in bad.items()
+    }
     return replace(chunk, columns={**chunk.columns, name: sound}, errors=errors | dict(chunk.errors))

@@ -104,6 +104,20 @@ def test_a_time_that_python_has_not_is_a_failure_of_its_sample_and_whole_in_a_ba
     assert pa.Table.from_batches(ds.batches())["taken"].combine_chunks().equals(taken)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_text_that_is_not_utf8_is_a_failure_of_its_sample_and_whole_in_a_batch(tmp_path, nested):
+    samples = [(f"{row}", {"txt": b"x"}) for row in range(4)]
+    write_tar(tmp_path / "a.tar", samples)
+    texts = pa.Array.from_buffers(pa.string(), 4, pa.array([b"a", None, b"\xff", b"d"]).buffers())
+    said = pa.ListArray.from_arrays(pa.array(range(5), pa.int32()), texts) if nested else texts
+    write_parquet(tmp_path / "a.parquet", {"key": [k for k, _ in samples], "status": ["success"] * 4, "said": said})
+    ds = tarloom.open(tmp_path).select("said")
+    with pytest.raises(BadSample, match=r"a\.tar: 2: bad_value: said is no text, as it is not UTF-8"):
+        list(ds)
+    assert [sample["__key__"] for sample in ds.on_error("skip")] == ["0", "1", "3"]
+    assert pa.Table.from_batches(ds.batches())["said"].combine_chunks().equals(said)
+
+
 @pytest.mark.parametrize("row", range(3))
 @pytest.mark.parametrize("kind", [pa.timestamp("s", "Europe/Paris"), pa.timestamp("ms"), pa.date32()])
 def test_a_time_that_python_has_not_is_found_wherever_it_stands(kind, row):
