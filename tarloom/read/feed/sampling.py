@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Final, Literal
 
 from tarloom.errors import UsageError
@@ -98,8 +99,8 @@ def _shares(sizes: Mapping[str, int], weights: BucketWeights, where: str) -> lis
             raise UsageError(
                 f"{where}: bucket_weights: there is no bucket {name!r}; there are {', '.join(sizes)}"[:500]
             )
-        if not (weight >= 0 and math.isfinite(weight)):
-            raise UsageError(f"bucket_weights: {name} has {weight}; give 0 or more")
+        if not (isinstance(weight, Real) and weight >= 0 and math.isfinite(weight)):
+            raise UsageError(f"bucket_weights: {name} has {weight!r:.80}; give a number, 0 or more")
     shares = [float(given.get(name, 0)) if size else 0.0 for name, size in sizes.items()]
     if not sum(shares):
         raise UsageError(f"{where}: bucket_weights leave no bucket that has samples")

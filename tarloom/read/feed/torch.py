@@ -41,6 +41,8 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
 
     def __init__(self, feed: Feed, *, transform: Callable[[Batch], Any] | None = None) -> None:
         super().__init__()
+        if transform is not None and not callable(transform):
+            raise UsageError(f"transform is a function from a batch to what is yielded, not {transform!r:.80}")
         self.feed = feed
         self._transform = transform
         # What this process last told its workers, some of which live on from epoch to epoch: the number of the message,

@@ -115,6 +115,7 @@ def test_buckets_that_are_too_small_for_a_group_are_named(dataset):
         ({"buckets": "width", "bucket_size": 0}, "at least 1"),
         ({"buckets": "width", "bucket_weights": {"7": 1}}, "no bucket '7'"),
         ({"buckets": "width", "bucket_weights": {"8": -1}}, "8 has -1"),
+        ({"buckets": "width", "bucket_weights": {"8": "1"}}, "8 has '1'; give a number, 0 or more"),
         ({"buckets": "width", "bucket_weights": {"8": 0}}, "leave no bucket"),
         ({"buckets": "width", "bucket_weights": "even"}, '"equal"'),
         ({"buckets": SHAPES, "bucket_weights": {"narrow": 99, "wide": 1}}, "'wide' no group of 4 in an epoch of 32"),

@@ -194,6 +194,11 @@ def test_errors_of_workers_are_those_that_they_raised_and_a_worker_that_dies_is_
         list(make(transform=kill_itself).loader(num_workers=1))
 
 
+def test_a_transform_that_is_no_function_is_refused_before_anything_is_read(make):
+    with pytest.raises(UsageError, match="transform is a function from a batch to what is yielded, not 'rgb'"):
+        make(transform="rgb")
+
+
 def test_a_transform_that_cannot_be_sent_to_workers_is_refused_with_what_can(make):
     with pytest.raises(UsageError, match=r"cannot be sent .*<lambda>.*; give a transform that is a function of a mod"):
         iter(make(transform=lambda batch: batch).loader(num_workers=1))

@@ -6,6 +6,7 @@ ds.to_torch(256, captions=Captions(of={"txt": 0.3, "short.text": 0.5, "long.text
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,10 @@ class Captions:
     """
     name: str = "text"
     """Of the column."""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.of, Mapping) and all(isinstance(weight, Real) for weight in self.of.values())):
+            raise UsageError(f'captions: say how probable each is, such as of={{"caption": 1}}; not of={self.of!r:.80}')
 
     def check(self, schema: pa.Schema) -> None:
         """Raises UsageError for probabilities that cannot be, and where batches of this schema hold no such texts."""

@@ -84,3 +84,9 @@ def test_a_sample_has_the_same_caption_whoever_reads_it_and_another_chance_in_ea
 def test_captions_that_cannot_be_are_refused(packed, captions, says):
     with pytest.raises(UsageError, match=says):
         tarloom.open(packed).select("json").to_numpy(10, captions=captions)
+
+
+@pytest.mark.parametrize("of", ["caption", ["caption"], {"caption": "1"}, None])
+def test_captions_without_how_probable_each_is_are_refused_by_how_that_is_said(of):
+    with pytest.raises(UsageError, match=r'captions: say how probable each is, such as of=\{"caption": 1\}; not of='):
+        Captions(of=of)
