@@ -9,10 +9,17 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${PYTHON:-python}"
 
-say() { printf '[run_parallel] %s\n' "$*" >&2; }
+# The work goes on wherever what is said of it leads: to a reader who leaves, to a full disk, or nowhere.
+trap '' PIPE
+[ -e /dev/fd/1 ] || exec >/dev/null
+[ -e /dev/fd/2 ] || exec 2>/dev/null
+
+tell() { printf '%s\n' "$*" 2>/dev/null || true; }
+
+say() { tell "[run_parallel] $*" >&2; }
 
 usage() {
-    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" 2>/dev/null || true
     exit "$1"
 }
 
@@ -21,7 +28,7 @@ as_json=
 
 stop() { # CODE MESSAGE, which has nothing that JSON would write otherwise: where there are no figures to end with
     say "$2"
-    [ -z "$as_json" ] || printf '{"exit_code": %s, "error": "%s"}\n' "$1" "$2"
+    [ -z "$as_json" ] || tell "{\"exit_code\": $1, \"error\": \"$2\"}"
     exit "$1"
 }
 
@@ -84,7 +91,7 @@ if os.getppid() != int(sys.argv[1]):
 os.execvp(sys.argv[2], sys.argv[2:])
 '
 
-results="$(mktemp -d)"
+results="$(mktemp -d 2>/dev/null)" || stop 1 "no temporary folder can be made: let TMPDIR name a place that can be written to"
 pids=()
 trap 'rm -rf "$results"' EXIT
 
@@ -103,7 +110,7 @@ field() { "$python" -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv
 planned=0
 plan="$("$python" "${create[@]}" "$@" --plan-only --json | tail -n 1)" || planned=$?
 if [ "$planned" -ne 0 ]; then
-    [ -z "$as_json" ] || printf '%s\n' "$plan"
+    [ -z "$as_json" ] || tell "$plan"
     exit "$planned"
 fi
 shards="$(field "$plan" shards)"
@@ -130,6 +137,9 @@ done
 "$python" - "$results" "$((SECONDS - started))" "$workers" "$code" "$max_failed" "$as_json" <<'SUMMARY'
 import collections, json, pathlib, sys
 
+from tarloom.cli.streams import reader_may_leave
+from tarloom.errors import TarloomError
+
 folder, seconds, workers, code, max_failed, as_json = sys.argv[1:]
 paths = sorted(pathlib.Path(folder).iterdir(), key=lambda path: int(path.name))
 lines = [path.read_text().splitlines()[-1:] for path in paths]
@@ -141,15 +151,19 @@ lost = {shard: why for part in found for shard, why in part["failed_shards"].ite
 code = int(code)
 if code in (0, 3):
     code = 3 if len(lost) > int(max_failed) else 0
-print("{rows} rows, {successes} pictures, {shards} shards ({skipped} done before)".format(**total), end=" ")
-print(f"in {seconds} s by {workers} processes")
-errors = sum((collections.Counter(part["failed_by_error"]) for part in found), collections.Counter())
-if errors:
-    print("failed by error:", ", ".join(f"{name} {count:,}" for name, count in errors.most_common()))
-if lost:
-    print("failed shards:", *(f"  {shard}: {reason}" for shard, reason in sorted(lost.items())), sep="\n")
-if as_json:
-    total |= {"failed_by_error": dict(errors.most_common()), "failed_shards": lost, "seconds": float(seconds)}
-    print(json.dumps({"exit_code": code, **total, **({"error": why[0]} if why else {})}))
+try:
+    with reader_may_leave(exit_code=code):
+        print("{rows} rows, {successes} pictures, {shards} shards ({skipped} done before)".format(**total), end=" ")
+        print(f"in {seconds} s by {workers} processes")
+        errors = sum((collections.Counter(part["failed_by_error"]) for part in found), collections.Counter())
+        if errors:
+            print("failed by error:", ", ".join(f"{name} {count:,}" for name, count in errors.most_common()))
+        if lost:
+            print("failed shards:", *(f"  {shard}: {reason}" for shard, reason in sorted(lost.items())), sep="\n")
+        if as_json:
+            total |= {"failed_by_error": dict(errors.most_common()), "failed_shards": lost, "seconds": float(seconds)}
+            print(json.dumps({"exit_code": code, **total, **({"error": why[0]} if why else {})}))
+except TarloomError as error:
+    sys.exit(f"[run_parallel] error: {error}")
 sys.exit(code)
 SUMMARY

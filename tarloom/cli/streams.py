@@ -11,16 +11,27 @@ from typing import TextIO
 from tarloom.errors import TarloomError
 
 _STEERING = re.compile(r"[\x00-\x08\n-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+STDERR = 2
+"""The last of the numbers that streams have."""
 
 
 def prepare_streams() -> None:
     """Where a daemon has closed them, what is written goes nowhere; and any file name can be shown."""
+    _keep_their_places()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _keep_their_places() -> None:
+    """What is opened next would take the number of a stream that is closed, of stdin too: libraries would write their
+    complaints into a file of ours, and uvloop ends the process."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(descriptor, True)  # processes that we start are no better off
+    os.close(descriptor)
 
 
 @contextlib.contextmanager

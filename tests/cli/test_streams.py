@@ -17,15 +17,16 @@ from tests.source_tree import ROOT
 PROGRAM = f"{sys.executable} {ROOT}/create/create_webdataset.py --source {ROOT}/source_data/pictures --plan-only"
 
 
-def run(output: bytes, redirections: str) -> subprocess.CompletedProcess[bytes]:
-    command = f"{PROGRAM} --output ".encode() + output + f" {redirections}".encode()
+def run(output: bytes, redirections: str, program: str = PROGRAM) -> subprocess.CompletedProcess[bytes]:
+    command = f"{program} --output ".encode() + output + f" {redirections}".encode()
     return subprocess.run([b"bash", b"-c", command], capture_output=True)
 
 
-@pytest.mark.parametrize("redirections", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("redirections", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_program_needs_no_open_streams(tmp_path, redirections):
-    ended = run(os.fsencode(tmp_path / "out"), redirections)
+    ended = run(os.fsencode(tmp_path / "out"), redirections, PROGRAM.replace("--plan-only", ""))
     assert (ended.returncode, ended.stderr) == (0, b"")
+    assert (tmp_path / "out/00000_stats.json").exists()
 
 
 def test_a_full_disk_behind_stdout_is_one_clear_line(tmp_path):

@@ -104,6 +104,33 @@ def test_a_python_that_is_not_there_is_named_and_machines_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("redirections", "code", "lines"),
+    [
+        ("<&- >&- 2>&-", 3, 0),
+        ("2> /dev/full", 3, 0),
+        ("2>&1 | true", 3, 0),
+        ("> /dev/full", 1, 4),
+    ],
+)
+def test_the_work_is_done_wherever_its_streams_lead(tmp_path, redirections, code, lines):
+    python = program(tmp_path / "python", FAILING.format(python=sys.executable))
+    command = f"{RUN} source out 2 {redirections}; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHON": str(python)}
+    ended = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (code, lines), ended.stderr
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    process = start("source", "out", "2", "--json")
+    printed, complaint = process.communicate(timeout=60)
+    said = json.loads(printed)
+    assert process.returncode == said["exit_code"] == 1
+    assert "TMPDIR" in said["error"]
+    assert complaint == f"[run_parallel] {said['error']}\n"
+
+
+@pytest.mark.parametrize(
     ("words", "advice"), [(["extend"], "go on"), (["overwrite"], "but without --incremental-mode")]
 )
 def test_machines_are_told_of_an_interruption_and_how_to_go_on(tmp_path, words, advice):
