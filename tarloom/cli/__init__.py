@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
+NOWHERE = "the folder that this was started in has been deleted; start it in one that is there"
 
 
 def run(command: str, *argv: str, **defaults: Any) -> int:
@@ -52,9 +53,20 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
     except TarloomError as error:
         return _stopped(program, 2 if isinstance(error, UsageError) else 1, f"error: {error}", as_json=as_json)
     except Exception as error:  # a mistake of ours: its traceback follows
+        if _is_nowhere():
+            return _stopped(program, 2, f"error: {NOWHERE}", as_json=as_json)
         if as_json:
             _tell_machine(1, f"{type(error).__name__}: {error}")
         raise
+
+
+def _is_nowhere() -> bool:
+    """Whether the working folder was deleted: then relative paths mean nothing, and duckdb opens nothing."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _forget_interrupt() -> None:

@@ -19,9 +19,12 @@ from tarloom.engines.base import Item, NotYet, Opener, Outcome, Result
 from tarloom.engines.crew import Backlog, Crew, Reply, close_worker, open_worker, try_item
 from tarloom.engines.main_program import check_sendable, no_main_is_looked_for
 from tarloom.engines.workers import check_workers, share_of, visible_gpus
+from tarloom.errors import EngineError
 
 CLOSING_SECONDS = 10.0
 """How long a worker process may take to close before it is stopped."""
+_STARTING = "check that TMPDIR is short (under 70 characters) and can be written to, and the limits (ulimit -n, -u)"
+"""What it takes to start one: a socket with a short path, files and processes."""
 
 
 class LocalEngine:
@@ -137,12 +140,17 @@ class _ProcessSeat:
 
 @contextlib.contextmanager
 def interrupts_end_here() -> Iterator[None]:
-    """Processes spawned inside inherit a mask: Ctrl-C reaches this process alone, which then stops its workers."""
+    """Processes spawned inside inherit a mask: Ctrl-C reaches this process alone, which then stops its workers.
+
+    Raises EngineError where the system lets none be started.
+    """
     _start_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with no_main_is_looked_for():
             yield
+    except OSError as error:
+        raise EngineError(f"no worker process can be started: {error.strerror or error}; {_STARTING}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

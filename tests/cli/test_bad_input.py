@@ -1,5 +1,6 @@
 """What a user sees who types something wrong: one clear line, the right exit code, no traceback, nothing started."""
 
+import os
 import runpy
 import subprocess
 import sys
@@ -196,3 +197,11 @@ def test_an_interrupted_training_says_in_one_line_how_to_go_on(monkeypatch, caps
     assert program["main"]() == 130
     said = capsys.readouterr().err
     assert said == "read_with_torch.py: interrupted; the same command goes on from the last checkpoint\n"
+
+
+@pytest.mark.parametrize("words", ["create --source x --output y", "query {shards} SELECT"])
+def test_a_working_folder_that_was_deleted_is_told(tmp_path, shards, words):
+    started = f"cd {tmp_path} && rmdir {tmp_path} && exec {sys.executable} -m tarloom {words.format(shards=shards)}"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run(["sh", "-c", started], env=environment, capture_output=True, text=True, timeout=120)
+    assert_one_clear_line(ended, 2, "has been deleted")

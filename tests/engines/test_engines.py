@@ -358,3 +358,12 @@ def test_options_that_an_engine_would_not_heed_are_refused(engine, option):
 def test_garbage_is_collected_in_worker_processes():
     """Not in the server that they are forked from."""
     assert [outcome.result for outcome in LocalEngine(2).map(Collects(), range(2))] == [True, True]
+
+
+def test_workers_that_the_system_lets_nobody_start_are_one_error_that_says_what_to_check(tmp_path):
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    program = "from tarloom.engines.local import LocalEngine\nlist(LocalEngine(2).map(list, [1]))"
+    command, environment = [sys.executable, "-c", program], os.environ | {"TMPDIR": str(long)}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert "EngineError: no worker process can be started: AF_UNIX path too long; check that TMPDIR" in run.stderr

@@ -167,7 +167,7 @@ def _stray(name: str, names: frozenset[str]) -> Iterator[Finding]:
         shard = name.removesuffix(_STATS)
         if tar_among(shard, names) is None:
             yield Finding(shard=shard, file=name, problem=f"{tar_name(shard)} is missing; make the shard anew")
-    elif PLAN in names and name.endswith(".parquet") and not name.startswith(PRIVATE):
+    elif PLAN in names and name.endswith(".parquet") and f"/{PRIVATE}/" not in f"/{name}":  # nor of a dataset below
         shard = name.removesuffix(".parquet")
         if not {tar_name(shard), tar_name(shard.rpartition(".")[0])} & names:
             problem = "no tar that it could belong to; make the shard anew or delete this file"

@@ -241,6 +241,12 @@ def test_a_catalogue_is_no_stray_and_one_that_cannot_be_used_is_a_warning(ours):
     assert "made anew" in finding.problem
 
 
+def test_a_dataset_that_lies_in_another_has_indexes_of_its_own(ours):
+    shutil.copytree(ours, ours / "recut")
+    found = [finding.file for report in verify(ours) for finding in report.findings]
+    assert [file for file in found if file.startswith("recut/_tarloom")] == []
+
+
 def test_shards_of_the_plan_that_are_not_there_are_a_warning(ours):
     (ours / "_tarloom/plan.json").write_text('{"rows": 25, "rows_per_shard": 10}')
     (finding,) = findings(ours)
