@@ -52,6 +52,9 @@ def run(command: str, *argv: str, **defaults: Any) -> int:
         return _stopped(program, INTERRUPTED, said, as_json=as_json)
     except TarloomError as error:
         return _stopped(program, 2 if isinstance(error, UsageError) else 1, f"error: {error}", as_json=as_json)
+    except MemoryError as error:
+        said = f"error: there is not enough memory ({error or 'no more is given'}); run it where there is more"
+        return _stopped(program, 1, said, as_json=as_json)
     except Exception as error:  # a mistake of ours: its traceback follows
         if _is_nowhere():
             return _stopped(program, 2, f"error: {NOWHERE}", as_json=as_json)

@@ -113,6 +113,18 @@ def test_machines_are_told_of_a_mistake_of_ours_and_its_traceback_follows(monkey
 
 
 @pytest.mark.usefixtures("program_here")
+def test_memory_that_is_not_given_is_no_mistake_of_ours(monkeypatch, capsys):
+    def greedy(_):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr(cli, "_execute", greedy)
+    assert cli.run("info", "d", "--json") == 1
+    told = capsys.readouterr()
+    assert told.err == f"tarloom info: error: {json.loads(told.out)['error']}\n"
+    assert "not enough memory (Unable to allocate 9 GiB)" in told.err
+
+
+@pytest.mark.usefixtures("program_here")
 def test_stdout_is_not_blamed_for_files_that_options_name(monkeypatch):
     def gone(*_):
         raise FileNotFoundError("the working folder")
