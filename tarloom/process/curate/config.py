@@ -87,6 +87,8 @@ class CurateConfig:
             several = isinstance(given, tuple)
             for said in [given[: last + 1] for last in range(len(given))] if several else [given]:
                 part = replace(part, **{option: said})
+                made = (each.partition("=")[0].strip() for each in (*part.derive, *part.segment))
+                part = replace(part, select=(KEY, *made))  # else duckdb leaves them out
                 yield f"{option} {said[-1]!r}" if several else option, part
 
     def check(self) -> None:

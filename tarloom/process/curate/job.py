@@ -8,8 +8,8 @@ OUTPUT/_tarloom/answer.json      the files, and how many rows they have; written
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 
 import numpy as np
@@ -28,7 +28,7 @@ from tarloom.format.storage.writable import check_writable
 from tarloom.process.curate.config import CurateConfig, read_join
 from tarloom.process.curate.outside import find_outside
 from tarloom.process.curate.parcels import Parcel
-from tarloom.process.curate.statement import PORTION, ROW, Statement, compiled
+from tarloom.process.curate.statement import PORTION, ROW, compiled
 from tarloom.process.curate.work import Work, file_names, portions_of
 from tarloom.read.columns.sql import names_of
 from tarloom.read.dataset import open_dataset
@@ -78,6 +78,7 @@ class CurateJob:
         names = names_of(dataset.catalog, config.path)
         put_together = partial(compiled, names=names, outsides=outsides, places=self._places)
         statement = put_together(config)
+        growing = tuple((option, put_together(part)) for option, part in config.growing())
         for given, outside in outsides.items():
             if not config.expand:
                 outside.check_unique(read_join(given).theirs)
@@ -91,13 +92,14 @@ class CurateJob:
             check_writable(self._storage)
         self._work = Work(
             statement=statement,
+            growing=growing,
             view=dataset.view,
             storage=self._storage,
             partitions=config.partitions,
             partition_by=config.partition_by,
             footer=tuple(footer.items()),
         )
-        self._prove(dataset.schema.empty_table(), put_together)
+        self._prove(dataset.schema.empty_table())
         self._portions = portions_of(dataset)
         self._threads = threads_for(dataset.catalog.storage)
         if self._storage is not None:
@@ -150,16 +152,9 @@ class CurateJob:
         """All that shapes the answer."""
         return {name: value for name, value in asdict(self._config).items() if name != "output"}
 
-    def _prove(self, nothing: pa.Table, put_together: Callable[[CurateConfig], Statement]) -> None:
-        """That there is an answer of no rows, which files can hold, with the columns that folders are named by."""
-        try:
-            schema, folders = self._work.answer_of(nothing).schema, self._config.partition_by
-        except UsageError:
-            for option, part in self._config.growing():  # of which one fails, and so is the one to be named
-                statement = put_together(part)
-                named = replace(statement, what=f"{statement.what}: {option}")
-                replace(self._work, statement=named).answer_of(nothing)
-            raise
+    def _prove(self, nothing: pa.Table) -> None:
+        """That there is an answer of no rows, which has the columns that folders are named by."""
+        schema, folders = self._work.answer_of(nothing).schema, self._config.partition_by
         if self._storage is not None:
             _check_files(schema)
         for name in folders:

@@ -5,14 +5,15 @@ answer's numbers, sums of fractions included, and the bytes of its files.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tarloom.errors import UsageError
 from tarloom.format.parquet import write_table
 from tarloom.format.storage import Storage
 from tarloom.process.curate.kernel import answer, plain
@@ -59,6 +60,8 @@ class Work:
     """Both halves of a question. Small and picklable."""
 
     statement: Statement
+    growing: tuple[tuple[str, Statement], ...]
+    """What the statement grows from, one option at a time, and that option: to name the one that fails."""
     view: View
     """Of the rows that are read."""
     storage: Storage | None
@@ -94,7 +97,7 @@ class Work:
         statement = self.statement
         numbered = for_duckdb(rows.combine_chunks()).append_column(ROW, pa.array(range(rows.num_rows), pa.int64()))
         others = {outside.table_name: for_duckdb(outside.table()) for outside in statement.outsides}
-        return answer(statement.first, {TABLE: numbered, **others}, what=statement.what)
+        return self._answered("first", {TABLE: numbered, **others})
 
     def answer_of(self, rows: pa.Table) -> pa.Table:
         """The answer where these are all rows."""
@@ -107,9 +110,17 @@ class Work:
 
     def conclude(self, parts: pa.Table) -> pa.Table:
         """The last half, of what was said in the order of the portions."""
-        statement = self.statement
         said = parts.combine_chunks()
-        return said if statement.last is None else answer(statement.last, {PARTS: said}, what=statement.what)
+        return said if self.statement.last is None else self._answered("last", {PARTS: said})
+
+    def _answered(self, half: Literal["first", "last"], tables: Mapping[str, pa.Table]) -> pa.Table:
+        """What a half says of these. Raises UsageError that names the option that cannot be answered."""
+        try:
+            return answer(getattr(self.statement, half), tables, what=self.statement.what)
+        except UsageError as error:
+            what, failure = self.statement.what, str(error)
+            option = next((f"{option}: " for option, part in self.growing if _fails(part, half, tables, failure)), "")
+            raise UsageError(f"{what}: {option}{failure.removeprefix(f'{what}: ')}") from error
 
     def _settled(self, number: int, table: pa.Table) -> pa.Table:
         """Commit a share of the answer; which files it became."""
@@ -120,6 +131,15 @@ class Work:
             write_table(self.storage, name, part, dict(self.footer))
             made.append((name, part.num_rows))
         return pa.table([[name for name, _ in made], [rows for _, rows in made]], schema=FILES)
+
+
+def _fails(statement: Statement, half: Literal["first", "last"], tables: Mapping[str, pa.Table], failure: str) -> bool:
+    """Whether that is how it fails. It may fail otherwise: of what only the whole question's first half says."""
+    try:
+        answer(getattr(statement, half), tables, what=statement.what)
+    except UsageError as error:
+        return str(error) == failure
+    return False
 
 
 def _vector_bytes(kind: Any) -> int:

@@ -18,7 +18,7 @@ from tarloom.format.ahead import COPY_THREADS, begun
 from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import Piece, pack
-from tarloom.read.ray.filters import as_condition
+from tarloom.read.ray.filters import as_condition, columns_of
 from tarloom.read.ray.session import session
 from tarloom.read.ray.tensors import tensor_schema, with_tensors
 from tarloom.read.samples.batches import BATCH_ROWS, read_piece
@@ -102,8 +102,10 @@ class PieceSource(Datasource):  # type: ignore[misc]
     def apply_predicate(self, predicate_expr: Expr) -> "PieceSource":
         """A source that applies it; this one, where it cannot be applied: then Ray does.
 
-        It cannot where failures are rows: those of a shard that is lost come whatever is asked of their columns.
+        It cannot where failures are rows: those of a shard that is lost come whatever is asked of their columns. Raises
+        UsageError for a column that there is none of.
         """
+        self._check_named(predicate_expr)
         if self._dataset.errors == "row":
             return self
         names = [KEY, *(column.name for column in self._dataset.joined)]
@@ -117,6 +119,14 @@ class PieceSource(Datasource):  # type: ignore[misc]
         clone: PieceSource = super().apply_predicate(predicate_expr)
         clone._dataset = filtered
         return clone
+
+    def _check_named(self, expression: Expr) -> None:
+        """Raises UsageError for a column that blocks do not have: from Ray it would be a KeyError of a task."""
+        known = self._blocks.schema(self._dataset.schema).names
+        for name in columns_of(expression):
+            if name not in known:
+                advice = f"use {', '.join(known)}, or select it from the dataset before to_ray"
+                raise UsageError(f"{self._dataset.path}: filter: there is no column {name!r}; {advice}")
 
     def estimate_inmemory_data_size(self) -> int:
         return sum(piece.bytes for pieces in self.tasks() for piece in pieces)

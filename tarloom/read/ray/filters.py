@@ -7,6 +7,8 @@ neither more nor less than anything, and is_in is never null; duckdb puts NaN ab
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
@@ -64,6 +66,19 @@ def as_condition(wanted: Expr, columns: pa.Schema) -> str | None:
     if isinstance(wanted, ColumnExpr) and _is(wanted, pa.types.is_boolean, columns):
         return _name(wanted)
     return None
+
+
+def columns_of(wanted: object) -> Iterator[str]:
+    """Names of the columns that an expression uses."""
+    if isinstance(wanted, ColumnExpr):
+        yield wanted.name
+    elif isinstance(wanted, Expr):
+        yield from columns_of([getattr(wanted, field.name) for field in fields(wanted)])
+    elif isinstance(wanted, dict):
+        yield from columns_of(list(wanted.values()))
+    elif isinstance(wanted, list | tuple):
+        for part in wanted:
+            yield from columns_of(part)
 
 
 def _binary(wanted: BinaryExpr, columns: pa.Schema) -> str | None:

@@ -349,6 +349,21 @@ def test_a_question_that_cannot_work_is_refused_before_anything_is_read(folder, 
 @pytest.mark.parametrize(
     ("question", "complaint"),
     [
+        ({"derive": ("a=1", "b=CAST(class AS INT)"), "order_by": ("b",)}, r": derive 'b=CAST\(class AS INT\)': "),
+        ({"derive": ("a=class",), "where": "CAST(a AS INT) > 3"}, ": where: "),
+        ({"order_by": ("width", "CAST(class AS INT)")}, r": order_by 'CAST\(class AS INT\)': "),
+        ({"aggregate": ("n=count(*)", "s=sum(CAST(class AS INT))")}, r": aggregate 's=sum\(CAST\(class AS INT\)\)': "),
+        ({**KEYED, "having": "CAST(class AS INT) > 3"}, ": having: "),
+    ],
+)
+def test_the_option_that_fails_of_a_value_is_named(folder, question, complaint):
+    with pytest.raises(UsageError, match=complaint + "Conversion Error: Could not convert string"):
+        asked(folder, **question)
+
+
+@pytest.mark.parametrize(
+    ("question", "complaint"),
+    [
         ({"select": ("width",), "partition_by": ("width",)}, "no column is left for the files"),
         ({"select": ("class", "width"), "partition_by": ("width", "class")}, "no column is left for the files"),
         ({"partition_by": ("width", "width")}, "names a column twice"),

@@ -112,6 +112,14 @@ def test_an_expression_that_is_not_translated_is_left_to_ray(packed):
     assert [row["__key__"] for row in upper.take_all()] == ["000000004"]
 
 
+@pytest.mark.parametrize("handling", ["raise", "row"])
+@pytest.mark.parametrize("expression", [col("nope") > 1, col("url").is_not_null() & (col("nope").str.upper() == "A")])
+def test_a_filter_on_a_column_that_is_none_names_those_that_there_are(packed, expression, handling):
+    rows = tarloom.open(packed).select("txt", "url").on_error(handling).to_ray()
+    with pytest.raises(UsageError, match=r"filter: there is no column 'nope'; use __key__, txt, url"):
+        rows.filter(expr=expression).take_all()
+
+
 def test_an_expression_is_left_to_ray_where_failures_are_rows_whose_columns_are_empty(packed, tmp_path):
     shutil.copytree(packed, tmp_path / "lost")
     rows = tarloom.open(tmp_path / "lost").select("jpg", "url").on_error("row").to_ray()
