@@ -114,11 +114,12 @@ def _appearing(hint: Any, default: Any) -> Any:
 
 
 def _appearance(hint: Any, default: Any) -> Any:
-    """In the help: a group is called by its class (ImageOptions: "image options"); None is not shown as a default."""
+    """In the help: a group is called by its class (ImageOptions: "image options"); None and False are no defaults to
+    show."""
     if dataclasses.is_dataclass(hint):
         kind = re.sub(r"(Options|Config|Stage)$", "", hint.__name__)  # type: ignore[union-attr]
         return tyro.conf.arg(name=kind.lower(), prefix_name=False)
-    bare = default is None or default in ((), "") or isinstance(default, bool)
+    bare = default is None or default is False or default in ((), "")
     return tyro.conf.arg(metavar=_metavar(hint), help_behavior_hint="" if bare else None)
 
 

@@ -24,8 +24,8 @@ class GenerateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolOptions:
-    """Ray Data only: workers for the stages before the last. The last stage uses --num-workers, --cpus-per-worker and
-    --gpus-per-worker; every other stage gets one worker with one CPU unless set here."""
+    """Ray Data only: workers for the stages before the last. The last stage uses --num-workers, --cpus-per-worker
+    and --gpus-per-worker; every other stage gets one worker with one CPU unless set here."""
 
     stage_workers: tuple[str, ...] = field(default=())
     """How many of each, as NAME=NUMBER or NAME=MIN,MAX: such as rewrite=2."""

@@ -42,3 +42,9 @@ def test_what_is_no_number_is_refused_in_few_words(option, kind):
 def test_a_value_that_is_none_of_an_options_is_refused_with_those_there_are(option, values):
     with pytest.raises(UsageError, match=f"'nope' for argument '{option}'. Expected one of {values}; see make --help$"):
         parse(Create, ["--source", "a", "--output", "b", option, "nope"], prog="make", defaults={})
+
+
+def test_the_help_says_what_is_on_by_default(capsys):
+    with pytest.raises(SystemExit):
+        parse(Create, ["--help"], prog="make", defaults={})
+    assert "Keep EXIF tags in the metadata. (default: True)" in capsys.readouterr().out

@@ -19,8 +19,8 @@ _TABLE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class CurateConfig:
-    """A question over a dataset's metadata and sidecars. Options that hold SQL are duckdb's, over columns as in
-    `tarloom query`; no tar is read."""
+    """A question over a dataset's metadata and sidecars; no tar is read. Options that hold SQL are duckdb's, over
+    columns as in `tarloom query`."""
 
     path: str
     """The dataset's folder, local or remote."""
