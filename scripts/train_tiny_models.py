@@ -1,6 +1,6 @@
 """Train the tiny models of source_data/models/ from tarloom shards through the training feed, killed in between.
 
-    python scripts/train_tiny_models.py --output tiny            # an hour of CPU; --times 3 for better models
+    python scripts/train_tiny_models.py --output tiny            # an hour of CPU; --times 3: three times the steps
     python scripts/train_tiny_models.py --output tiny --short    # half a minute of CPU, to see that it works
     python scripts/train_tiny_models.py --output tiny --lessons autoencoder painter    # these; else the shipped models
 

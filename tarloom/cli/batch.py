@@ -25,7 +25,8 @@ class BatchConfig:
     """Shards, or a list with URLs (img2dataset's parquet, csv, ...), or a folder of pictures; local or s3://, gs://,
     az://. Sidecars are written beside shards."""
     output_dir: str
-    """The folder for embeddings.parquet, metadata.json and logs, local or s3://; of a list, for its shards too."""
+    """The folder for embeddings.parquet, metadata.json and logs, local or s3://, gs://, az://; of a list, for its
+    shards too."""
     batch_size: int = EmbedStage.batch_size
     """Rows under way at a time: what a killed job may have to repeat."""
     max_samples: int | None = None
@@ -41,7 +42,7 @@ class BatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Embed all pictures of an input into one parquet file: shards, or a list of URLs; local disk or S3."""
+    """Embed all pictures of an input into one parquet file: shards or a list of URLs, local or in an object store."""
 
     batch: BatchConfig
     input: InputOptions = field(default_factory=InputOptions)

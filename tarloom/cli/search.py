@@ -22,7 +22,7 @@ class Search:
     text: str | None = None
     """Describe what the pictures should show."""
     image: str | None = None
-    """A picture's file, local or s3://."""
+    """A picture's file, local or s3://, gs://, az://."""
     key: str | None = None
     """Key of a sample; finds samples like it."""
     k: int = 10
