@@ -145,3 +145,10 @@ def test_the_format_names_every_footer():
     }
     told = set(re.findall(r"`(tarloom\.\w+)`", (ROOT / "docs/format.md").read_text()))
     assert written == told
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_no_line_of_prose_is_longer_than_a_line_of_code(page):
+    """Tables, commands and drawings have lines of their own."""
+    prose = FENCED.sub("", page.read_text()).splitlines()
+    assert not [line for line in prose if len(line) > 120 and not line.startswith(("|", "    "))]
