@@ -13,7 +13,7 @@ from tarloom.cli.img2dataset import RENAMED
 from tarloom.create.plan import Plan
 from tarloom.create.web.transient import TRANSIENT_NAMES
 from tarloom.format.metadata import Stats, metadata_schema
-from tests.source_tree import ROOT, Source, library
+from tests.source_tree import ROOT, Source, library, programs
 
 PAGES = [
     ROOT / "README.md",
@@ -28,14 +28,13 @@ FOREIGN = {"hard-dereference", "nproc-per-node", "py-files", "structured-outputs
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command of ours that a page shows, and where."""
-    return [
-        (page.name, line)
-        for page in PAGES
-        for language, block in FENCED.findall(page.read_text())
-        for line in block.replace("\\\n", " ").splitlines()
-        if language != "python" and TYPED.match(line) and "--train" not in line
+    """Each command of ours that a page or a program's docstring shows, and where."""
+    blocks = [
+        (page.name, text) for page in PAGES for kind, text in FENCED.findall(page.read_text()) if kind != "python"
     ]
+    blocks += [(program.name, ast.get_docstring(program.tree) or "") for program in programs()]
+    lines = [(name, line) for name, text in blocks for line in text.replace("\\\n", " ").splitlines()]
+    return [(name, line) for name, line in lines if TYPED.match(line) and "--train" not in line]
 
 
 def job_of(program: str) -> tuple[str, dict[str, object]]:
