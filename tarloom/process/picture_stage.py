@@ -88,7 +88,7 @@ class _Looker:
         )
 
     def close(self) -> None:
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)  # of a batch that nobody waits for: after Ctrl-C
 
     def _answer(self, key: str, picture: Picture) -> Answer:
         """Raises EngineError for values of no column: they would be left out, of every picture."""

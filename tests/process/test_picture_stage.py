@@ -1,7 +1,10 @@
 """The base of picture-by-picture stages: what a subclass gets for its few lines."""
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import ClassVar
 
 import numpy as np
@@ -12,11 +15,12 @@ from PIL import Image
 
 from tarloom.engines.local import LocalEngine
 from tarloom.errors import EngineError, RowError, StageMismatch, UsageError
+from tarloom.process.batch import Batch, Decoder
 from tarloom.process.config import ProcessConfig
 from tarloom.process.job import ProcessJob
 from tarloom.process.picture_stage import PictureStage
 from tests.process.shards import encoded, write_shard
-from tests.process.stage_contract import ask
+from tests.process.stage_contract import ask, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +138,28 @@ def test_a_whole_number_of_any_type_is_one(tmp_path, value):
     write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9))])
     process(tmp_path, Says(what={"level": value}))
     assert pq.read_table(tmp_path / "a.says.parquet").column("level").to_pylist() == [3]
+
+
+def test_a_worker_that_is_closed_looks_at_no_further_picture():
+    looks, begun = [], Event()
+
+    class Slow(Tone):
+        def look(self, rgb):
+            looks.append(rgb)
+            if len(looks) == 10:
+                begun.set()
+            time.sleep(0.02)
+            return {}
+
+    decoder, worker = Decoder(), Slow().open()
+    rows = rows_of([(str(number), png(9, 99, 9)) for number in range(200)])
+    with ThreadPoolExecutor(1) as asking:
+        asked = asking.submit(worker, Batch(rows, decoder))
+        assert begun.wait(60)
+        worker.close()
+        assert asked.exception(60) is not None
+    decoder.close()
+    assert len(looks) < 200
 
 
 def test_batches_of_no_row_are_a_usage_error():

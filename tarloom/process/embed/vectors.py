@@ -71,7 +71,7 @@ class Vectors:
 
     def close(self) -> None:
         """Free the model's memory. Once is enough."""
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)  # of a batch that nobody waits for: after Ctrl-C
         for held in ("_encoder", "_see"):
             vars(self).pop(held, None)
 
