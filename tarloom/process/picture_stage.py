@@ -123,8 +123,20 @@ def _column(column: "pa.Field[Any]", keys: Sequence[Any], values: Sequence[Any])
 def _array(values: Sequence[Any], kind: pa.DataType) -> Array:
     """Raises ShardError for fractions among whole numbers, which Arrow cuts off without a word."""
     made: Array = pa.array(values, kind)
-    if pa.types.is_integer(kind) and any(
-        kept is not None and kept != value for kept, value in zip(made.to_pylist(), values, strict=True)
-    ):
+    if _has_integers(kind) and not all(map(_is_kept, made.to_pylist(), values)):
         raise ShardError("it has a fraction; round it, or make the column one of floats")
     return made
+
+
+def _has_integers(kind: Any) -> bool:
+    """Whether a whole number is anywhere in a type."""
+    return pa.types.is_integer(kind) or any(_has_integers(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _is_kept(kept: Any, given: Any) -> bool:
+    """Whether the numbers of a value, those in lists and structs included, are those that were given."""
+    if isinstance(kept, list):
+        return all(map(_is_kept, kept, given))
+    if isinstance(kept, dict) and isinstance(given, Mapping):
+        return all(_is_kept(value, given.get(name)) for name, value in kept.items())
+    return not isinstance(kept, int) or bool(kept == given)

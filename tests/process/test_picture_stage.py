@@ -133,6 +133,25 @@ def test_a_value_that_its_column_cannot_hold_is_told_by_key_and_column_and_never
     assert not (tmp_path / "a.says.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "other"),
+    [
+        (pa.list_(pa.uint8()), [1, 2.0, None], [1, 2.5]),
+        (pa.list_(pa.int32(), 2), np.array([1.0, 2.0]), np.array([1.0, 2.5])),
+        (pa.struct({"a": pa.int64(), "b": pa.list_(pa.int8())}), {"a": 1, "b": [2]}, {"a": 1, "b": [2.5]}),
+    ],
+)
+def test_whole_numbers_within_lists_and_structs_are_never_made_to_fit_either(tmp_path, kind, value, other):
+    class Nested(Says):
+        columns: ClassVar = {"level": kind}
+
+    write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9))])
+    told = process(tmp_path, Nested(what={"level": other})).failed_shards["a"]
+    assert "it has a fraction; round it" in told
+    process(tmp_path, Nested(what={"level": value}))
+    assert pq.read_table(tmp_path / "a.says.parquet").num_rows == 1
+
+
 @pytest.mark.parametrize("value", [3, 3.0, np.float64(3), np.uint8(3), np.array(3)])
 def test_a_whole_number_of_any_type_is_one(tmp_path, value):
     write_shard(tmp_path / "a.tar", [("0", png(9, 99, 9))])

@@ -107,12 +107,16 @@ class CurateJob:
 
     def __iter__(self) -> Iterator[Report]:
         """Ask. Raises what reading raises, and EngineError where the run cannot go on."""
-        for parcel in self._asked():
-            if self._storage is None:
-                self.table = parcel.table
-            else:
-                self._files |= dict(zip(*parcel.table.to_pydict().values(), strict=True))
-            yield Report(shard=f"{parcel.partition:05d}", rows=parcel.rows)
+        try:
+            for parcel in self._asked():
+                if self._storage is None:
+                    self.table = parcel.table
+                else:
+                    self._files |= dict(zip(*parcel.table.to_pydict().values(), strict=True))
+                yield Report(shard=f"{parcel.partition:05d}", rows=parcel.rows)
+        except UsageError:
+            self._withdraw()
+            raise
         if self._storage is not None:
             self._settle(self._storage)
 
@@ -201,6 +205,11 @@ class CurateJob:
             raise PlanMismatch(f"output {storage.url}: has the answer to another question ({QUESTION}); choose another")
         storage.sweep()
         storage.delete(ANSWER)
+
+    def _withdraw(self) -> None:
+        """Leave an output that has no part of an answer to the question as it will be mended."""
+        if self._storage is not None and all(entry.name == QUESTION for entry in self._storage.list()):
+            self._storage.delete(QUESTION)
 
     def _settle(self, storage: Storage) -> None:
         """Remove what an earlier answer had besides, and say that this one is whole. Files of others stay."""

@@ -32,6 +32,9 @@ except ImportError as error:
     raise missing_extra("spark", error) from error
 
 
+OPTIONS = ("path", "where", "decode", "join", "on_error", "partition_bytes")
+
+
 class TarloomSource(DataSource):  # type: ignore[misc]
     """The format "tarloom"."""
 
@@ -54,14 +57,20 @@ class TarloomSource(DataSource):  # type: ignore[misc]
     def _dataset(self) -> Dataset:
         if "path" not in self.options:
             raise UsageError("the path is missing: load(PATH)")
-        self._refuse_pushdown()
+        self._check_options()
         dataset = open_dataset(self.options["path"]).joining(self._choice("join", get_args(JoinPolicy)))
         dataset = dataset.on_error(self._choice("on_error", get_args(OnError)))
         words = [word.strip() for word in self.options.get("decode", "").split(",") if word.strip()]
         dataset = dataset.decoding_as(words)
         return dataset.where(self.options["where"]) if "where" in self.options else dataset
 
-    def _refuse_pushdown(self) -> None:
+    def _check_options(self) -> None:
+        """Raises UsageError for one that there is none of: were it a condition, all would be read."""
+        unknown = sorted(
+            name for name in self.options if name.lower() not in (*OPTIONS, "pushdown") and "." not in name
+        )
+        if unknown:  # those with a dot may be Spark's
+            raise UsageError(f"there is no option {unknown[0]}; there are {', '.join(OPTIONS)}")
         if self._choice("pushdown", ("false", "true")) == "true":
             raise UsageError(
                 "pushdown: Spark would read by one query's filters in a data frame's next queries, too, and lose rows; "

@@ -269,6 +269,13 @@ def test_an_answer_to_another_question_is_not_mixed_with_the_first(folder, tmp_p
         asked(folder, output=str(tmp_path), where="width > 100", **KEYED)
 
 
+def test_a_question_that_cannot_be_answered_leaves_the_output_to_the_mended_one(folder, tmp_path):
+    output = str(tmp_path / "out")
+    with pytest.raises(UsageError, match="where"):
+        asked(folder, output=output, where="CAST(class AS INT) > 3", **KEYED)
+    asked(folder, output=output, where="class > 'c'", **KEYED)
+
+
 def test_a_folder_with_other_files_is_left_alone(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="not empty"):

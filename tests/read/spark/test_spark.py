@@ -216,6 +216,7 @@ def test_options_of_the_data_source_choose_rows_and_forms(spark, pictured):
         ({"join": "left"}, "join must be one of error, skip, null, not 'left'"),
         ({"decode": "bmp"}, "nothing is decoded to 'bmp'"),
         ({"where": "wide > 3"}, "wide"),
+        ({"wher": "width > 3"}, "there is no option wher; there are path, where, decode"),
         ({"pushdown": "true"}, r"lose rows; give the condition as option\('where', ...\)"),
     ],
 )
