@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tarloom.errors import CorruptShard, StorageError, first_line
-from tarloom.format.retyped import as_stored, stored_schema, without_views
+from tarloom.format.retyped import as_read, schema_as_read
 from tarloom.format.storage import LocalStorage, Storage
 
 FORMAT_VERSION = "1"
@@ -135,8 +135,7 @@ class ParquetTable:
             file = _open(pa.BufferReader(pa.py_buffer(end)))
             self._file = file if len(end) == self._size else None
             self._found = file.metadata
-            stored = stored_schema(self._found.schema.to_arrow_schema()).remove_metadata()
-        self.schema = pa.schema([field.with_type(without_views(field.type)) for field in stored])
+            self.schema = schema_as_read(self._found.schema.to_arrow_schema()).remove_metadata()
         _check_distinct(self.schema.names, self._where)
         self.rows = self._found.num_rows
 
@@ -153,12 +152,11 @@ class ParquetTable:
         with _sound(self._where):
             file = self._file or _open(self._source(wanted), self._found)
             # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
-            table = as_stored(file.read(columns=None if columns is None else list(columns), use_threads=False))
+            table = as_read(file.read(columns=None if columns is None else list(columns), use_threads=False))
             table = table if columns is None else table.select(list(columns))
             for place, field in enumerate(table.schema):
-                kind = pa.string() if field.name in texts else without_views(field.type)
-                if field.type != kind:
-                    table = table.set_column(place, field.name, table.column(place).cast(kind))
+                if field.name in texts and field.type != pa.string():
+                    table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
             return table
 
     def _source(self, columns: Sequence[str]) -> pa.NativeFile:

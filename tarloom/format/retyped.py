@@ -6,12 +6,6 @@ from typing import Any
 import pyarrow as pa
 
 Kind = pa.DataType
-_LISTS: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
-    (pa.types.is_list, pa.list_),
-    (pa.types.is_large_list, pa.large_list),
-    (pa.types.is_list_view, pa.list_view),
-    (pa.types.is_large_list_view, pa.large_list_view),
-)
 
 
 def retyped(kind: Any, wanted: Callable[[Any], bool], instead: Callable[[Any], Kind]) -> Any:
@@ -31,41 +25,52 @@ def retyped(kind: Any, wanted: Callable[[Any], bool], instead: Callable[[Any], K
         return pa.map_(inside(kind.key_field), inside(kind.item_field), kind.keys_sorted)
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(inside(kind.value_field), kind.list_size)
-    make = next((make for is_such, make in _LISTS if is_such(kind)), None)
-    return kind if make is None else make(inside(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(inside(kind.value_field))
+    return pa.list_(inside(kind.value_field)) if pa.types.is_list(kind) else kind
 
 
-def as_stored(table: pa.Table) -> pa.Table:
-    """A table from a file, its columns in the types that they are stored in.
+def as_read(table: pa.Table) -> pa.Table:
+    """A table from a file, its columns in the types that we work with.
 
     A file may call a column's type by a name that some package has registered, and then code of that package makes the
-    values: Ray Data's for Python objects unpickles them. So no such type, and no such name, comes out of a file.
+    values: Ray Data's for Python objects unpickles them. So columns come in the types that they are stored in. And
+    texts and bytes come in the place of their views, which some writers leave: Arrow cannot take rows of those.
+
+    Raises pa.ArrowNotImplementedError for views of lists with such a name in them.
     """
-    return table.cast(stored_schema(table.schema))
+    return table.cast(schema_as_read(table.schema))
 
 
-def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of as_stored's table."""
-    stored = pa.schema([pa.field(field.name, _stored(field.type), field.nullable) for field in schema])
-    return stored.with_metadata(schema.metadata) if schema.metadata else stored
+def schema_as_read(schema: pa.Schema) -> pa.Schema:
+    """The schema of as_read's table. Raises as that does."""
+    read = pa.schema([pa.field(field.name, _read(field.type), field.nullable) for field in schema])
+    return read.with_metadata(schema.metadata) if schema.metadata else read
 
 
-def _stored(kind: Any) -> Any:
-    return retyped(kind, _is_registered, lambda found: _stored(found.storage_type))
+def _read(kind: Any) -> Any:
+    return retyped(kind, _is_read_otherwise, _read_instead)
 
 
-def _is_registered(kind: Any) -> bool:
-    """Is it of a package, or one of Arrow's own, such as a tensor, that holds one?"""
-    if isinstance(kind, pa.ExtensionType):
-        return True
-    return isinstance(kind, pa.BaseExtensionType) and _stored(kind.storage_type) != kind.storage_type
+def _is_read_otherwise(kind: Any) -> bool:
+    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return _holds_registered(kind)
+    return pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
 
 
-def without_views(kind: Any) -> Any:
-    """The type with texts and bytes themselves in the place of views, which some writers leave in parquet: Arrow cannot
-    take rows of them. Views of lists stay: of them it can, and a list that it makes of one is not sound."""
-    texts = retyped(kind, pa.types.is_string_view, lambda _: pa.string())
-    return retyped(texts, pa.types.is_binary_view, lambda _: pa.binary())
+def _read_instead(kind: Any) -> Any:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _read(kind.storage_type)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return pa.string() if pa.types.is_string_view(kind) else pa.binary()
+    raise pa.ArrowNotImplementedError(f"{kind} is not read")  # Arrow makes no sound list of it
+
+
+def _holds_registered(kind: Any) -> bool:
+    """Whether a package's type is anywhere in a type, Arrow's own such as tensors included."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return isinstance(kind, pa.ExtensionType) or _holds_registered(kind.storage_type)
+    return any(_holds_registered(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def roomy(schema: pa.Schema) -> pa.Schema:

@@ -12,7 +12,7 @@ from tarloom.create.sources.inputs import InputFile
 from tarloom.create.sources.list_reader import BATCH_ROWS, ListReader, can_be_text, skipped, sound
 from tarloom.create.texts import is_text
 from tarloom.errors import UsageError
-from tarloom.format.retyped import as_stored, roomy, stored_schema, unified
+from tarloom.format.retyped import as_read, roomy, schema_as_read, unified
 
 BUFFER_BYTES = 1 << 20
 """Of each column: some writers put all rows into one group, whose columns do not fit into the memory."""
@@ -28,7 +28,7 @@ class ParquetReader(ListReader):
         rows, additional = 0, pa.schema([])
         for file in files:
             with _parquet(file) as table:
-                schema = stored_schema(table.schema_arrow)
+                schema = schema_as_read(table.schema_arrow)
                 self._check_columns(file, schema.names)
                 additional = _unified(additional, self._kept_columns(file, schema), file)
                 rows += table.metadata.num_rows
@@ -72,7 +72,7 @@ class ParquetReader(ListReader):
     def _group_tables(self, table: pq.ParquetFile, group: int) -> Iterator[pa.Table]:
         # Not in Arrow's threads: see tarloom.format.parquet.
         for batch in table.iter_batches(BATCH_ROWS, row_groups=[group], columns=self.names, use_threads=False):
-            yield self._finished(as_stored(pa.Table.from_batches([batch])))
+            yield self._finished(as_read(pa.Table.from_batches([batch])))
 
 
 def _unified(known: pa.Schema, found: pa.Schema, file: InputFile) -> pa.Schema:

@@ -17,7 +17,6 @@ from tarloom.create.sources.list_reader import ListReader
 from tarloom.create.sources.lists import open_reader
 from tarloom.errors import UsageError
 from tarloom.format.arrow_types import ChunkedArray
-from tarloom.format.retyped import without_views
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
 ROW = "__row__"
@@ -108,9 +107,7 @@ def _reader(kind: str, columns: Sequence[str] = ()) -> ListReader:
 
 
 def plain_type(kind: Any) -> pa.DataType:
-    """What a column of this type is read as: the values of dictionaries and views, text where there are nulls alone."""
+    """What a column of this type is read as: a dictionary's values, and text where there is nothing but nulls."""
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
-    if pa.types.is_null(kind) or pa.types.is_large_string(kind):
-        return pa.string()
-    return cast(pa.DataType, without_views(kind))
+    return pa.string() if pa.types.is_null(kind) or pa.types.is_large_string(kind) else cast(pa.DataType, kind)

@@ -73,7 +73,8 @@ class SearchIndex:
     def __init__(self, path: Path) -> None:
         try:
             self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-        except OSError as error:
+            _check_sound(self._file)
+        except (OSError, pa.ArrowInvalid) as error:
             raise StorageError(f"{path}: no index that can be read ({error}); it is made anew") from error
         told = self._file.schema.metadata or {}
         self.version = told.get(VERSION.encode(), b"").decode()
@@ -130,6 +131,16 @@ class SearchIndex:
         columns, place = self._file.get_batch(block).drop_columns([EMBEDDING]), row - int(self._starts[block])
         values = {name: text_at(columns.column(name), place) for name in columns.schema.names}
         return Match(score=max(-1.0, min(1.0, score)), row=row, values=values)
+
+
+def _check_sound(file: pa.RecordBatchFileReader) -> None:
+    """Raises pa.ArrowInvalid for what is no index, or would be read beyond its end: it may have come with a dataset."""
+    for field in file.schema:
+        is_vector = pa.types.is_fixed_size_list(field.type) and field.type.value_type == pa.float32()
+        if not (is_vector if field.name == EMBEDDING else field.type == pa.string()):
+            raise pa.ArrowInvalid(f"column {field.name} is {field.type}")
+    for number in range(file.num_record_batches):
+        file.get_batch(number).validate(full=True)
 
 
 def _places(storage: Storage) -> Iterator[LocalStorage]:

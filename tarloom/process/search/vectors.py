@@ -22,6 +22,7 @@ from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.format.layout import metadata_name, sidecar_name, tar_name
 from tarloom.format.parquet import open_table
+from tarloom.format.retyped import as_read
 from tarloom.format.sidecar import ERROR, describe_difference, sidecar_info
 from tarloom.format.storage import Entry, Storage
 from tarloom.format.storage.streams import open_stream
@@ -152,7 +153,8 @@ class ParquetVectors(Vectors):
             with stream, pq.ParquetFile(stream, pre_buffer=False) as table:
                 # Not in Arrow's threads: see tarloom.format.parquet.
                 for batch in table.iter_batches(16_384, columns=schema.names, use_threads=False):
-                    arrays = [_as(field.type, batch.column(field.name)) for field in schema]
+                    rows = as_read(pa.Table.from_batches([batch]))
+                    arrays = [_as(field.type, rows.column(field.name).combine_chunks()) for field in schema]
                     yield _with_vectors(pa.RecordBatch.from_arrays(arrays, schema=schema))
         except (pa.ArrowException, OSError) as error:
             raise CorruptShard(f"{self._where}: not a sound parquet file ({error}); make it anew") from error

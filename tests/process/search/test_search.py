@@ -135,6 +135,23 @@ def test_an_index_is_made_once_and_again_when_the_vectors_change(tmp_path):
     assert list(made.parent.iterdir()) == [made]
 
 
+def test_an_index_that_came_with_the_vectors_is_not_believed_to_be_one(tmp_path):
+    path = vectors_file(tmp_path / "v.parquet", np.eye(4, dtype=np.float16))
+    made, matches = tmp_path / "_tarloom/search/v.arrow", Searcher(path).by_key("0", k=4)
+    data, ends = made.read_bytes(), np.array([0, 1, 2, 3, 4], np.int32).tobytes()
+    made.write_bytes(data.replace(ends, np.array([0, 1, 2, 3, 1 << 30], np.int32).tobytes()))
+    assert made.read_bytes() != data
+    assert Searcher(path).by_key("0", k=4) == matches
+    assert made.read_bytes() == data
+    with pa.ipc.open_file(data) as index:
+        table = index.read_all()
+    table = table.set_column(0, "key", table["key"].cast(pa.binary()))
+    with pa.ipc.new_file(str(made), table.schema) as index:
+        index.write_table(table)
+    assert Searcher(path).by_key("0", k=4) == matches
+    assert made.read_bytes() == data
+
+
 def test_vectors_in_an_object_store_are_indexed_in_the_users_cache(embedded, s3_folder, cache):
     for path in embedded.glob("0*"):
         open_storage(s3_folder).write(path.name, path.read_bytes())
