@@ -140,7 +140,9 @@ def _check_sound(file: pa.RecordBatchFileReader) -> None:
         if not (is_vector if field.name == EMBEDDING else field.type == pa.string()):
             raise pa.ArrowInvalid(f"column {field.name} is {field.type}")
     for number in range(file.num_record_batches):
-        file.get_batch(number).validate(full=True)
+        for column in file.get_batch(number).itercolumns():
+            foreign = column.type == pa.string()  # which need not be UTF-8
+            (column.cast(pa.binary()) if foreign else column).validate(full=True)
 
 
 def _places(storage: Storage) -> Iterator[LocalStorage]:
