@@ -30,6 +30,11 @@ def retyped(kind: Any, wanted: Callable[[Any], bool], instead: Callable[[Any], K
     return pa.list_(inside(kind.value_field)) if pa.types.is_list(kind) else kind
 
 
+def holds(kind: Any, wanted: Callable[[Any], bool]) -> bool:
+    """Whether a wanted type is anywhere in a type."""
+    return wanted(kind) or any(holds(kind.field(i).type, wanted) for i in range(kind.num_fields))
+
+
 def as_read(table: pa.Table) -> pa.Table:
     """A table from a file, its columns in the types that we work with.
 
@@ -54,7 +59,7 @@ def _read(kind: Any) -> Any:
 
 def _is_read_otherwise(kind: Any) -> bool:
     if isinstance(kind, pa.BaseExtensionType) or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        return _holds_registered(kind)
+        return holds(kind, _is_registered)
     return pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
 
 
@@ -66,11 +71,11 @@ def _read_instead(kind: Any) -> Any:
     raise pa.ArrowNotImplementedError(f"{kind} is not read")  # Arrow makes no sound list of it
 
 
-def _holds_registered(kind: Any) -> bool:
-    """Whether a package's type is anywhere in a type, Arrow's own such as tensors included."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return isinstance(kind, pa.ExtensionType) or _holds_registered(kind.storage_type)
-    return any(_holds_registered(kind.field(i).type) for i in range(kind.num_fields))
+def _is_registered(kind: Any) -> bool:
+    """Is it a package's type, or one of Arrow's own, such as a tensor, of such?"""
+    if isinstance(kind, pa.ExtensionType):
+        return True
+    return isinstance(kind, pa.BaseExtensionType) and holds(kind.storage_type, _is_registered)
 
 
 def roomy(schema: pa.Schema) -> pa.Schema:
@@ -88,9 +93,8 @@ def unified(known: pa.Schema, found: pa.Schema) -> pa.Schema:
 
 
 def _plain(schema: pa.Schema, names: Container[str]) -> pa.Schema:
-    """The columns, those named without dictionaries and views: as their values."""
+    """The columns, those named without dictionaries: as their values."""
     values = _each(schema, pa.types.is_dictionary, lambda kind: kind.value_type)
-    values = _each(values, pa.types.is_string_view, lambda _: pa.string())
     return pa.schema([value if value.name in names else field for field, value in zip(schema, values, strict=True)])
 
 

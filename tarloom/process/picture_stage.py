@@ -17,6 +17,7 @@ from tarloom.engines.crew import describe
 from tarloom.errors import EngineError, RowError, ShardError, UsageError
 from tarloom.format.arrow_types import Array
 from tarloom.format.cpus import cpu_share
+from tarloom.format.retyped import holds
 from tarloom.format.sidecar import FAILED
 from tarloom.process.batch import AT_LEAST, Batch, Picture
 from tarloom.process.stage import Ending, Stage, StageWorker, result_table
@@ -123,14 +124,9 @@ def _column(column: "pa.Field[Any]", keys: Sequence[Any], values: Sequence[Any])
 def _array(values: Sequence[Any], kind: pa.DataType) -> Array:
     """Raises ShardError for fractions among whole numbers, which Arrow cuts off without a word."""
     made: Array = pa.array(values, kind)
-    if _has_integers(kind) and not all(map(_is_kept, made.to_pylist(), values)):
+    if holds(kind, pa.types.is_integer) and not all(map(_is_kept, made.to_pylist(), values)):
         raise ShardError("it has a fraction; round it, or make the column one of floats")
     return made
-
-
-def _has_integers(kind: Any) -> bool:
-    """Whether a whole number is anywhere in a type."""
-    return pa.types.is_integer(kind) or any(_has_integers(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _is_kept(kept: Any, given: Any) -> bool:

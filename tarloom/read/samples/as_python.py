@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.format.arrow_types import Array
+from tarloom.format.retyped import holds
 from tarloom.read.ledger import Skipped
 from tarloom.read.samples.chunk import Chunk
 
@@ -20,15 +21,10 @@ def as_python(chunks: Iterator[Chunk], url: str) -> Iterator[Chunk]:
     """The same chunks; rows fail, and have no such value, where a column holds one that Python has not."""
     for chunk in chunks:
         for name, array in chunk.columns.items():
-            times = _has_times(array.type) and _wrong(_edges(array)) is not None
+            times = holds(array.type, pa.types.is_temporal) and _wrong(_edges(array)) is not None
             if times or not _is_valid(array):
                 chunk = _failed(chunk, name, array, url)
         yield chunk
-
-
-def _has_times(kind: Any) -> bool:
-    """Whether a time is anywhere in a type."""
-    return pa.types.is_temporal(kind) or any(_has_times(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _edges(array: Array) -> Any:
