@@ -27,9 +27,11 @@ class Arenas:
     def __init__(self, kept: int) -> None:
         self._free: deque[np.ndarray] = deque(maxlen=kept)
         """Without a lock: a lease may end at any moment, in any thread."""
+        self._largest = 0
 
     def arena(self, size: int) -> "Arena":
         """Of at least this size."""
+        size = self._largest = max(self._largest, size)  # so that it fits whatever comes next: pages cost when touched
         for _ in range(len(self._free)):
             try:
                 region = self._free.popleft()

@@ -11,7 +11,9 @@ MAX_SCANS = 100
 it may hold next to nothing: a file of some KB could keep a decoder busy for hours."""
 
 _START = b"\xff\xd8"
-_SCAN_MARKER = b"\xff\xda"
+SCAN_MARKER = b"\xff\xda"
+_SHORT_HEAD = 4096
+"""Bytes: tables, and the profiles that most programs write."""
 _EXIF = b"Exif\0\0"
 _PROFILE = b"ICC_PROFILE\0"
 _PROFILE_HEADER = len(_PROFILE) + 2
@@ -69,6 +71,14 @@ def jpeg_segments(data: bytes) -> Segments:
     return Segments(exif=exif, profile=b"".join(profile), first_scan=position, several_scans=several)
 
 
+def jpeg_head(data: bytes | memoryview) -> bytes:
+    """The bytes up to the end of what looks like the header of the first scan, where they are few; else none."""
+    start = bytes(data[:_SHORT_HEAD])
+    header = start.find(SCAN_MARKER) + len(SCAN_MARKER)
+    end = header + int.from_bytes(start[header : header + 2])
+    return start[:end] if SCAN_MARKER in start and header + 2 <= end <= len(start) else b""
+
+
 def _last_of_fill(data: bytes, position: int) -> int:
     """Where the mark is that ends the bytes that only fill; there may be millions, which look like marks, too."""
     found = _FILL.match(data, position)
@@ -77,5 +87,5 @@ def _last_of_fill(data: bytes, position: int) -> int:
 
 def check_scans(data: bytes, segments: Segments) -> None:
     """Raises ImageError too_many_scans."""
-    if segments.several_scans and data.count(_SCAN_MARKER, segments.first_scan) > MAX_SCANS:
+    if segments.several_scans and data.count(SCAN_MARKER, segments.first_scan) > MAX_SCANS:
         raise ImageError("too_many_scans", f"a progressive JPEG of more than {MAX_SCANS} scans")

@@ -69,7 +69,7 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
 
 
 def decode_jpeg(
-    data: bytes,
+    data: bytes | memoryview,
     *,
     at_least: Size = (0, 0),
     colours: Literal["RGB", "CMYK"] = "RGB",

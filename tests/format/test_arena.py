@@ -36,6 +36,13 @@ def test_memory_is_used_again_when_all_that_refers_to_it_is_gone():
     assert arena.buffer(10).address == place
 
 
+def test_memory_that_was_made_for_little_is_used_again_for_as_much_as_was_ever_wanted():
+    arenas = Arenas(kept=1)
+    arenas.arena(SIZE)
+    place = arenas.arena(10).buffer(10).address
+    assert arenas.arena(SIZE).buffer(10).address == place
+
+
 def test_only_the_thread_that_asked_allocates_from_it():
     arena = Arenas(kept=1).arena(SIZE)
     elsewhere = []

@@ -1,8 +1,10 @@
 """Picture bytes to RGB arrays: safe for bytes from anywhere, and fast for the JPEGs that shards mostly hold."""
 
+from functools import lru_cache
+
 from PIL import Image, ImageOps
 
-from tarloom.format.jpeg import check_scans, jpeg_segments
+from tarloom.format.jpeg import SCAN_MARKER, check_scans, jpeg_head, jpeg_segments
 from tarloom.format.pictures import (
     FORMATS,
     Pixels,
@@ -28,26 +30,40 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
     at_least: a JPEG may be decoded at a smaller scale (down to an eighth), as long as both sides keep this many
     pixels; 0 for full size. Raises ImageError: not_an_image, truncated, corrupt_image or too_many_pixels.
     """
-    data = bytes(data)
     if plain_jpeg_size(data, max_pixels=max_pixels) is not None:
         return decode_jpeg(data, at_least=(at_least, at_least))
-    with opened(data, max_pixels=max_pixels, formats=READ_FORMATS) as image:
+    with opened(bytes(data), max_pixels=max_pixels, formats=READ_FORMATS) as image:
         image.load()
         drop_long_exif(image)
         return as_rgb(ImageOps.exif_transpose(image))
 
 
-def plain_jpeg_size(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Size | None:
+def plain_jpeg_size(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Size | None:
     """The size of a picture that needs nothing but decode_jpeg; None for all others. Raises ImageError too_many_pixels,
     too_many_scans."""
+    size = _size_by_head(jpeg_head(data)) or _size_by_walk(bytes(data))
+    if size is not None:
+        check_pixels(size, max_pixels)
+    return size
+
+
+def _size_by_walk(data: bytes) -> Size | None:
     segments = jpeg_segments(data) if data.startswith(_JPEG) else None
     if segments is None or segments.exif:
         return None
     size = jpeg_size(data)
     if size is not None:
-        check_pixels(size, max_pixels)
         check_scans(data, segments)
     return size
+
+
+@lru_cache(maxsize=1024)
+def _size_by_head(head: bytes) -> Size | None:
+    """The same, remembered: pictures that one program made begin alike. None where the head alone does not tell."""
+    segments = jpeg_segments(head)
+    if segments.first_scan != head.find(SCAN_MARKER) or segments.several_scans:
+        return None
+    return _size_by_walk(head)
 
 
 def decode_pil(data: bytes | memoryview) -> Image.Image:

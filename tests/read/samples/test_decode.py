@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tarloom.errors import ImageError
-from tarloom.read.samples.decode import decode_rgb
+from tarloom.format.jpeg import MAX_SCANS
+from tarloom.read.samples.decode import decode_rgb, plain_jpeg_size
 
 
 def picture(width: int = 64, height: int = 48) -> Image.Image:
@@ -92,6 +93,54 @@ def test_what_is_no_whole_picture_has_a_named_error(data, name):
 def test_too_many_pixels_are_refused_before_decoding(kind):
     with pytest.raises(ImageError, match="too_many_pixels"):
         decode_rgb(encoded(picture(), kind), max_pixels=1000)
+
+
+def turned(to: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = to
+    return exif
+
+
+def with_segment(data: bytes, kind: int, content: bytes) -> bytes:
+    """A JPEG with one more segment in front."""
+    return data[:2] + bytes([0xFF, kind]) + (len(content) + 2).to_bytes(2) + content + data[2:]
+
+
+HEAD = encoded(picture(20, 10))[2:400]
+"""What a thumbnail begins with, the mark of its scan included."""
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (encoded(picture()), (48, 64)),
+        (encoded(picture().convert("L")), (48, 64)),
+        (encoded(picture(), optimize=True), (48, 64)),
+        (encoded(picture(), progressive=True), (48, 64)),
+        (encoded(picture(), icc_profile=bytes(3000)), (48, 64)),
+        (encoded(picture(), icc_profile=bytes(9000)), (48, 64)),
+        (with_segment(encoded(picture()), 0xEB, HEAD), (48, 64)),
+        (with_segment(encoded(picture()), 0xFE, b"\xff\xda"), (48, 64)),
+        (with_segment(encoded(picture(), exif=turned(6)), 0xEB, encoded(picture(20, 10))), None),
+        (with_segment(encoded(picture(), exif=turned(6)), 0xFE, b"\xff\xda\0\x02"), None),
+        (encoded(picture(), exif=turned(6)), None),
+        (encoded(picture().convert("CMYK")), None),
+        (encoded(picture(), "PNG"), None),
+        (b"\xff\xd8\xff\xda", None),
+        (b"\xff\xd8\xff\xda\0", None),
+        (b"", None),
+    ],
+)
+def test_a_plain_jpeg_is_known_by_its_segments_whatever_they_hold(data, size):
+    assert plain_jpeg_size(data) == plain_jpeg_size(memoryview(data)) == size
+
+
+def test_scans_are_counted_in_pictures_that_begin_alike():
+    whole = encoded(picture(), progressive=True)
+    scan = whole[whole.index(b"\xff\xda") : whole.rindex(b"\xff\xda")]
+    assert plain_jpeg_size(whole) == (48, 64)
+    with pytest.raises(ImageError, match="too_many_scans"):
+        plain_jpeg_size(whole[:-2] + MAX_SCANS * scan + whole[-2:])
 
 
 @settings(deadline=None)

@@ -6,6 +6,7 @@ A Fit says which part of a picture is wanted, from the picture's size alone; fit
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import index
 from typing import Final, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
@@ -56,7 +57,7 @@ class _Sized:
         if not 0 <= flip <= 1:
             raise UsageError(f"{self}: flip is a probability, from 0 to 1")
 
-    @property
+    @cached_property
     def shape(self) -> Size:
         """See Fit."""
         height, width = self.size if isinstance(self.size, Iterable) else (self.size, self.size)
