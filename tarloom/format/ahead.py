@@ -4,8 +4,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from itertools import chain, islice
+from time import perf_counter, thread_time
 from typing import TypeVar
 
 from tarloom.format.storage import Storage
@@ -53,13 +53,37 @@ def ahead(make: Callable[[Thing], Made], things: Iterable[Thing], *, threads: in
         pool.shutdown(cancel_futures=True)
 
 
-def begun(
-    read: Callable[[Thing], Iterator[Made]], things: Iterable[Thing], *, threads: int
-) -> Iterator[Iterator[Made]]:
-    """What `read` reads of each, in their order; the first part of what comes next is read ahead."""
-    return ahead(partial(_begin, read), things, threads=threads)
+def ahead_where_it_waits(
+    make: Callable[[Thing], Made], things: Iterable[Thing], storage: Storage, *, remote_threads: int = THREADS
+) -> Iterator[Made]:
+    """As `ahead`, by as many threads as may wait for this storage, which `make` reads.
+
+    What this machine has in its memory is made in turn, until most of the time is spent waiting: threads that need not
+    wait are in each other's way, with Python's lock, and with memory that one fills and the other empties.
+    """
+    left = iter(things)
+    if storage.is_local:
+        yield from _until_it_waits(make, left)
+    yield from ahead(make, left, threads=LOCAL_THREADS if storage.is_local else remote_threads)
 
 
-def _begin(read: Callable[[Thing], Iterator[Made]], thing: Thing) -> Iterator[Made]:
-    reading = read(thing)
-    return chain(list(islice(reading, 1)), reading)
+def _until_it_waits(make: Callable[[Thing], Made], things: Iterator[Thing]) -> Iterator[Made]:
+    """Each in turn, up to the first that takes more than twice the time for which the processor has worked."""
+    for thing in things:
+        began, worked = perf_counter(), thread_time()
+        made = make(thing)
+        waits = perf_counter() - began > 2 * (thread_time() - worked)
+        yield made
+        del made  # the next one gets its memory
+        if waits:
+            return
+
+
+def first_part(read: Callable[[Thing], Iterator[Made]]) -> Callable[[Thing], Iterator[Made]]:
+    """What `read` reads, but so that its first part has been read already: to be read ahead."""
+
+    def begin(thing: Thing) -> Iterator[Made]:
+        reading = read(thing)
+        return chain(list(islice(reading, 1)), reading)
+
+    return begin

@@ -6,6 +6,10 @@ from typing import Any
 import pyarrow as pa
 
 Kind = pa.DataType
+_PLAIN = frozenset(
+    kind.id for kind in (pa.bool_(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.binary())
+)
+"""What most columns are: nothing is in them, and they are no views."""
 
 
 def retyped(kind: Any, wanted: Callable[[Any], bool], instead: Callable[[Any], Kind]) -> Any:
@@ -44,7 +48,8 @@ def as_read(table: pa.Table) -> pa.Table:
 
     Raises pa.ArrowNotImplementedError for views of lists with such a name in them.
     """
-    return table.cast(schema_as_read(table.schema))
+    read = schema_as_read(table.schema)
+    return table if read.equals(table.schema) else table.cast(read)
 
 
 def schema_as_read(schema: pa.Schema) -> pa.Schema:
@@ -54,7 +59,7 @@ def schema_as_read(schema: pa.Schema) -> pa.Schema:
 
 
 def _read(kind: Any) -> Any:
-    return retyped(kind, _is_read_otherwise, _read_instead)
+    return kind if kind.id in _PLAIN else retyped(kind, _is_read_otherwise, _read_instead)
 
 
 def _is_read_otherwise(kind: Any) -> bool:

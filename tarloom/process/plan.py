@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, StageMismatch, UsageError
-from tarloom.format.ahead import LOCAL_THREADS
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.layout import sidecar_name
 from tarloom.format.parquet import find_table
 from tarloom.format.sidecar import (
@@ -59,8 +58,8 @@ class Planner:
 
     def found(self) -> list[Found]:
         """One a shard, empty ones included: every shard gets its sidecars. Raises StageMismatch."""
-        with ThreadPoolExecutor(LOCAL_THREADS if self._storage.is_local else REMOTE_LOOKS) as pool:
-            return list(pool.map(self._look, self._pieces()))
+        looks = ahead_where_it_waits(self._look, self._pieces(), self._storage, remote_threads=REMOTE_LOOKS)
+        return list(looks)
 
     def sweep(self, found: Iterable[Found]) -> None:
         """Remove what killed runs have left of these stages: temporaries, and parts of shards that are done or gone.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from tarloom.errors import UsageError
-from tarloom.format.ahead import COPY_THREADS, begun, threads_for
+from tarloom.format.ahead import COPY_THREADS, ahead, ahead_where_it_waits, first_part
 from tarloom.format.layout import is_utf8
 from tarloom.read.feed.feedable import Feedable
 from tarloom.read.ledger import Ledger, Skipped
@@ -100,7 +100,7 @@ class Dataset(Selection, Feedable):
         Which ones depends on the seed and the dataset alone. Few shards are read where that is possible.
         """
         picked = self._picker.pick(count, seed)
-        return _one_by_one(begun(read_samples, picked, threads=threads_for(self.catalog.storage)))
+        return _one_by_one(ahead_where_it_waits(first_part(read_samples), picked, self.catalog.storage))
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The first sample of this key. Raises KeyError where there is none, TypeError for what is no key."""
@@ -184,8 +184,9 @@ class Dataset(Selection, Feedable):
         pieces = self.plan(piece_bytes)
         if self.ledger is not None:
             return _one_by_one(map(read, pieces))
-        threads = COPY_THREADS if self.condition is None else threads_for(self.catalog.storage)
-        return _one_by_one(begun(read, pieces, threads=threads))
+        if self.condition is None:
+            return _one_by_one(ahead(first_part(read), pieces, threads=COPY_THREADS))
+        return _one_by_one(ahead_where_it_waits(first_part(read), pieces, self.catalog.storage))
 
     def _pieces_of(self, key: str) -> Iterator[Piece]:
         """Each row of this key, in the dataset's order."""

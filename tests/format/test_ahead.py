@@ -2,20 +2,27 @@
 
 import itertools
 import threading
+import time
+import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tarloom.format.ahead import ahead, begun
+from tarloom.format.ahead import LOCAL_THREADS, ahead, ahead_where_it_waits, first_part
+from tarloom.format.storage import open_storage
 
 WAIT = 20
+
+
+class Made:
+    """Something of which it can be seen whether it is still there."""
 
 
 @given(lengths=st.lists(st.integers(0, 4), max_size=8), threads=st.integers(1, 4))
 def test_all_parts_of_all_things_come_in_order(lengths, threads):
     parts = [[(thing, part) for part in range(length)] for thing, length in enumerate(lengths)]
-    assert [list(taken) for taken in begun(iter, parts, threads=threads)] == parts
+    assert [list(taken) for taken in ahead(first_part(iter), parts, threads=threads)] == parts
 
 
 def test_while_a_thing_is_taken_the_first_part_of_the_next_one_is_read():
@@ -26,7 +33,7 @@ def test_while_a_thing_is_taken_the_first_part_of_the_next_one_is_read():
             came[thing, part].set()
             yield part
 
-    things = begun(parts, "ab", threads=2)
+    things = ahead(first_part(parts), "ab", threads=2)
     assert next(next(things)) == 0
     assert came["b", 0].wait(WAIT)
     assert not came["b", 1].is_set()
@@ -40,7 +47,7 @@ def test_an_error_is_raised_in_its_turn():
             raise OSError("the disk is gone")
         yield thing
 
-    things = begun(parts, range(3), threads=3)
+    things = ahead(first_part(parts), range(3), threads=3)
     assert list(next(things)) == [0, 0]
     second = next(things)
     assert next(second) == 1
@@ -58,7 +65,49 @@ def test_who_stops_taking_stops_the_making():
 
 def test_things_are_asked_for_no_sooner_than_needed():
     numbers = iter(range(100))
-    things = begun(lambda thing: iter([thing]), numbers, threads=3)
+    things = ahead(lambda thing: [thing], numbers, threads=3)
     assert list(next(things)) == [0]
     assert next(numbers) == 3
     things.close()
+
+
+@pytest.fixture
+def local(tmp_path):
+    return open_storage(tmp_path)
+
+
+def test_what_does_not_wait_is_made_in_turn_where_it_is_taken(local):
+    threads = ahead_where_it_waits(lambda _: threading.get_ident(), range(9), local)
+    assert set(threads) == {threading.get_ident()}
+
+
+def test_from_the_first_thing_that_waits_the_others_are_made_side_by_side(local):
+    together = threading.Barrier(LOCAL_THREADS)
+
+    def make(thing: int) -> int:
+        if thing == 2:
+            time.sleep(0.1)
+        if thing > 2:
+            together.wait(WAIT)
+        return thing
+
+    things = range(3 + 2 * LOCAL_THREADS)
+    assert list(ahead_where_it_waits(make, things, local)) == list(things)
+
+
+def test_what_is_made_in_turn_is_gone_before_the_next_is_made(local):
+    living = weakref.WeakSet()
+
+    def make(_: int) -> Made:
+        assert not living
+        living.add(made := Made())
+        return made
+
+    assert list(map(type, ahead_where_it_waits(make, range(3), local))) == [Made] * 3
+
+
+def test_an_error_of_what_is_made_in_turn_is_raised_there(local):
+    things = ahead_where_it_waits(lambda thing: 1 // thing, [1, 0, 1], local)
+    assert next(things) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(things)

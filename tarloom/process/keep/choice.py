@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tarloom.errors import UsageError
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.process.keep.config import KeepConfig
 from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.plan.picking import numbers_of
@@ -57,7 +57,7 @@ class Chosen:
     @cached_property
     def _bits(self) -> dict[str, tuple[int, np.ndarray]]:
         """Of each shard, how many are taken, and which: a bit for each of its samples."""
-        passing = ahead(self._passing, self._shards, threads=threads_for(self.dataset.catalog.storage))
+        passing = ahead_where_it_waits(self._passing, self._shards, self.dataset.catalog.storage)
         return {
             piece.shard: (int(mask.sum()), np.packbits(mask)) for piece, mask in zip(self._shards, passing, strict=True)
         }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.layout import PRIVATE, is_shard_file, shard_of
 from tarloom.format.parquet import find_table, table_bytes
 from tarloom.format.sidecar import SidecarInfo, info_metadata
@@ -46,7 +46,7 @@ class Parts:
         The column `__row__` has the rows' numbers. What cannot be read is left out.
         """
         names = sorted((entry.name for entry in self.storage.list(self.folder)), key=lambda name: (_retry(name), name))
-        tables = ahead(self._read, names, threads=threads_for(self.storage))
+        tables = ahead_where_it_waits(self._read, names, self.storage)
         return [(_retry(name) or "none", table) for name, table in zip(names, tables, strict=True) if table is not None]
 
     def add(self, numbers: Sequence[int], answer: pa.Table) -> None:

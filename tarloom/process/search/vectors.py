@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tarloom.errors import CorruptShard, StageMismatch, UsageError
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.arrow_types import Array
 from tarloom.format.index import KEY
 from tarloom.format.layout import metadata_name, sidecar_name, tar_name
@@ -94,7 +94,7 @@ class SidecarVectors(Vectors):
         """Raises StageMismatch where shards were embedded in several ways: such vectors cannot be compared."""
         storage = self.dataset.catalog.storage
         shards = [files.shard for files in self.dataset.shards if self.name in files.sidecars]
-        infos = ahead(lambda shard: sidecar_info(storage, shard, self.name), shards, threads=threads_for(storage))
+        infos = ahead_where_it_waits(lambda shard: sidecar_info(storage, shard, self.name), shards, storage)
         told = [{} if info is None else dict(info.fingerprint) for info in infos]
         ways = [_way(made) for made in told]
         others = [shard for shard, way in zip(shards, ways, strict=True) if way != ways[0]]

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from tarloom.errors import UsageError
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.errors import ShardError, UsageError
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.index import ShardIndex
 from tarloom.read.columns.join import numbers_to_read, rows_to_read
 from tarloom.read.dataset import Dataset
@@ -141,7 +141,7 @@ def _looks(dataset: Dataset, look: _Look) -> Iterator[tuple[list[Any], Numbers]]
             return [], np.zeros(0, np.int64)
         return look(piece_of_rows(dataset.catalog, facts, view, shard=shard, rows=range(rows)))
 
-    return ahead(found, range(len(facts)), threads=threads_for(dataset.catalog.storage))
+    return ahead_where_it_waits(found, range(len(facts)), dataset.catalog.storage)
 
 
 def _by_column(dataset: Dataset, name: str) -> _Look:
@@ -157,7 +157,11 @@ def _by_column(dataset: Dataset, name: str) -> _Look:
         values = found.columns[name].dictionary_encode()
         codes = np.full(piece.rows, -1)
         codes[found.numbers] = values.indices.fill_null(-1).to_numpy()
-        return values.dictionary.to_pylist(), codes
+        try:
+            return values.dictionary.to_pylist(), codes
+        except UnicodeDecodeError as error:
+            what = "holds texts that are not UTF-8; choose another column"
+            raise ShardError(f"{piece.url}: {name} {what}") from error
 
     return look
 

@@ -8,6 +8,7 @@ Here is only where the feed stands. order.places says which samples come, Share 
 makes batches of them.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from tarloom.read.ledger import Ledger
 
 Taken = TypeVar("Taken")
 GIB = 1 << 30
+EPOCHS = 1 << 31
+"""More than any training has; all their samples together are counted in 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +109,9 @@ class Feed:
     def go(self, epoch: int, samples: int) -> None:
         """The next iteration begins behind so many samples of an epoch. Raises UsageError for what is no place."""
         epoch, samples = whole("epoch", epoch), whole("samples", samples)
-        if epoch < 0 or samples < 0:
-            raise UsageError(f"epochs and samples are counted from 0: there are no {samples} samples of epoch {epoch}")
+        if not 0 <= epoch < EPOCHS or not 0 <= samples <= sys.maxsize:
+            what = f"there are no {samples} samples of epoch {epoch}"
+            raise UsageError(f"epochs and samples are counted from 0, epochs to {EPOCHS - 1}: {what}")
         if (epoch, samples) != (self._epoch, self._position):
             self._iteration += 1
         self._epoch, self._begin, self._position = epoch, samples, samples

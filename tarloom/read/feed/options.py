@@ -1,5 +1,6 @@
 """What users say of a feed, and the feed that is made of it."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -78,6 +79,9 @@ class FeedOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} must be at least {least}, not {value}")
+        for name in ("window", "block"):
+            if (getattr(self, name) or 0) > sys.maxsize:
+                raise UsageError(f"{name} must be at most {sys.maxsize}, which stands for all samples")
 
 
 _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (

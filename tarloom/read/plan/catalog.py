@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.catalog_file import forget_catalog, known_tars
 from tarloom.format.index import KEY, ShardIndex
 from tarloom.format.index_load import load_index
@@ -122,7 +122,7 @@ class Catalog:
             row: int = self.index(number).keys.index(wanted).as_py()
             return row
 
-        rows = ahead(row_in, numbers, threads=threads_for(self.storage))
+        rows = ahead_where_it_waits(row_in, numbers, self.storage)
         return ((number, row) for number, row in zip(numbers, rows, strict=True) if row >= 0)
 
     def _find_columns(self) -> Iterator[Column]:
@@ -273,7 +273,7 @@ def _committed(storage: Storage, tars: Mapping[str, Entry], names: Collection[st
     """
     marked = {shard: tar for shard, tar in tars.items() if stats_name(shard) in names}
     unseen = finished_without_tar(names) if tars else []
-    now = ahead(storage.head, map(tar_name, unseen), threads=threads_for(storage))  # it may have come while we listed
+    now = ahead_where_it_waits(storage.head, map(tar_name, unseen), storage)  # it may have come while we listed
     found = {shard: tar or lost_tar(shard) for shard, tar in zip(unseen, now, strict=True)}
     return marked | found
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tarloom.errors import ShardError, StorageError
-from tarloom.format.ahead import LOCAL_THREADS, ahead
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.catalog_file import SCHEMA, catalog_row, current_rows, read_catalog, write_catalog
 from tarloom.format.index_load import load_index
 from tarloom.format.layout import shard_of, tar_name
@@ -141,8 +141,8 @@ def _look_at(
 
 def _looks(look: Callable[[Entry], _Look], storage: Storage, tars: Sequence[Entry]) -> Iterator[_Look]:
     """What is found of every tar, in order. Raises StorageError where storage gives nothing any more."""
-    threads, refused = LOCAL_THREADS if storage.is_local else REMOTE_LOOKS, 0
-    for found in ahead(look, tars, threads=threads):
+    refused = 0
+    for found in ahead_where_it_waits(look, tars, storage, remote_threads=REMOTE_LOOKS):
         refused = refused + 1 if isinstance(found, StorageError) else 0
         if isinstance(found, StorageError) and refused >= HANDFUL:
             raise found

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import JoinError, ShardError, StorageError, UsageError
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.storage import Storage
 from tarloom.read.columns.join import numbers_to_read
 from tarloom.read.plan.catalog import Catalog, cached_index
@@ -91,7 +91,7 @@ class Picker:
         return starts
 
     def _numbers(self, pieces: Iterable[Piece]) -> Iterator[np.ndarray]:
-        return ahead(numbers_of, pieces, threads=threads_for(self.catalog.storage))
+        return ahead_where_it_waits(numbers_of, pieces, self.catalog.storage)
 
     def _pieces(self, places: Iterable[tuple[int, np.ndarray]]) -> Iterator[Piece]:
         return (self._piece(shard, rows.tolist()) for shard, rows in places)
@@ -102,7 +102,7 @@ class Picker:
 
 def column_batches(pieces: Iterable[Piece], storage: Storage) -> Iterator[pa.RecordBatch]:
     """Keys and joined columns, in order, of pieces without members; several are read at once."""
-    for batches in ahead(lambda piece: list(read_piece(piece)), pieces, threads=threads_for(storage)):
+    for batches in ahead_where_it_waits(lambda piece: list(read_piece(piece)), pieces, storage):
         yield from batches
 
 

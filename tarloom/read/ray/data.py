@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tarloom.engines.ray_datasets import named, tables_of
 from tarloom.errors import UsageError, missing_extra
-from tarloom.format.ahead import COPY_THREADS, begun
+from tarloom.format.ahead import COPY_THREADS, ahead, first_part
 from tarloom.format.index import KEY
 from tarloom.read.dataset import Dataset
 from tarloom.read.plan.pieces import Piece, pack
@@ -70,7 +70,7 @@ class Blocks:
     def read(self, pieces: Sequence[Piece], columns: Sequence[str]) -> Iterator[pa.Table]:
         """The columns named of all samples."""
         read = partial(read_piece, batch_rows=self.batch_rows)
-        for piece, batches in zip(pieces, begun(read, pieces, threads=COPY_THREADS), strict=True):
+        for piece, batches in zip(pieces, ahead(first_part(read), pieces, threads=COPY_THREADS), strict=True):
             for batch in batches:
                 table = with_tensors(batch) if self.tensors else pa.Table.from_batches([batch])
                 if self.url:

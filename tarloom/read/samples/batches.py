@@ -7,6 +7,7 @@ ahead by one chunk. What is held at a time is bounded by BATCH_BYTES, whatever t
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -60,7 +61,7 @@ def read_samples(
     Members are bytes or what they are decoded to. Where failed samples are rows, all have `__error__`.
     """
     chunks = read_chunks(piece, "sample", batch_rows=batch_rows, ledger=ledger)
-    return chain.from_iterable(to_samples(chunk, piece.view, piece.url) for chunk in chunks)
+    return chain.from_iterable(map(partial(to_samples, view=piece.view, url=piece.url), chunks))
 
 
 def read_chunks(
@@ -95,6 +96,7 @@ def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None) -> Iter
             columns={name: array.slice(first, last - first) for name, array in rows.columns.items()},
         )
         yield from chunk.parts(batch_rows or len(chunk))
+        del chunk  # the next one gets its memory
 
 
 def _trusted_index(piece: Piece) -> ShardIndex:

@@ -30,6 +30,7 @@ def delivered(piece: Piece, chunks: Iterator[Chunk], ledger: Ledger | None, *, b
         for chunk in chunks:
             _raise_first(chunk)
             yield chunk
+            del chunk  # the next one gets its memory
         return
     counted = Ledger() if ledger is None else ledger
     for chunk in _with_lost(piece, chunks, batch_rows):

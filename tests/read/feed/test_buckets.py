@@ -3,10 +3,12 @@
 import pickle
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 
 import tarloom
-from tarloom.errors import UsageError
+from tarloom.errors import ShardError, UsageError
+from tests.format.raw import write_parquet, write_tar
 from tests.read.sample_sets import pictured_samples
 
 WIDTHS = Counter(columns["width"] for _, _, columns in pictured_samples())
@@ -98,6 +100,14 @@ def test_buckets_that_are_too_small_for_a_group_are_named(dataset):
     assert feed.left_out["few"] == 3
     assert len(feed) == 4
     assert dataset.to_numpy(8, buckets=few, bucket_weights={"many": 1}).left_out == {"few": 3}
+
+
+def test_buckets_of_texts_that_are_not_utf8_are_refused_by_shard_and_column(tmp_path):
+    write_tar(tmp_path / "a.tar", [(f"{row}", {"txt": b"x"}) for row in range(2)])
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"]).buffers())
+    write_parquet(tmp_path / "a.parquet", {"key": ["0", "1"], "status": ["success"] * 2, "said": texts})
+    with pytest.raises(ShardError, match=r"a\.tar: said holds texts that are not UTF-8; choose another column"):
+        tarloom.open(tmp_path).to_numpy(1, buckets="said")
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,11 @@ def test_what_is_nothing_like_a_state_is_refused_also_by_torchs_feed(packed, sta
             feed.load_state_dict(state)
 
 
-def test_an_epoch_before_the_first_is_refused_as_its_state_would_be(packed):
+def test_an_epoch_that_there_cannot_be_is_refused_as_its_state_would_be(packed):
     feed = tarloom.open(packed).to_numpy(5, **OPTIONS)
-    with pytest.raises(UsageError, match="no 0 samples of epoch -1"):
-        feed.set_epoch(-1)
+    for epoch in (-1, 10**20):
+        with pytest.raises(UsageError, match=f"no 0 samples of epoch {epoch}"):
+            feed.set_epoch(epoch)
     assert feed.epoch == 0
 
 

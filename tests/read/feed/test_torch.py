@@ -321,6 +321,8 @@ def test_impossible_places_are_refused(packed, options):
         ({"memory_bytes": "1GB"}, "memory_bytes cannot be '1GB'; give it as memory_bytes=4 << 30"),
         ({"cache": 3}, 'cache cannot be 3; give it as cache="/scratch/shards"'),
         ({"max_skipped": "3"}, "max_skipped cannot be '3'; give it as max_skipped=100"),
+        ({"window": 2**70}, "window must be at most 9223372036854775807"),
+        ({"block": 2**70}, "block must be at most 9223372036854775807"),
         ({"max_skipped": -1}, "max_skipped must be at least 0, not -1"),
         ({"num_workers": 4}, r"a feed has no num_workers; its options are seed, .*: feed\.loader\(num_workers=4"),
     ],

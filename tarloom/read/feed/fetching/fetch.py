@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StaleIndex
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.ahead import ahead_where_it_waits, threads_for
 from tarloom.format.arena import Arena, Arenas
 from tarloom.format.arrow_types import Array, ChunkedArray
 from tarloom.read.feed.fetching.scattered import Scattered
@@ -91,7 +91,7 @@ class Fetcher:
         self._sources = tuple(sources)
         reads = [source.reads for source in sources]
         self._first_alike = np.array([reads.index(what) for what in reads])
-        self._threads = max(threads_for(source.storage) for source in sources)
+        self._storage = max((source.storage for source in sources), key=threads_for)
         self._closed, self._arenas = Event(), Arenas(kept=KEPT)
         keep_indexes(INDEXES)
         self._begun: dict[str, None] = {}
@@ -111,7 +111,7 @@ class Fetcher:
         first = np.append(len(places) > 0, changes)[: len(places)]
         unique = ordered.take(np.flatnonzero(first))
         read = partial(self._chunks, self._arenas.arena(self._size(unique)))
-        chunks = [chunk for made in ahead(read, self._pieces(unique), threads=self._threads) for chunk in made]
+        chunks = [chunk for made in ahead_where_it_waits(read, self._pieces(unique), self._storage) for chunk in made]
         back = np.empty(len(places), np.int64)
         back[order] = np.cumsum(first) - 1
         read_once = self._joined(chunks, unique)

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from tarloom.errors import StaleIndex
-from tarloom.format.ahead import ahead, threads_for
+from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.read.feed.order.chance import Numbers
 from tarloom.read.plan.catalog import Catalog
 from tarloom.read.plan.facts import Facts
@@ -62,7 +62,8 @@ class Passing:
         counts, digest, kept = np.zeros(len(self._facts), np.int64), hashlib.sha256(), 0
         shards = np.flatnonzero(self._facts.rows).tolist()
         pieces = map(self._piece, shards)
-        for shard, numbers in zip(shards, ahead(numbers_of, pieces, threads=self._threads), strict=True):
+        found = ahead_where_it_waits(numbers_of, pieces, self._catalog.storage)
+        for shard, numbers in zip(shards, found, strict=True):
             bits = _as_bits(numbers, int(self._facts.rows[shard]))
             counts[shard] = len(numbers)
             digest.update(bits)
@@ -70,10 +71,6 @@ class Passing:
             if kept <= KEPT_BYTES:
                 self._bits[shard] = bits
         return counts, digest.hexdigest()
-
-    @property
-    def _threads(self) -> int:
-        return threads_for(self._catalog.storage)
 
     def _piece(self, shard: int) -> Piece:
         rows = range(int(self._facts.rows[shard]))
