@@ -49,7 +49,7 @@ def as_read(table: pa.Table) -> pa.Table:
     Raises pa.ArrowNotImplementedError for views of lists with such a name in them.
     """
     read = schema_as_read(table.schema)
-    return table if read.equals(table.schema) else table.cast(read)
+    return table if read.equals(table.schema, check_metadata=True) else table.cast(read)
 
 
 def schema_as_read(schema: pa.Schema) -> pa.Schema:

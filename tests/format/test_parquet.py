@@ -181,6 +181,13 @@ def test_views_come_as_the_texts_and_bytes_of_which_rows_can_be_taken(storage, k
     assert found.take(pa.array([2, 1]))["x"].to_pylist() == [value, None]
 
 
+def test_what_others_note_of_a_column_is_left_behind(storage):
+    field = pa.field("said", pa.string(), metadata={"PARQUET:field_id": "3"})
+    write_table(storage, "a.parquet", pa.table({"said": ["a"]}, pa.schema([field])))
+    assert pq.read_schema(storage.local_path("a.parquet")).field("said").metadata
+    assert read_table(storage, "a.parquet").schema.field("said").metadata is None
+
+
 @pytest.mark.parametrize("column", [[["a"]], [b"\xff"], [{"a": 1}]], ids=str)
 def test_what_is_nothing_like_text_is_corrupt(storage, column):
     write_table(storage, "a.parquet", pa.table({"key": column}))
