@@ -146,8 +146,7 @@ def write_index(storage: Storage, index: ShardIndex) -> None:
         "tarloom.etag": index.etag or "",
         "tarloom.rows": str(index.rows),
     }
-    places = [name for name in index.table.column_names if name != KEY]
-    write_table(storage, index_name(index.shard), index.table, footer, unlike=[KEY], near=places)
+    write_table(storage, index_name(index.shard), index.table, footer, near=True)
 
 
 def read_index(storage: Storage, shard: str) -> ShardIndex | None:

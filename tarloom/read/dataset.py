@@ -71,7 +71,7 @@ class Dataset(Selection, Feedable):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
-        return self._read(partial(read_samples, ledger=self._counting()))
+        return self._read(partial(read_samples, ledger=self._counting()), self._piece_bytes())
 
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
         """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB.
@@ -79,10 +79,8 @@ class Dataset(Selection, Feedable):
         By default a batch has as many rows as are best read at a time: at most 1024, from this machine about 16 MiB.
         """
         check_batches(self.view)
-        # What is read at a time is a piece, so that all of it is read ahead; not where each would open tables anew, nor
-        # where that cuts batches short.
-        apart = self.catalog.storage.is_local and not (rows or self.view.columns or self.condition)
-        piece_bytes = READ_BYTES if apart else PIECE_BYTES
+        # Where batches have so many rows, a piece cuts the last one short.
+        piece_bytes = PIECE_BYTES if rows else self._piece_bytes()
         return self._read(partial(read_piece, batch_rows=rows, ledger=self._counting()), piece_bytes)
 
     def table(self, *names: str) -> pa.Table:
@@ -178,7 +176,12 @@ class Dataset(Selection, Feedable):
     def _picker(self) -> Picker:
         return Picker(catalog=self.catalog, facts=self._facts, view=self.view)
 
-    def _read(self, read: Callable[[Piece], Iterator[Read]], piece_bytes: int = PIECE_BYTES) -> Iterator[Read]:
+    def _piece_bytes(self) -> int:
+        """What is read at a time is a piece, so that all of it is read ahead; not where each would open tables anew."""
+        in_one = self.catalog.storage.is_local and not (self.view.columns or self.condition)
+        return READ_BYTES if in_one else PIECE_BYTES
+
+    def _read(self, read: Callable[[Piece], Iterator[Read]], piece_bytes: int) -> Iterator[Read]:
         """What is read of all pieces. The next ones are begun meanwhile, more of them where little of each is wanted;
         none where failures are counted in order."""
         pieces = self.plan(piece_bytes)

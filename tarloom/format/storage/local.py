@@ -10,17 +10,17 @@ import mmap
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import StorageError, UnreadableFile
 from tarloom.format.memory import allocate
-from tarloom.format.storage.base import Entry, Storage, Survey, cut_short
+from tarloom.format.storage.base import Entry, Storage, Survey, Values, cut_short
 from tarloom.format.storage.local_errors import OF_ONE_FILE, translated
 from tarloom.format.storage.local_listing import entries_of, entry_of, files_below
 from tarloom.format.storage.packing import cut_from_pack
@@ -35,6 +35,7 @@ from tarloom.format.storage.temporaries import (
     remove_if_abandoned,
     sync_folder,
 )
+from tarloom.format.unfilled import unfilled
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,20 @@ class LocalStorage(Storage):
         return cut_from_pack(self, name, offsets, sizes)
 
     def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
-        buffers = [allocate(int(group.sizes.sum())) for group in groups]
-        places = [buffer.address + group.places for buffer, group in zip(buffers, groups, strict=True)]
+        return cast("Sequence[pa.Buffer]", self.read_values(name, groups, apart=()))
+
+    def read_values(self, name: str, groups: Sequence[Ranges], apart: Collection[int]) -> Sequence[Values]:
+        made = [_room(group, apart=number in apart) for number, group in enumerate(groups)]
+        self._scatter(name, groups, [addresses for _, addresses in made])
+        return [values for values, _ in made]
+
+    def _scatter(self, name: str, groups: Sequence[Ranges], addresses: Sequence[np.ndarray]) -> None:
         where = self.describe(name)
         with translated(where), open(where, "rb", buffering=0) as file:
             try:
-                scatter(file.fileno(), Ranges.joined(groups), np.concatenate([np.zeros(0, np.int64), *places]))
+                scatter(file.fileno(), Ranges.joined(groups), np.concatenate([np.zeros(0, np.int64), *addresses]))
             except EndsBefore:
                 raise cut_short(where) from None
-        return buffers
 
     def create(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         return self._written(name, os.rename)
@@ -198,6 +204,14 @@ class LocalStorage(Storage):
         walk = os.walk(self.url)  # which passes over folders that are deleted meanwhile, as rglob does not
         found = (Path(folder, name) for folder, _, names in walk for name in names if name.startswith(TEMPORARY))
         return sum(map(remove_if_abandoned, found))
+
+
+def _room(ranges: Ranges, *, apart: bool) -> tuple[Values, np.ndarray]:
+    """What these ranges are to be read into, and the address for each."""
+    if apart:
+        return unfilled(ranges.sizes.tolist())
+    buffer = allocate(int(ranges.sizes.sum()))
+    return buffer, buffer.address + ranges.places
 
 
 def _read_at_most(path: str, most: int) -> bytes | None:

@@ -5,7 +5,7 @@ the bytes and proves whose they are; decoded.py and failures.py see to what is w
 ahead by one chunk. What is held at a time is bounded by BATCH_BYTES, whatever the size of the shard.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -60,15 +60,24 @@ def read_samples(
 
     Members are bytes or what they are decoded to. Where failed samples are rows, all have `__error__`.
     """
-    chunks = read_chunks(piece, "sample", batch_rows=batch_rows, ledger=ledger)
+    apart = set(piece.view.members).difference(piece.view.decoded)
+    chunks = read_chunks(piece, "sample", batch_rows=batch_rows, ledger=ledger, apart=apart)
     return chain.from_iterable(map(partial(to_samples, view=piece.view, url=piece.url), chunks))
 
 
 def read_chunks(
-    piece: Piece, form: Form, *, batch_rows: int | None = None, ledger: Ledger | None = None
+    piece: Piece,
+    form: Form,
+    *,
+    batch_rows: int | None = None,
+    ledger: Ledger | None = None,
+    apart: Collection[str] = (),
 ) -> Iterator[Chunk]:
-    """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does."""
-    chunks = _chunks(piece, batch_rows, ledger)
+    """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does.
+
+    apart: members of which bytes objects are wanted in the end; they come as these where that spares a copy.
+    """
+    chunks = _chunks(piece, batch_rows, ledger, apart)
     if not piece.storage.is_local and (piece.rows > BATCH_ROWS or piece.bytes > BATCH_BYTES):
         chunks = _ahead(chunks)  # a smaller one is read at once
     if piece.view.decode:
@@ -78,7 +87,7 @@ def read_chunks(
     return delivered(piece, chunks, ledger, batch_rows=batch_rows or BATCH_ROWS)
 
 
-def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None) -> Iterator[Chunk]:
+def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None, apart: Collection[str]) -> Iterator[Chunk]:
     """The piece's rows in tar order, members as bytes."""
     if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
@@ -87,7 +96,7 @@ def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None) -> Iter
     index = _trusted_index(piece)
     rows = rows_to_read(piece, index)
     report_unmatched(piece, ledger, rows.unmatched)
-    members = Members(piece, index, rows)
+    members = Members(piece, index, rows, apart=apart)
     read_bytes = READ_BYTES if piece.storage.is_local else BATCH_BYTES
     for first, last in _bounds(members.sizes(), batch_rows, read_bytes):
         chunk = Chunk(

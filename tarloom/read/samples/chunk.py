@@ -19,8 +19,8 @@ class Chunk:
 
     keys: Array
     members: Mapping[str, Sequence[Any] | Array]
-    """By name, each with one value a row: a view of the bytes read, or what they were decoded to; None where a sample
-    lacks the member. Decoded pictures for a batch are an Arrow array."""
+    """By name, each with one value a row: the bytes read or a view of them, or what they were decoded to; None where a
+    sample lacks the member. Decoded pictures for a batch are an Arrow array."""
     columns: Mapping[str, Array]
     errors: Mapping[int, Skipped] = field(default_factory=dict)
     """Rows that could not be read, by their numbers here."""

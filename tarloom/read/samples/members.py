@@ -5,7 +5,7 @@ that are another's, whatever happened to the tar since its index was made.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from tarloom.format.index import ShardIndex
 from tarloom.format.index_load import tar_reader
 from tarloom.format.layout import compression_of
 from tarloom.format.lazy import lazy
+from tarloom.format.storage.base import Values
 from tarloom.format.storage.ranges import Ranges
 from tarloom.format.tar.block import BLOCK
 from tarloom.format.tar.compressed import tar_ranges
@@ -25,17 +26,20 @@ from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.binary import Binary, packed_array
 from tarloom.read.samples.trust import check_headers, extended_names, member_names
 
+_APART_BYTES = 4 << 10
+"""On average: to copy smaller values out of what is read takes less time than to read each to a place of its own."""
 _FRONT_BYTES = 64 << 10
 """In front of a header, read with it: more is no name, but a file of no sample."""
 
 
 class Members:
-    """Reads members of the rows of a piece."""
+    """Reads members of the rows of a piece. Those that are `apart` are wanted as bytes objects, if that costs less."""
 
-    def __init__(self, piece: Piece, index: ShardIndex, rows: Rows) -> None:
+    def __init__(self, piece: Piece, index: ShardIndex, rows: Rows, *, apart: Collection[str] = ()) -> None:
         self._piece, self._index, self._rows = piece, index, rows
         self._source = tar_ranges(piece.storage, piece.tar)
         self._places = {member: _places(index, member, rows.numbers) for member in piece.view.members}
+        self._apart = apart
         end = max((int(places.ends.max(initial=0)) for places in self._places.values()), default=0)
         if compression_of(piece.tar.name) is None and end > piece.tar.size:
             raise TruncatedShard(f"{piece.url}: ends before its members do; copy it again or make it anew")
@@ -45,19 +49,16 @@ class Members:
         nothing = np.zeros(len(self._rows.numbers), np.int64)
         return sum((np.maximum(places.sizes, 0) for places in self._places.values()), nothing)
 
-    def read(self, first: int, last: int) -> dict[str, Binary]:
+    def read(self, first: int, last: int) -> dict[str, Binary | list[bytes | None]]:
         """Of the rows from `first` up to `last`, by name. Raises StaleIndex, StorageError."""
         places = {member: found.take(slice(first, last)) for member, found in self._places.items()}
         present = [found.take(found.sizes >= 0) for found in places.values()]
-        buffers = self._read_proven(first, last, places, present)
-        return {m: Binary(packed_array(b, p.sizes)) for (m, p), b in zip(places.items(), buffers, strict=True)}
-
-    def _packed(self, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
-        return self._source.read_packed(self._piece.tar.name, groups) if groups else []
+        read = self._read_proven(first, last, places, present)
+        return {m: _in_rows(values, p.sizes) for (m, p), values in zip(places.items(), read, strict=True)}
 
     def _read_proven(
         self, first: int, last: int, places: Mapping[str, Ranges], present: Sequence[Ranges]
-    ) -> Sequence[pa.Buffer]:
+    ) -> Sequence[Values]:
         """Members with the headers in front of them."""
         wanted = Ranges.joined(present)
         headers = Ranges(offsets=wanted.offsets - BLOCK, sizes=np.full(len(wanted), BLOCK))
@@ -66,9 +67,12 @@ class Members:
         )
         extended = extended_names(names)
         fronts = self._fronts(headers.offsets[extended])
-        *buffers, blocks, parts = self._packed([*present, headers, fronts])
+        apart = [i for i, m in enumerate(places) if m in self._apart and _is_large(present[i].sizes)]
+        *values, blocks, parts = self._source.read_values(self._piece.tar.name, [*present, headers, fronts], apart)
+        assert isinstance(blocks, pa.Buffer)
+        assert isinstance(parts, pa.Buffer)
         check_headers(self._piece, self._index, blocks, names, wanted.sizes, _by_number(extended, fronts, parts))
-        return buffers
+        return values
 
     def _fronts(self, headers: np.ndarray) -> Ranges:
         """What lies between these headers and the members before them; nothing where that is more than headers are."""
@@ -98,6 +102,18 @@ class Members:
         rows = np.arange(self._index.rows)
         ends = [_places(self._index, member, rows).ends for member in self._index.extensions]
         return np.unique(np.concatenate([[0], *(-(-end // BLOCK) * BLOCK for end in ends)]))
+
+
+def _is_large(sizes: np.ndarray) -> bool:
+    return bool(sizes.sum() >= _APART_BYTES * len(sizes) > 0)
+
+
+def _in_rows(values: Values, sizes: np.ndarray) -> Binary | list[bytes | None]:
+    """The values that are there, in rows of which others lack one. sizes: -1 for these."""
+    if isinstance(values, pa.Buffer):
+        return Binary(packed_array(values, sizes))
+    left = iter(values)
+    return [None if size < 0 else next(left) for size in sizes.tolist()]
 
 
 def _by_number(numbers: np.ndarray, ranges: Ranges, packed: pa.Buffer) -> dict[int, memoryview]:

@@ -110,9 +110,16 @@ class StorageContract:
         groups = data.draw(st.lists(st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 900))), max_size=4))
         wanted = [[(offset * stretch, size * min(stretch, 50)) for offset, size in group] for group in groups]
         ranges = [Ranges(offsets=column(group, 0), sizes=column(group, 1)) for group in wanted]
+        values = [[body[offset : offset + size] for offset, size in group] for group in wanted]
         packed = storage.read_packed("packed", ranges)
-        expected = [b"".join(body[offset : offset + size] for offset, size in group) for group in wanted]
-        assert [buffer.to_pybytes() for buffer in packed] == expected
+        assert [buffer.to_pybytes() for buffer in packed] == [b"".join(parts) for parts in values]
+        mixed = storage.read_values("packed", ranges, apart={0, 2})
+        in_lists = [number for number, found in enumerate(mixed) if isinstance(found, list)]
+        assert in_lists in ([], [number for number in (0, 2) if number < len(values)])
+        assert [mixed[number] for number in in_lists] == [values[number] for number in in_lists]
+        assert [b"".join(found) if isinstance(found, list) else found.to_pybytes() for found in mixed] == [
+            b"".join(parts) for parts in values
+        ]
 
     @pytest.mark.parametrize(("offset", "size"), [(3, 3), (5, 1), (9, 1)])
     def test_a_range_past_the_end_is_refused(self, storage: Storage, put_raw: PutRaw, offset, size):

@@ -20,6 +20,7 @@ from tarloom.format.storage import open_storage
 from tarloom.read.samples import batches, trust
 from tarloom.read.samples.batches import read_piece, read_samples
 from tests.format.raw import write_tar
+from tests.read.sample_sets import digest_of, nasty_samples
 
 ROWS = 60
 MEMBERS = ("jpg", "json", "txt")
@@ -78,6 +79,32 @@ def test_a_header_that_was_changed_between_others_is_noticed(wild, tmp_path):
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
         [batch for piece in pieces for batch in read_piece(piece)]
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """All members count as large ones: they are read as bytes objects."""
+    monkeypatch.setattr("tarloom.read.samples.members._APART_BYTES", 0)
+
+
+@pytest.mark.usefixtures("large")
+def test_large_members_of_nasty_tars_are_those_of_their_samples(nasty):
+    samples = [(s.pop("__key__"), s.pop("__url__") and s) for s in tarloom.open(nasty)]
+    assert digest_of(samples) == digest_of(nasty_samples())
+
+
+@pytest.mark.usefixtures("large")
+def test_no_large_member_comes_of_a_tar_that_was_cut_or_changed_since_it_was_read(wild, tmp_path):
+    path = shutil.copytree(wild, tmp_path / "copy") / "00000.tar"
+    (piece,), times = tarloom.open(path.parent).pieces(), path.stat()
+    assert len(list(read_samples(piece))) == ROWS
+    os.truncate(path, times.st_size // 2)
+    with pytest.raises(StorageError, match=r"00000\.tar: ends before"):
+        list(read_samples(piece))
+    write_tar(path, [(key[::-1], found) for key, found in wild_samples()])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
+        list(read_samples(piece))
 
 
 STEMS = {"not ASCII": "{}", "long": "{}" + "x" * 120, "long folders": "x" * 90 + "/{}" + "y" * 90}
