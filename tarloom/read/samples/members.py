@@ -112,6 +112,8 @@ def _in_rows(values: Values, sizes: np.ndarray) -> Binary | list[bytes | None]:
     """The values that are there, in rows of which others lack one. sizes: -1 for these."""
     if isinstance(values, pa.Buffer):
         return Binary(packed_array(values, sizes))
+    if len(values) == len(sizes):
+        return [*values]
     left = iter(values)
     return [None if size < 0 else next(left) for size in sizes.tolist()]
 

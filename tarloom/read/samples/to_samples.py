@@ -21,22 +21,28 @@ def to_samples(chunk: Chunk, view: View, url: str) -> Iterator[dict[str, Any]]:
 
 
 def _made(chunk: Chunk, view: View, url: str) -> Iterator[dict[str, Any]]:
-    forms, rows = view.decoded, len(chunk)
+    rows = len(chunk)
     columns: dict[str, Sequence[Any]] = {"__key__": chunk.keys.to_pylist(), "__url__": [url] * rows}
-    columns |= {name: _values(values, name in forms) for name, values in chunk.members.items()}
+    columns |= {name: _values(values) for name, values in chunk.members.items()}
     columns |= {name: array.to_pylist() for name, array in chunk.columns.items()}
     if view.on_error == "row":
         columns[ERROR] = [chunk.errors[row].text if row in chunk.errors else None for row in range(rows)]
     samples = map(dict, map(zip, repeat(tuple(columns)), zip(*columns.values(), strict=True)))
-    nulls = [name for name in chunk.members if any(value is None or value is JSON_NULL for value in columns[name])]
+    nulls = [name for name, values in chunk.members.items() if _has_nulls(values)]
     return _without_lacking(samples, nulls) if nulls else samples
 
 
-def _values(values: Sequence[Any] | Array, decoded: bool) -> Sequence[Any]:
+def _values(values: Sequence[Any] | Array) -> Sequence[Any]:
     if isinstance(values, Binary):
         found: list[Any] = values.array.to_pylist()
         return found
-    return list(values) if decoded else [None if value is None else bytes(value) for value in values]
+    return list(values)
+
+
+def _has_nulls(values: Sequence[Any] | Array) -> bool:
+    if isinstance(values, Binary):
+        return values.array.null_count > 0
+    return any(value is None or value is JSON_NULL for value in values)
 
 
 def _without_lacking(samples: Iterator[dict[str, Any]], members: Sequence[str]) -> Iterator[dict[str, Any]]:
