@@ -177,8 +177,9 @@ class Dataset(Selection, Feedable):
         return Picker(catalog=self.catalog, facts=self._facts, view=self.view)
 
     def _piece_bytes(self) -> int:
-        """What is read at a time is a piece, so that all of it is read ahead; not where each would open tables anew."""
-        in_one = self.catalog.storage.is_local and not (self.view.columns or self.condition)
+        """What is read at a time is a piece, so that all of it is read ahead; not where each would open tables anew, or
+        have threads decode its pictures that wait for the last of them."""
+        in_one = self.catalog.storage.is_local and not (self.view.columns or self.condition or self.view.decode)
         return READ_BYTES if in_one else PIECE_BYTES
 
     def _read(self, read: Callable[[Piece], Iterator[Read]], piece_bytes: int) -> Iterator[Read]:
