@@ -61,7 +61,7 @@ class RangeSource(ABC):
         bounds = itertools.pairwise(itertools.accumulate(map(len, groups), initial=0))
         return [pa.py_buffer(b"".join(found[first:last])) for first, last in bounds]
 
-    def read_values(self, name: str, groups: Sequence[Ranges], apart: Collection[int]) -> "Sequence[Values]":
+    def read_values(self, name: str, groups: Sequence[Ranges], apart: Collection[int]) -> Sequence[Values]:
         """As read_packed; but where it spares a copy, groups of these numbers come as lists: the bytes of each range.
 
         Raises as read_ranges does.

@@ -57,7 +57,8 @@ def report_unmatched(piece: Piece, ledger: Ledger | None, unmatched: Sequence[Sk
 def _raise_first(chunk: Chunk) -> None:
     if chunk.errors:
         first = chunk.errors[min(chunk.errors)]
-        raise BadSample(f"{first}; mend it, or read on with on_error skip or row")
+        others = "leave it out by a condition, or, but in a feed, read on with on_error skip or row"
+        raise BadSample(f"{first}; mend it, {others}")
 
 
 def _with_lost(piece: Piece, chunks: Iterator[Chunk], batch_rows: int) -> Iterator[Chunk]:

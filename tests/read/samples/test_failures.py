@@ -118,6 +118,18 @@ def test_a_text_that_is_not_utf8_is_a_failure_of_its_sample_and_whole_in_a_batch
     assert pa.Table.from_batches(ds.batches())["said"].combine_chunks().equals(said)
 
 
+def test_a_feed_ends_at_a_bad_value_with_advice_that_holds_for_feeds(tmp_path):
+    samples = [(f"{row}", {"txt": b"x"}) for row in range(8)]
+    write_tar(tmp_path / "a.tar", samples)
+    said = pa.Array.from_buffers(pa.string(), 8, pa.array([b"a", b"\xff"] * 4).buffers())
+    write_parquet(tmp_path / "a.parquet", {"key": [k for k, _ in samples], "status": ["success"] * 8, "said": said})
+    ds = tarloom.open(tmp_path).select("said")
+    with pytest.raises(BadSample, match=r"said is no text.*; mend it, leave it out by a condition, or, but in a feed"):
+        list(ds.to_numpy(4, seed=1))
+    conditioned = ds.where("__key__ IN ('0', '2', '4', '6')").to_numpy(4, seed=1)
+    assert [(sorted(batch["__key__"]), batch["said"]) for batch in conditioned] == [(["0", "2", "4", "6"], ["a"] * 4)]
+
+
 @pytest.mark.parametrize("row", range(3))
 @pytest.mark.parametrize("kind", [pa.timestamp("s", "Europe/Paris"), pa.timestamp("ms"), pa.date32()])
 def test_a_time_that_python_has_not_is_found_wherever_it_stands(kind, row):
