@@ -73,15 +73,18 @@ class Dataset(Selection, Feedable):
         """Samples in order: `__key__`, `__url__`, the members a sample has as bytes, columns as Python values."""
         return self._read(partial(read_samples, ledger=self._counting()), self._piece_bytes())
 
-    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, rows: int | None = None, *, memory_map: bool = False) -> Iterator[pa.RecordBatch]:
         """Samples in order, as Arrow batches of `schema` with at most `rows` rows and about 64 MiB.
 
         By default a batch has as many rows as are best read at a time: at most 1024, from this machine about 16 MiB.
+        memory_map: members are binary_view, unless they are decoded, and no byte of them is copied out of local tars.
+        It is for tars that nobody changes in place: a batch whose tar is cut short ends the process (SIGBUS).
         """
         check_batches(self.view)
-        # Where batches have so many rows, a piece cuts the last one short.
-        piece_bytes = PIECE_BYTES if rows else self._piece_bytes()
-        return self._read(partial(read_piece, batch_rows=rows, ledger=self._counting()), piece_bytes)
+        # Where batches have so many rows, a piece cuts the last one short; to map a file again takes its time.
+        piece_bytes = PIECE_BYTES if rows or memory_map else self._piece_bytes()
+        read = partial(read_piece, batch_rows=rows, ledger=self._counting(), memory_map=memory_map)
+        return self._read(read, piece_bytes)
 
     def table(self, *names: str) -> pa.Table:
         """Keys and these columns, by default all that are not members, from parquet alone. Batches of a selection give

@@ -74,7 +74,7 @@ class Selection:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches: `__key__`, members (binary unless they are decoded), then joined columns."""
+        """Of the batches: `__key__`, members (binary unless they are decoded or mapped), then joined columns."""
         return self.view.schema
 
     def select(self, *names: str) -> Self:

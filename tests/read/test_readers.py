@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tarloom.errors import BadSample, EngineError, StorageError, UsageError
-from tarloom.read.dataset import open_dataset
+from tarloom.read.dataset import Dataset, open_dataset
 from tarloom.read.readers import READERS, ScanJob
 from tarloom.read.scan import ScanConfig, Tallier
 from tests.read.reader_contract import ReaderContract
@@ -16,6 +16,20 @@ RAY_COPIES_ITS_SETTINGS = pytest.mark.filterwarnings(r"ignore::DeprecationWarnin
 
 class TestPlain(ReaderContract):
     reader = "plain"
+
+
+class TestMemoryMapped(ReaderContract):
+    reader = "plain"
+
+    @pytest.fixture(autouse=True)
+    def mapped(self, monkeypatch):
+        """Its batches lie in tars; what counts them knows copies alone."""
+        copied = Dataset.batches
+
+        def batches(dataset, rows):
+            return (batch.cast(dataset.schema) for batch in copied(dataset, rows, memory_map=True))
+
+        monkeypatch.setattr(Dataset, "batches", batches)
 
 
 class TestWebdataset(ReaderContract):

@@ -24,7 +24,7 @@ def pack(groups: Sequence[Ranges], fetch: Fetch) -> Sequence[pa.Buffer]:
     """A buffer for each group, as `RangeSource.read_packed` gives them."""
     buffers = [pa.allocate_buffer(int(group.sizes.sum())) for group in groups]
     groups = [group.cut(REMOTE.request_bytes) for group in groups]
-    targets = [view for buffer, group in zip(buffers, groups, strict=True) for view in _views_in(buffer, group)]
+    targets = [view for buffer, group in zip(buffers, groups, strict=True) for view in views_in(buffer, group)]
     ranges = Ranges.joined(groups)
     offsets, requests = ranges.offsets.tolist(), coalesce(ranges, REMOTE)
     for numbers in requests.groups(IN_FLIGHT_BYTES):
@@ -39,10 +39,10 @@ def cut_from_pack(source: RangeSource, name: str, offsets: Sequence[int], sizes:
     """What read_ranges gives, by read_packed."""
     ranges = Ranges(offsets=np.array(offsets, np.int64), sizes=np.array(sizes, np.int64))
     (buffer,) = source.read_packed(name, [ranges])
-    return _views_in(buffer, ranges)
+    return views_in(buffer, ranges)
 
 
-def _views_in(buffer: pa.Buffer, ranges: Ranges) -> Sequence[memoryview]:
+def views_in(buffer: pa.Buffer, ranges: Ranges) -> Sequence[memoryview]:
     """The ranges, which lie in a buffer one behind the other."""
     view, sizes = memoryview(buffer).cast("B"), ranges.sizes.tolist()
     return [view[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]

@@ -39,9 +39,12 @@ which answers many requests at once."""
 
 
 def read_piece(
-    piece: Piece, *, batch_rows: int | None = None, ledger: Ledger | None = None
+    piece: Piece, *, batch_rows: int | None = None, ledger: Ledger | None = None, memory_map: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """The piece's rows in tar order, as batches of `piece.view.schema`.
+
+    memory_map: members that are not decoded are binary_view, and stay where they lie in a local tar that can be mapped
+    (mapped.py says what that asks of its owner).
 
     A member is null where a sample lacks it. A batch has at most `batch_rows` rows and about 64 MiB; by default as many
     as are best read at a time. A member of 2 GiB or more comes alone, as large_binary. ledger: counts what cannot be
@@ -49,8 +52,8 @@ def read_piece(
     is decoded to what no batch can hold.
     """
     check_batches(piece.view)
-    for chunk in read_chunks(piece, "batch", batch_rows=batch_rows, ledger=ledger):
-        yield to_batch(chunk, piece.view)
+    for chunk in read_chunks(piece, "batch", batch_rows=batch_rows, ledger=ledger, mapped=memory_map):
+        yield to_batch(chunk, piece.view, as_views=memory_map)
 
 
 def read_samples(
@@ -72,12 +75,14 @@ def read_chunks(
     batch_rows: int | None = None,
     ledger: Ledger | None = None,
     apart: Collection[str] = (),
+    mapped: bool = False,
 ) -> Iterator[Chunk]:
     """The piece's rows in tar order, decoded, failures treated as its view says. Raises as read_piece does.
 
-    apart: members of which bytes objects are wanted in the end; they come as these where that spares a copy.
+    apart: members of which bytes objects are wanted in the end; they come as these where that spares a copy. mapped:
+    members may stay where they lie.
     """
-    chunks = _chunks(piece, batch_rows, ledger, apart)
+    chunks = _chunks(piece, batch_rows, ledger, apart, mapped=mapped)
     if not piece.storage.is_local and (piece.rows > BATCH_ROWS or piece.bytes > BATCH_BYTES):
         chunks = _ahead(chunks)  # a smaller one is read at once
     if piece.view.decode:
@@ -87,7 +92,9 @@ def read_chunks(
     return delivered(piece, chunks, ledger, batch_rows=batch_rows or BATCH_ROWS)
 
 
-def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None, apart: Collection[str]) -> Iterator[Chunk]:
+def _chunks(
+    piece: Piece, batch_rows: int | None, ledger: Ledger | None, apart: Collection[str], *, mapped: bool
+) -> Iterator[Chunk]:
     """The piece's rows in tar order, members as bytes."""
     if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, not {batch_rows}")
@@ -96,8 +103,8 @@ def _chunks(piece: Piece, batch_rows: int | None, ledger: Ledger | None, apart: 
     index = _trusted_index(piece)
     rows = rows_to_read(piece, index)
     report_unmatched(piece, ledger, rows.unmatched)
-    members = Members(piece, index, rows, apart=apart)
-    read_bytes = READ_BYTES if piece.storage.is_local else BATCH_BYTES
+    members = Members(piece, index, rows, apart=apart, mapped=mapped)
+    read_bytes = READ_BYTES if piece.storage.is_local and not mapped else BATCH_BYTES
     for first, last in _bounds(members.sizes(), batch_rows, read_bytes):
         chunk = Chunk(
             keys=rows.keys.slice(first, last - first),

@@ -69,7 +69,7 @@ class Chunk:
 
 def _filtered(values: Sequence[Any] | Array, kept: Array) -> Sequence[Any] | Array:
     if isinstance(values, Binary):
-        return Binary(values.array.filter(kept))
+        return Binary(_computable(values.array).filter(kept))
     if isinstance(values, pa.Array):
         return values.filter(kept)
     return [value for value, keep in zip(values, kept.to_pylist(), strict=True) if keep]
@@ -77,7 +77,13 @@ def _filtered(values: Sequence[Any] | Array, kept: Array) -> Sequence[Any] | Arr
 
 def _with_nulls(values: Sequence[Any] | Array, kept: Array) -> Sequence[Any] | Array:
     if isinstance(values, Binary):
-        return Binary(pc.if_else(kept, values.array, pa.scalar(None, values.array.type)))
+        array = _computable(values.array)
+        return Binary(pc.if_else(kept, array, pa.scalar(None, array.type)))
     if isinstance(values, pa.Array):
         return cast(Array, pc.if_else(kept, values, pa.scalar(None, values.type)))
     return [value if keep else None for value, keep in zip(values, kept.to_pylist(), strict=True)]
+
+
+def _computable(array: Array) -> Array:
+    """The same; of views, which pyarrow's functions do not know yet, a copy."""
+    return array.cast(pa.binary()) if array.type == pa.binary_view() else array

@@ -17,6 +17,9 @@ from tarloom.format.index_load import tar_reader
 from tarloom.format.layout import compression_of
 from tarloom.format.lazy import lazy
 from tarloom.format.storage.base import Values
+from tarloom.format.storage.local import LocalStorage
+from tarloom.format.storage.mapped import WINDOW_BYTES, MappedFile
+from tarloom.format.storage.packing import views_in
 from tarloom.format.storage.ranges import Ranges
 from tarloom.format.tar.block import BLOCK
 from tarloom.format.tar.compressed import tar_ranges
@@ -32,14 +35,23 @@ _FRONT_BYTES = 64 << 10
 """In front of a header, read with it: more is no name, but a file of no sample."""
 
 
-class Members:
-    """Reads members of the rows of a piece. Those that are `apart` are wanted as bytes objects, if that costs less."""
+_Read = tuple[dict[str, Binary | list[bytes | None]], pa.Buffer, Sequence[memoryview]]
+"""Members by name; headers one behind the other; what lies in front of some of them."""
 
-    def __init__(self, piece: Piece, index: ShardIndex, rows: Rows, *, apart: Collection[str] = ()) -> None:
+
+class Members:
+    """Reads members of the rows of a piece. Those that are `apart` are wanted as bytes objects, if that costs less.
+
+    mapped: they are to stay where they lie in a local tar, if that can be mapped, and most of it is wanted.
+    """
+
+    def __init__(
+        self, piece: Piece, index: ShardIndex, rows: Rows, *, apart: Collection[str] = (), mapped: bool = False
+    ) -> None:
         self._piece, self._index, self._rows = piece, index, rows
         self._source = tar_ranges(piece.storage, piece.tar)
         self._places = {member: _places(index, member, rows.numbers) for member in piece.view.members}
-        self._apart = apart
+        self._apart, self._wants_mapped = apart, mapped
         end = max((int(places.ends.max(initial=0)) for places in self._places.values()), default=0)
         if compression_of(piece.tar.name) is None and end > piece.tar.size:
             raise TruncatedShard(f"{piece.url}: ends before its members do; copy it again or make it anew")
@@ -52,27 +64,38 @@ class Members:
     def read(self, first: int, last: int) -> dict[str, Binary | list[bytes | None]]:
         """Of the rows from `first` up to `last`, by name. Raises StaleIndex, StorageError."""
         places = {member: found.take(slice(first, last)) for member, found in self._places.items()}
-        present = [found.take(found.sizes >= 0) for found in places.values()]
-        read = self._read_proven(first, last, places, present)
-        return {m: _in_rows(values, p.sizes) for (m, p), values in zip(places.items(), read, strict=True)}
-
-    def _read_proven(
-        self, first: int, last: int, places: Mapping[str, Ranges], present: Sequence[Ranges]
-    ) -> Sequence[Values]:
-        """Members with the headers in front of them."""
-        wanted = Ranges.joined(present)
-        headers = Ranges(offsets=wanted.offsets - BLOCK, sizes=np.full(len(wanted), BLOCK))
-        names = member_names(
-            self._rows.keys.slice(first, last - first), {m: found.sizes >= 0 for m, found in places.items()}
+        wanted = Ranges.joined([found.take(found.sizes >= 0) for found in places.values()])
+        keys = self._rows.keys.slice(first, last - first)
+        names = member_names(keys, {m: found.sizes >= 0 for m, found in places.items()})
+        headers, extended = wanted.offsets - BLOCK, extended_names(names)
+        fronts = self._fronts(headers[extended])
+        file = self._file if _is_dense(wanted) and wanted.sizes.max() < WINDOW_BYTES else None
+        values, blocks, parts = (
+            self._packed(places, headers, fronts) if file is None else _viewed(file, places, headers, fronts)
         )
-        extended = extended_names(names)
-        fronts = self._fronts(headers.offsets[extended])
-        apart = [i for i, m in enumerate(places) if m in self._apart and _is_large(present[i].sizes)]
-        *values, blocks, parts = self._source.read_values(self._piece.tar.name, [*present, headers, fronts], apart)
-        assert isinstance(blocks, pa.Buffer)
-        assert isinstance(parts, pa.Buffer)
-        check_headers(self._piece, self._index, blocks, names, wanted.sizes, _by_number(extended, fronts, parts))
+        check_headers(
+            self._piece, self._index, blocks, names, wanted.sizes, dict(zip(extended.tolist(), parts, strict=True))
+        )
         return values
+
+    def _packed(self, places: Mapping[str, Ranges], headers: np.ndarray, fronts: Ranges) -> _Read:
+        """Copies of members, of the headers in front of them, and of what lies in front of some headers."""
+        present = [found.take(found.sizes >= 0) for found in places.values()]
+        apart = [i for i, m in enumerate(places) if m in self._apart and _is_large(present[i].sizes)]
+        blocks = Ranges(offsets=headers, sizes=np.full(len(headers), BLOCK))
+        *read, proofs, parts = self._source.read_values(self._piece.tar.name, [*present, blocks, fronts], apart)
+        assert isinstance(proofs, pa.Buffer)
+        assert isinstance(parts, pa.Buffer)
+        values = {m: _in_rows(values, p.sizes) for (m, p), values in zip(places.items(), read, strict=True)}
+        return values, proofs, views_in(parts, fronts)
+
+    @lazy
+    def _file(self) -> MappedFile | None:
+        """The tar, where members are to stay in it, and can."""
+        storage, name = self._piece.storage, self._piece.tar.name
+        if self._wants_mapped and isinstance(storage, LocalStorage) and compression_of(name) is None:
+            return MappedFile(storage, name)
+        return None
 
     def _fronts(self, headers: np.ndarray) -> Ranges:
         """What lies between these headers and the members before them; nothing where that is more than headers are."""
@@ -104,6 +127,18 @@ class Members:
         return np.unique(np.concatenate([[0], *(-(-end // BLOCK) * BLOCK for end in ends)]))
 
 
+def _viewed(file: MappedFile, places: Mapping[str, Ranges], headers: np.ndarray, fronts: Ranges) -> _Read:
+    """As `_packed`; members stay in the file."""
+    values = {member: Binary(file.views(found)) for member, found in places.items()}
+    return {**values}, file.blocks(headers, BLOCK), file.parts(fronts)
+
+
+def _is_dense(ranges: Ranges) -> bool:
+    """Whether most of what lies between them is wanted. Of pages that are mapped here and there, the system reads the
+    neighbours from the disk, too, which took twice as long as to read what was wanted."""
+    return bool(len(ranges)) and bool(2 * ranges.sizes.sum() >= ranges.ends.max() - ranges.offsets.min())
+
+
 def _is_large(sizes: np.ndarray) -> bool:
     return bool(sizes.sum() >= _APART_BYTES * len(sizes) > 0)
 
@@ -116,13 +151,6 @@ def _in_rows(values: Values, sizes: np.ndarray) -> Binary | list[bytes | None]:
         return [*values]
     left = iter(values)
     return [None if size < 0 else next(left) for size in sizes.tolist()]
-
-
-def _by_number(numbers: np.ndarray, ranges: Ranges, packed: pa.Buffer) -> dict[int, memoryview]:
-    """Ranges that lie one behind the other, by the numbers of their headers."""
-    data = memoryview(packed)
-    bounds = zip(numbers.tolist(), ranges.places.tolist(), ranges.sizes.tolist(), strict=True)
-    return {number: data[place : place + size] for number, place, size in bounds}
 
 
 def _places(index: ShardIndex, member: str, numbers: np.ndarray) -> Ranges:

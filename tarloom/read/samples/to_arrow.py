@@ -1,13 +1,13 @@
 """A chunk as an Arrow batch of its view's schema."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
 from tarloom.errors import UsageError
 from tarloom.format.arrow_types import Array
-from tarloom.read.samples.binary import joined_array
+from tarloom.read.samples.binary import LARGEST_BINARY, joined_array
 from tarloom.read.samples.chunk import Chunk
 from tarloom.read.view import View
 
@@ -19,10 +19,13 @@ def check_batches(view: View) -> None:
         raise UsageError(f"{pil}: Pillow images exist in samples only; decode it to rgb, or iterate over the dataset")
 
 
-def to_batch(chunk: Chunk, view: View) -> pa.RecordBatch:
-    """The batch; members of 2 GiB and more are large_binary in it."""
+def to_batch(chunk: Chunk, view: View, *, as_views: bool = False) -> pa.RecordBatch:
+    """The batch; members of 2 GiB and more are large_binary in it. as_views: smaller ones are binary_view."""
     schema = view.schema
-    arrays = [chunk.keys, *(_array(values, schema.field(name).type) for name, values in chunk.members.items())]
+    arrays = [chunk.keys]
+    for name, values in chunk.members.items():
+        array = _array(values, schema.field(name).type)
+        arrays.append(_viewed(array) if as_views and name not in view.decoded else array)
     arrays += chunk.columns.values()
     if view.on_error == "row":
         arrays.append(_error_texts(chunk))
@@ -34,6 +37,11 @@ def _array(values: Sequence[Any] | Array, kind: pa.DataType) -> Array:
     if isinstance(values, pa.Array):
         return values
     return joined_array(values) if pa.types.is_binary(kind) else pa.array(values, kind)
+
+
+def _viewed(array: Array) -> Array:
+    """The same as binary_view, which copies no bytes; but one of more than a view can hold."""
+    return array if array.nbytes > LARGEST_BINARY else cast(Array, array.cast(pa.binary_view()))
 
 
 def _error_texts(chunk: Chunk) -> Array:

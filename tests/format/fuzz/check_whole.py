@@ -17,6 +17,7 @@ def check_whole(case: Case, folder: Path, outcome: Outcome) -> None:
         raise Broken(f"it cannot be read ({outcome.error}), and verify finds nothing")
     try:
         samples = [*tarloom.open(folder)]
+        _check_mapped(folder, samples)
     except TarloomError as error:
         if not outcome.error:
             raise Broken(f"its headers can be read, its samples not: {error}") from error
@@ -24,6 +25,16 @@ def check_whole(case: Case, folder: Path, outcome: Outcome) -> None:
     if len(samples) != outcome.samples:
         raise Broken(f"{len(samples)} samples are read of {outcome.samples}")
     _check_repair(case, folder, samples)
+
+
+def _check_mapped(folder: Path, samples: list[dict[str, object]]) -> None:
+    """What lies in batches in mapped tars is the same."""
+    rows = [row for batch in tarloom.open(folder).batches(memory_map=True) for row in batch.to_pylist()]
+    mapped = [
+        (row["__key__"], {name: value for name, value in _members(row).items() if value is not None}) for row in rows
+    ]
+    if mapped != [(sample["__key__"], _members(sample)) for sample in samples]:
+        raise Broken("mapped members are not those that are read")
 
 
 def _check_repair(case: Case, folder: Path, samples: list[dict[str, object]]) -> None:

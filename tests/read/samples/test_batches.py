@@ -67,6 +67,35 @@ def test_arrays_beyond_32_bit_offsets_become_large(packed, monkeypatch):
     assert batch["jpg"].to_pylist() == [members["jpg"] for _, members in packed_samples(1)]
 
 
+def test_mapped_members_lie_in_the_tar_wherever_they_are_read_and_others_are_views_too(packed, compressed, s3):
+    url = s3.folder("mapped")
+    for name in ("00000.tar", "00001.tar"):
+        open_storage(url).write(name, (packed / name).read_bytes())
+    copied = pa.Table.from_batches(tarloom.open(packed).batches())
+    for place in (packed, compressed, url):
+        views = pa.Table.from_batches(tarloom.open(place).batches(memory_map=True))
+        assert views.schema.field("jpg").type == pa.binary_view()
+        assert views.cast(copied.schema).equals(copied)
+    (batch, *_) = tarloom.open(packed).select("txt", "jpg").batches(memory_map=True)
+    *_, bytes_of_column = batch["jpg"].buffers()
+    assert bytes_of_column.to_pybytes() in (packed / "00000.tar").read_bytes()
+
+
+@pytest.mark.parametrize("policy", ["skip", "row"])
+def test_of_mapped_members_those_that_are_decoded_are_as_ever(pictured, policy):
+    dataset = tarloom.open(pictured).select("png", "json").decoding("rgb").on_error(policy)
+    copied, mapped = (pa.Table.from_batches(dataset.batches(memory_map=memory_map)) for memory_map in (False, True))
+    assert mapped.schema.field("json").type == pa.binary_view()
+    assert mapped["json"].to_pylist() == copied["json"].to_pylist()
+    assert mapped.drop_columns("json").equals(copied.drop_columns("json"))
+
+
+def test_a_member_that_no_view_can_hold_comes_as_a_copy(packed, monkeypatch):
+    monkeypatch.setattr("tarloom.read.samples.members.WINDOW_BYTES", 10)
+    mapped = pa.Table.from_batches(tarloom.open(packed).select("jpg").batches(memory_map=True))
+    assert mapped["jpg"].to_pylist() == [members["jpg"] for _, members in packed_samples(2)]
+
+
 def test_a_tar_replaced_by_another_of_the_same_size_is_read_as_it_is_now(tmp_path):
     write_tar(tmp_path / "00000.tar", some_samples(10))
     assert len(list(tarloom.open(tmp_path))) == 10

@@ -66,6 +66,9 @@ def test_any_rows_and_members_in_any_cut_are_those_of_the_tar(places, rows, memb
         assert table["__key__"].to_pylist() == [key for key, _ in expected]
         for member in members:
             assert table[member].to_pylist() == [found.get(member) for _, found in expected]
+        views = pa.Table.from_batches(read_piece(piece, batch_rows=batch_rows, memory_map=True))
+        assert {views.schema.field(member).type for member in members} == {pa.binary_view()}
+        assert views.cast(table.schema).equals(table)
         samples = list(read_samples(piece, batch_rows=batch_rows))
         wanted = [{name: data for name, data in found.items() if name in members} for _, found in expected]
         assert [{name: sample[name] for name in members if name in sample} for sample in samples] == wanted
@@ -77,8 +80,9 @@ def test_a_header_that_was_changed_between_others_is_noticed(wild, tmp_path):
     times = path.stat()
     write_tar(path, [(("999" if key == f"{ROWS // 2:03d}" else key), members) for key, members in wild_samples()])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
-        [batch for piece in pieces for batch in read_piece(piece)]
+    for memory_map in (False, True):
+        with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
+            [batch for piece in pieces for batch in read_piece(piece, memory_map=memory_map)]
 
 
 @pytest.fixture
@@ -119,11 +123,14 @@ def test_names_that_plain_headers_do_not_hold_are_proven_by_those_in_front_of_th
     write_tar(path, [samples[0], ("__MACOSX/a", {"n": b"no"}), *samples[1:]], format=format)
     dataset = tarloom.open(tmp_path)
     assert [(sample["__key__"], sample["n"]) for sample in dataset.select("n")] == [(k, m["n"]) for k, m in samples]
+    (batch,) = dataset.batches(memory_map=True)
+    assert batch["n"].to_pylist() == [members["n"] for _, members in samples]
     times = path.stat()
     write_tar(path, [samples[2], ("__MACOSX/a", {"n": b"no"}), *samples[:2]], format=format)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
-        list(dataset.select("n"))
+    for read in (iter, lambda dataset: dataset.batches(memory_map=True)):
+        with pytest.raises(StaleIndex, match=r"00000\.tar: was changed after its index was made; remove"):
+            list(read(dataset.select("n")))
 
 
 def test_names_that_are_not_ascii_are_proven_without_another_walk_over_the_tar(tmp_path, monkeypatch):
