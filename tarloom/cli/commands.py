@@ -216,13 +216,15 @@ class Repair:
     """The dataset's folder, or one of its tars, compressed or not, local or remote. It is not touched."""
     output: str
     """The folder of the copy: an empty one, or that of the same repair, which then goes on."""
+    keep_unproven: bool = False
+    """Keep what comes out of a damaged compressed tar, too, though any byte of it may be wrong."""
     json: bool = False
     """End stdout with one line of JSON."""
 
     def execute(self) -> Finished:
         from tarloom.format.repair.job import RepairJob
 
-        job = RepairJob(self.path, self.output)
+        job = RepairJob(self.path, self.output, keep_unproven=self.keep_unproven)
         reports = list(watch(job, title="repairing", total=None, done=lambda report: report.samples))
         lost = [f"{report.shard}: {line}" for report in reports for line in report.lost]
         facts: Mapping[str, object] = {

@@ -9,7 +9,7 @@
 """
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,6 +57,11 @@ class Inventory:
         self.first.setdefault(what, name)
         if lost:
             self.lost.add(what)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Leave these samples out."""
+        for key in keys:
+            del self.samples[key]
 
     def lines(self) -> Iterator[str]:
         """What was found, one line a kind."""

@@ -36,7 +36,7 @@ from tarloom.format.sidecar import find_sidecars, sidecar_info
 from tarloom.format.storage import Entry, LocalStorage, Storage, links_to_nothing, open_dataset_storage, open_storage
 from tarloom.format.storage.writable import check_writable
 from tarloom.format.tar.block import BLOCK
-from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked
+from tarloom.format.tar.compressed import CHUNK_BYTES, Unpacked, proves_what_came_out
 from tarloom.format.tar.headers import Member
 from tarloom.format.tar.writer import TarWriter
 
@@ -67,9 +67,13 @@ class RepairReport:
 
 
 class RepairJob:
-    """Iterate over it: one report a shard. Raises UsageError before anything is written."""
+    """Iterate over it: one report a shard. Raises UsageError before anything is written.
 
-    def __init__(self, path: str, output: str) -> None:
+    keep_unproven: keep what comes out of a compressed stream that is damaged, though any byte of it may be wrong.
+    """
+
+    def __init__(self, path: str, output: str, *, keep_unproven: bool = False) -> None:
+        self._keep_unproven = keep_unproven
         self._source, tar = open_dataset_storage(path)
         if output.endswith(TAR_SUFFIXES):
             raise UsageError(f"output {output}: give a folder; the copy is called as its source is")
@@ -156,7 +160,7 @@ class RepairJob:
             storage, plain, unsound = stack.enter_context(_as_plain(self._source, tar))
             inventory = take_inventory(storage, plain, tar_reader(storage, plain))
             if unsound is not None:
-                inventory.note("compressed streams that end too early", unsound, lost=True)
+                self._note_unsound(inventory, unsound, reason_of(unsound, self._source.describe(tar.name)))
             if not inventory.samples and inventory.lost:
                 return _report(shard, inventory, size=0)
             beside = Beside(
@@ -176,19 +180,31 @@ class RepairJob:
                 self._output.write(_report_name(shard), json.dumps(facts, indent=2).encode())
             return report
 
+    def _note_unsound(self, inventory: Inventory, error: CorruptShard, reason: str) -> None:
+        """What an error of its compressed stream means for what came out before."""
+        inventory.note("compressed streams that are cut or damaged", reason, lost=True)
+        unproven = [] if proves_what_came_out(error) else [*inventory.samples]
+        if unproven and self._keep_unproven:
+            what = "samples kept that may have other bytes, as no check sum proves them"
+        else:
+            what = "samples left out that no check sum proves (--keep-unproven keeps them)"
+            inventory.drop(unproven)
+        if unproven:
+            inventory.note(what, repr(unproven[0]), lost=True, count=len(unproven))
+
 
 @contextlib.contextmanager
-def _as_plain(storage: Storage, tar: Entry) -> Iterator[tuple[Storage, Entry, str | None]]:
+def _as_plain(storage: Storage, tar: Entry) -> Iterator[tuple[Storage, Entry, CorruptShard | None]]:
     """A tar that can be read anywhere: itself or, where it is compressed, a temporary of all that comes out of it.
 
-    And why that is not all, if it is not.
+    And what ended it, if that is not all.
     """
     if compression_of(tar.name) is None:
         yield storage, tar, None
         return
     with tempfile.TemporaryDirectory(prefix="tarloom-") as folder:
-        temporary, name, unsound = LocalStorage(folder), tar_name("unpacked"), None
-        size = 0
+        temporary, name, size = LocalStorage(folder), tar_name("unpacked"), 0
+        unsound: CorruptShard | None = None
         with temporary.create(name) as file:
             for step in (CHUNK_BYTES, BLOCK):  # where a big step fails, small ones come closer to the damage
                 try:
@@ -197,7 +213,7 @@ def _as_plain(storage: Storage, tar: Entry) -> Iterator[tuple[Storage, Entry, st
                         size += file.write(chunk)
                     break
                 except CorruptShard as error:
-                    unsound = reason_of(error, storage.describe(tar.name))
+                    unsound = error
         yield temporary, Entry(name=name, size=size), unsound
 
 

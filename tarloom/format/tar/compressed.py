@@ -25,6 +25,16 @@ XZ_BYTES = 192 << 20
 """Of memory for xz, whose highest level takes 65 MiB."""
 FREE_BYTES = 64 << 20
 """So much may come out whatever the ratio."""
+_AT_A_BEGINNING = (
+    "incorrect header check",
+    "unknown compression method",
+    "unknown header flags set",
+    "invalid window size",
+    "no magic header",
+    "Input format not supported",
+    "Unknown frame descriptor",
+)
+"""What zlib, Arrow's bz2, lzma and zstd say where no stream begins."""
 
 
 def tar_ranges(storage: Storage, tar: Entry) -> RangeSource:
@@ -37,6 +47,12 @@ def open_tar(storage: Storage, tar: Entry) -> io.BufferedIOBase:
     if compression_of(tar.name) is None:
         return open_stream(storage, tar)
     return io.BufferedReader(_UnpackedStream(Unpacked(storage, tar)), buffer_size=CHUNK_BYTES)
+
+
+def proves_what_came_out(error: CorruptShard) -> bool:
+    """Whether all bytes that a stream gave before this error are right: it was cut behind them, or whole streams lie
+    there, and something else behind. Else a check sum failed, or would have, and any of them may be wrong."""
+    return isinstance(error, TruncatedShard) or any(reason in str(error) for reason in _AT_A_BEGINNING)
 
 
 class Unpacked(RangeSource):

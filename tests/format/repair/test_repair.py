@@ -1,9 +1,11 @@
 """A copy of unsound tars: all that can be saved, in sound ones; what was done and lost is said, nothing in place."""
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import zstandard
 
 import tarloom
 from tarloom.errors import CorruptShard, UsageError
@@ -199,6 +202,39 @@ def test_of_a_compressed_tar_that_is_cut_what_comes_out_is_saved(source):
     assert 5 < len(found) < 50
     assert found == {f"{i}": {"jpg": entries[i][1]} for i in range(len(found))}
     assert any("Truncated compressed stream" in line for line in report.lost)
+
+
+PACKERS = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_of_a_compressed_tar_with_a_changed_bit_nothing_is_kept_unless_it_is_asked_for(source, kind):
+    entries = [(f"{i:03d}.jpg", hashlib.shake_128(bytes([i])).digest(7000)) for i in range(200)]
+    data = bytearray(PACKERS[kind](packed(entries)))
+    data[len(data) * 9 // 10] ^= 1
+    report, found = repair_one(source, bytes(data), f"a.tar.{kind}")
+    assert found == {}
+    (kept,) = RepairJob(str(source), str(source.parent / "kept"), keep_unproven=True)
+    count = len(samples_of(source.parent / "kept"))
+    assert count == kept.samples > 0
+    assert (
+        f"samples left out that no check sum proves (--keep-unproven keeps them): {count}, first '000'" in report.lost
+    )
+    assert f"samples kept that may have other bytes, as no check sum proves them: {count}, first '000'" in kept.lost
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_of_a_compressed_tar_with_something_else_behind_it_all_is_kept(source, kind):
+    entries = [(f"{i:03d}.jpg", hashlib.shake_128(bytes([i])).digest(7000)) for i in range(200)]
+    report, found = repair_one(source, PACKERS[kind](packed(entries)) + b"something else", f"a.tar.{kind}")
+    assert list(found.items()) == [(f"{i:03d}", {"jpg": entries[i][1]}) for i in range(len(found))]
+    assert len(found) > 150
+    assert any("cannot be decompressed behind" in line for line in report.lost)
 
 
 def test_files_of_no_sample_are_left_out_and_counted(source):
