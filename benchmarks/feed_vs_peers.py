@@ -2,10 +2,11 @@
 
 All feed the same JPEGs (see reading/data.py) in an order by chance as uint8 batches of 256 x 224 x 224 x 3, cut out by
 chance. tarloom and webdataset read plain tars; Streaming and LitData read their own formats, written here first, in
-environments of their own (scripts/peer_venv.sh). "decoding and cutting alone" feeds nothing: a thread for each CPU
-decodes pictures that are in memory, and cuts them. Peers feed through their DataLoaders with 0, 1 and 2 workers,
-decoding as their users do, and once more with tarloom's decoder ("same decoder"). Every run is a fresh process that is
-limited to --cpus CPUs; rounds go through all of them in turn.
+environments of their own (scripts/peer_venv.sh). "tarloom, loader" is the feed's DataLoader with 1 and 2 workers.
+"decoding and cutting alone" feeds nothing: a thread for each CPU decodes pictures that are in memory, and cuts them.
+Peers feed through their DataLoaders with 0, 1 and 2 workers, decoding as their users do, and once more with tarloom's
+decoder ("same decoder"). Every run is a fresh process that is limited to --cpus CPUs; rounds go through all of them in
+turn.
 
 Prints of each the fastest worker count: images a second (the best round), CPU time of all its processes an image (the
 least), time to the first batch, and the most memory that its processes held (each page counted once) while they fed a
@@ -55,6 +56,7 @@ class Side:
 STREAMING, LITDATA = "mosaicml-streaming-0.13.0", "litdata-0.2.76"
 SIDES = (
     Side(name="tarloom", program="with_tarloom", workers=(0,)),
+    Side(name="tarloom, loader", program="with_tarloom", workers=(1, 2)),
     Side(name="decoding and cutting alone", program="decoding_alone", workers=(0,)),
     Side(name="webdataset", program="with_webdataset", wanted=2.4),
     Side(name="Streaming", program="with_streaming", peer=STREAMING, converts=True, wanted=1),
@@ -63,8 +65,8 @@ SIDES = (
     Side(name="Streaming, same decoder", program="with_streaming", peer=STREAMING, converts=True, same=True, wanted=1),
     Side(name="LitData, same decoder", program="with_litdata", peer=LITDATA, converts=True, same=True, wanted=1),
 )
-ALWAYS = ("with_tarloom", "decoding_alone")
-"""Programs of the sides that run whatever is compared."""
+ALWAYS = ("tarloom", "decoding and cutting alone")
+"""Sides that run whatever is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=30, help="of 1000 samples each")
     parser.add_argument("--data", type=Path, help="keep datasets here, for the next time; default: a temporary folder")
     options = parser.parse_args()
-    sides = [side for side in SIDES if side.program in ALWAYS or options.only in side.name]
+    sides = [side for side in SIDES if side.name in ALWAYS or options.only in side.name]
     with contextlib.ExitStack() as stack:
         folder = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tarloom-benchmark-")))
         make_dataset(folder, shards=options.shards, samples=1000)

@@ -25,8 +25,8 @@ FRAMEWORKS = {
     "pyspark": "engines/spark.py engines/spark_session.py "
     "read/spark/frames.py read/spark/source.py read/spark/table.py read/spark/types.py "
     "process/curate/with_spark.py",
-    "torch": "read/feed/torch.py read/with_torch.py process/embed/jpegs.py process/embed/tensors.py "
-    "process/embed/vectors.py process/paint/with_diffusers.py",
+    "torch": "read/feed/torch.py read/feed/torch_blocks.py read/with_torch.py process/embed/jpegs.py "
+    "process/embed/tensors.py process/embed/vectors.py process/paint/with_diffusers.py",
     "open_clip": "process/embed/with_open_clip.py",
     "transformers": "process/embed/with_transformers.py process/caption/with_vllm.py process/caption/vllm_inputs.py "
     "process/paint/with_diffusers.py",

@@ -1,4 +1,4 @@
-"""Plain tars through tarloom's feed, in one process."""
+"""Plain tars through tarloom's feed, in one process, or by the workers of its loader."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +15,8 @@ pa.table({"a": ["imports what pyarrow imports at its first conversion: pandas, w
 
 
 def feed(asked: Asked) -> Iterator[Any]:
-    batches = tarloom.open(asked.data).select("jpg").to_torch(BATCH, decode=RandomCrop(SIDE, flip=0))
-    return (batch["jpg"] for batch in batches)
+    made = tarloom.open(asked.data).select("jpg").to_torch(BATCH, decode=RandomCrop(SIDE, flip=0))
+    return (batch["jpg"] for batch in (made.loader(num_workers=asked.workers) if asked.workers else made))
 
 
 if __name__ == "__main__":

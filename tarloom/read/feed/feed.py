@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from tarloom.errors import UsageError
 from tarloom.read.feed.batches.assemble import Assembly, Batch
+from tarloom.read.feed.batches.room import Room
 from tarloom.read.feed.fetching.sources import Source
 from tarloom.read.feed.order.mixing import FeedOrder
 from tarloom.read.feed.order.quality import shuffle_quality
@@ -89,6 +90,11 @@ class Feed:
         return self._reading.share.step_samples
 
     @property
+    def array_bytes(self) -> list[int]:
+        """Of the pictures of a batch, by their members."""
+        return self._reading.assembly.array_bytes(min(self._reading.share.batch_size, self._samples))
+
+    @property
     def left_out(self) -> Mapping[str, int]:
         """Of each bucket, the samples for which an epoch has no group, and those that are in no bucket."""
         return self._reading.order.left_out
@@ -142,9 +148,9 @@ class Feed:
         """Positions in the epoch at which the steps of the next iteration begin, those of the stride."""
         return self._steps(self._begin, stride)
 
-    def batches(self, steps: range) -> Iterator[Batch]:
-        """One for each step, wherever the feed stands in the epoch."""
-        return self._reading.batches(self._epoch, steps)
+    def batches(self, steps: range, room: Room | None = None) -> Iterator[Batch]:
+        """One for each step, wherever the feed stands in the epoch. room: for their pictures, else it is its own."""
+        return self._reading.batches(self._epoch, steps, room)
 
     def counting(self, steps: range, batches: Iterator[Taken], *, all_steps: bool = True) -> Iterator[Taken]:
         """Batches of these steps, however they were read and changed; the feed stands behind the one taken last.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tarloom.read.feed.batches.assemble import Assembly, Batch
+from tarloom.read.feed.batches.room import Room
 from tarloom.read.feed.fetching.fetch import MARGIN, Fetched, Fetcher
 from tarloom.read.feed.fetching.sources import Source
 from tarloom.read.feed.fetching.spans import HELD, LOCAL_BYTES, LOCAL_ROWS, read_ahead, spans
@@ -30,14 +31,14 @@ class Reading:
     ledger: Ledger = field(default_factory=Ledger)
     """Counts what was replaced in batches that were taken, in this process."""
 
-    def batches(self, epoch: int, steps: range) -> Iterator[Batch]:
-        """One for each step. steps: the positions in the epoch at which they begin.
+    def batches(self, epoch: int, steps: range, room: Room | None = None) -> Iterator[Batch]:
+        """One for each step. steps: the positions in the epoch at which they begin. room: for pictures.
 
         Raises ShardError or StorageError that names what cannot be read, TooManyErrors.
         """
         fetcher, limited = Fetcher(self.sources), Ledger(max_skipped=self.max_skipped)
         spares = Spares(self.sources, fetcher)
-        begun = self.assembly.begun(self._samples(fetcher, epoch, steps), len(steps))
+        begun = self.assembly.begun(self._samples(fetcher, epoch, steps), len(steps), room)
         try:
             for work in begun:
                 skipped = spares.mend(work)

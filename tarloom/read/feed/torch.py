@@ -22,9 +22,12 @@ from tarloom.engines.local import interrupts_end_here
 from tarloom.engines.main_program import check_sendable
 from tarloom.errors import UsageError, missing_extra
 from tarloom.format.cpus import take_part_of_share
-from tarloom.read.feed.batches.assemble import Batch
+from tarloom.read.feed.batches.assemble import KEPT, Batch
+from tarloom.read.feed.batches.room import Room
+from tarloom.read.feed.batches.shared import Blocks, SharedRoom, blocks_for
 from tarloom.read.feed.feed import Feed, StepStride
 from tarloom.read.feed.state import given_state
+from tarloom.read.feed.torch_blocks import send_in
 from tarloom.read.ledger import Ledger
 from tarloom.read.torch_workers import with_plain_errors
 
@@ -51,6 +54,9 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         self._heard = 0
         self._told_always = False
         """Whether workers that have this feed are told a place for every iteration: those of our own Loader are."""
+        self._blocks: Blocks | None = None
+        """Memory for pictures that the workers of our own Loader share with it."""
+        self._room: Room | None = None
         self._loaded = False
         """Whether this process, a worker, begins where a state of its own says, whatever it was told."""
 
@@ -118,7 +124,7 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
             self._hear()
             take_part_of_share(info.num_workers)  # so many threads for it to decode in
         steps = self.feed.steps(StepStride() if info is None else StepStride(first=info.id, every=info.num_workers))
-        made = self._made(self.feed.batches(steps))
+        made = self._made(self.feed.batches(steps, self._room_of(info)))
         if info is not None and self._told_always:
             made = _sendable(made)
         # Workers stay in their epoch until they are told: the next iteration may begin before they have ended this one.
@@ -128,6 +134,14 @@ class TorchFeed(IterableDataset[Any]):  # type: ignore[misc]
         for batch in batches:
             tensors = {name: _tensor(value) for name, value in batch.items()}
             yield tensors if self._transform is None else self._transform(tensors)
+
+    def _room_of(self, info: Any) -> Room | None:
+        """What a worker of our own Loader makes pictures in, from epoch to epoch."""
+        if self._room is None and self._blocks is not None and info is not None:
+            own = self._blocks.count // info.num_workers
+            self._room = SharedRoom(self._blocks, range(info.id * own, (info.id + 1) * own), kept=KEPT)
+            send_in(self._blocks)
+        return self._room
 
     def _worker(self) -> dict[str, list[int]]:
         """What a state says beside the feed's: which worker of how many, and the samples of a step."""
@@ -172,8 +186,9 @@ class Loader:
     def __init__(self, feed: TorchFeed, *, num_workers: int, **options: Any) -> None:
         self._feed = feed
         self._workers = num_workers
+        sent = feed._for_loader()
         self._loader = DataLoader(
-            feed._for_loader(),
+            sent,
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=num_workers,
@@ -181,6 +196,8 @@ class Loader:
             multiprocessing_context="spawn" if num_workers else None,
             **options,
         )
+        waiting = self._loader.prefetch_factor or 0
+        sent._blocks = blocks_for(feed.feed.array_bytes, workers=num_workers, waiting=waiting)
 
     def __len__(self) -> int:
         return len(self._feed)

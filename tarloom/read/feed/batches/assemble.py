@@ -9,6 +9,7 @@ Pictures are decoded one by one straight into the batch's array. The decoders re
 for a sample is small.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ Batch = dict[str, Any]
 Decode = DecodeAs | Fit
 AHEAD: Final = 2
 """Steps that are assembled while the one before them is used."""
+KEPT: Final = AHEAD + 2
+"""Arrays of pictures whose memory waits for the next ones."""
 _TASK: Final = 16
 """Samples that a thread decodes at a time."""
 
@@ -53,9 +56,14 @@ class Assembly:
         """Have it made by the pool's threads."""
         return Assembling(self, samples, pool, room)
 
-    def begun(self, steps: Iterator[Fetched], count: int) -> Iterator["Assembling"]:
-        """So many steps, each begun while those before it are made and used."""
-        pool, room = Threads(cpu_share(), thread_name_prefix="tarloom-decode"), Room(kept=AHEAD + 2)
+    def array_bytes(self, rows: int) -> list[int]:
+        """Of the pictures of so many samples, by their members."""
+        shapes = (decode.shape for decode in self.decode.values() if isinstance(decode, Fit))
+        return [rows * math.prod(shape) * 3 for shape in shapes]
+
+    def begun(self, steps: Iterator[Fetched], count: int, room: Room | None = None) -> Iterator["Assembling"]:
+        """So many steps, each begun while those before it are made and used. room: for their pictures."""
+        pool, room = Threads(cpu_share(), thread_name_prefix="tarloom-decode"), room or Room(kept=KEPT)
         try:
             yield from ahead(lambda _: self.begin(next(steps), pool, room), range(count), threads=1, each=AHEAD + 1)
         finally:

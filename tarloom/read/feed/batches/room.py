@@ -5,6 +5,8 @@ Fresh pages from the system are zeroed first. A batch of 256 pictures is 40 MB; 
 
 import math
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,8 @@ class Room:
 
     def array(self, shape: tuple[int, ...]) -> Bytes:
         """Of this shape, with whatever was in it."""
-        size = math.prod(shape)
-        return np.asarray(_Lease(self._taken(size), shape, self._free))
+        memory = self._taken(math.prod(shape))
+        return lent(memory, shape, partial(self._free.append, memory))
 
     def _taken(self, size: int) -> Bytes:
         while self._free:
@@ -38,12 +40,18 @@ class Room:
         return fresh(size)[:size]
 
 
+def lent(memory: Bytes, shape: tuple[int, ...], back: Callable[[], object]) -> Bytes:
+    """The memory as an array. `back` is called where it and all its views are gone: in any thread, at any moment, so it
+    must wait for nothing."""
+    return np.asarray(_Lease(memory, shape, back))
+
+
 class _Lease:
     """What an array and its views have their memory from."""
 
-    def __init__(self, memory: Bytes, shape: tuple[int, ...], free: deque[Bytes]) -> None:
-        self._memory, self._free = memory, free
+    def __init__(self, memory: Bytes, shape: tuple[int, ...], back: Callable[[], object]) -> None:
+        self._memory, self._back = memory, back
         self.__array_interface__: dict[str, Any] = {**memory.__array_interface__, "shape": shape, "strides": None}
 
     def __del__(self) -> None:
-        self._free.append(self._memory)
+        self._back()
