@@ -116,7 +116,7 @@ def received(sent: Sent) -> Bytes:
 def blocks_for(arrays: Sequence[int], *, workers: int, waiting: int) -> Blocks | None:
     """For so many workers that send batches with arrays of so many bytes, some of which wait to be taken; None where
     there is nothing for them, or the system has no such memory."""
-    if not workers or not any(arrays):
+    if not workers or not any(arrays) or not hasattr(os, "memfd_create"):  # which is Linux's
         return None
     try:
         return Blocks.new(count=workers * len(arrays) * (_TAKEN + waiting), size=max(arrays))
