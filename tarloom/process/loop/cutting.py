@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.errors import ShardError
-from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.batches import BATCH_BYTES, read_piece
 

@@ -22,7 +22,7 @@ from tarloom.read.feed.fetching.passing import Passing
 from tarloom.read.feed.fetching.sources import Cache, Source
 from tarloom.read.feed.order.chance import Numbers
 from tarloom.read.feed.state import digest
-from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.plan.piece_plan import piece_of_rows
 from tarloom.read.plan.pieces import Piece
 

@@ -12,9 +12,8 @@ import pyarrow as pa
 
 from tarloom.errors import CorruptShard, ShardError, StorageError, UsageError
 from tarloom.format.ahead import ahead_where_it_waits
-from tarloom.format.catalog_file import forget_catalog, known_tars
+from tarloom.format.catalog_file import known_tars
 from tarloom.format.index import KEY, ShardIndex
-from tarloom.format.index_load import load_index
 from tarloom.format.layout import (
     NAMES_OF_READERS,
     PLAN,
@@ -31,11 +30,9 @@ from tarloom.format.parquet import read_schema
 from tarloom.format.sidecar import ERROR, STATUS, find_sidecars
 from tarloom.format.storage import Entry, Storage, denied_is_absent, open_dataset_storage, open_storage
 from tarloom.read.plan.facts import Facts, load_facts, lost_tar
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.view import Column
 
-INDEXES_KEPT = 32
-INDEX_BYTES_KEPT = 256 << 20
-"""Of all indexes that are kept: foreign tars may have millions of samples."""
 REASONS_KEPT = 16
 TABLES_ASKED = 16
 """For the type of a column that is empty in the first of them."""
@@ -167,49 +164,6 @@ def _columns_of(stage: str | None, schema: pa.Schema) -> Iterator[Column]:
     for field in schema if stage else filter(lambda field: field.name not in NAMES_OF_READERS, schema):
         kind = pa.string() if field.name in texts else field.type
         yield Column(name=f"{prefix}{field.name}", stage=stage, field=field.name, type=kind)
-
-
-_most_kept = [INDEXES_KEPT]
-_kept: dict[tuple[Storage, str, Entry, str], tuple[ShardIndex, int]] = {}
-"""Indexes and their bytes; the last that was used comes last."""
-
-
-def cached_index(storage: Storage, shard: str, tar: Entry, identity: str) -> ShardIndex:
-    """A shard's index, kept for the next piece of the same shard in this process.
-
-    identity: as the dataset that asks knows it; a dataset opened after a shard has changed does not see the old one.
-    """
-    wanted = (storage, shard, tar, identity)
-    held = _kept.pop(wanted, None)
-    if held is None:
-        index = load_index(storage, shard, tar, identity=identity)
-        if index.identity != identity and storage.head(tar.name) == tar:
-            forget_catalog(storage)  # An index was replaced, its tar was not: the catalogue cannot have seen that.
-        held = (index, index.table.nbytes)
-    _kept[wanted] = held
-    _forget_old()
-    return held[0]
-
-
-def forget_index(storage: Storage, shard: str) -> None:
-    """Where a shard is not what its index says: what is kept of it in this process, and the catalogue made of that."""
-    for held in list(_kept):
-        if held[:2] == (storage, shard):
-            _kept.pop(held, None)
-    forget_catalog(storage)
-
-
-def keep_indexes(count: int) -> None:
-    """Keep so many from now on in this process, if they are small: for readers that come back to shards in no order."""
-    _most_kept[0] = max(count, _most_kept[0])
-
-
-def _forget_old() -> None:
-    """Without a lock, since a fork may come at any time: every step is one that threads cannot divide."""
-    while len(all_held := list(_kept.items())) > 1:
-        if len(all_held) <= _most_kept[0] and sum(size for _, (_, size) in all_held) <= INDEX_BYTES_KEPT:
-            return
-        _kept.pop(all_held[0][0], None)
 
 
 def open_catalog(path: str | Path) -> Catalog:

@@ -14,8 +14,9 @@ from tarloom.errors import JoinError, ShardError, StorageError, UsageError
 from tarloom.format.ahead import ahead_where_it_waits
 from tarloom.format.storage import Storage
 from tarloom.read.columns.join import numbers_to_read
-from tarloom.read.plan.catalog import Catalog, cached_index
+from tarloom.read.plan.catalog import Catalog
 from tarloom.read.plan.facts import Facts
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.plan.piece_plan import PiecePlan, by_shard, piece_of_rows
 from tarloom.read.plan.pieces import WHOLE_SHARD, Piece
 from tarloom.read.samples.batches import read_piece

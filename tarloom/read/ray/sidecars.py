@@ -36,7 +36,7 @@ from tarloom.format.sidecar import (
 )
 from tarloom.format.storage import Entry
 from tarloom.read.dataset import Dataset
-from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.ray.data import URL
 from tarloom.read.ray.tensors import plain_table
 from tarloom.read.selection import names_given

@@ -18,7 +18,7 @@ from tarloom.errors import StaleIndex
 from tarloom.format.index import ShardIndex
 from tarloom.read.columns.join import rows_to_read
 from tarloom.read.ledger import Ledger
-from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.as_python import as_python
 from tarloom.read.samples.chunk import Chunk

@@ -14,7 +14,7 @@ from tarloom.errors import BadSample, ShardError, StorageError, TooManyErrors
 from tarloom.format.arrow_types import Array
 from tarloom.read.columns.join import rows_to_read
 from tarloom.read.ledger import Ledger, Skipped
-from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.chunk import Chunk
 

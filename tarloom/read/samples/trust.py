@@ -13,7 +13,7 @@ from tarloom.format.index_load import scan_index
 from tarloom.format.layout import index_name
 from tarloom.format.tar.block import BLOCK, header_is_of, number, pax_record
 from tarloom.format.tar.walk import headers_are_of
-from tarloom.read.plan.catalog import forget_index
+from tarloom.read.plan.indexes import forget_index
 from tarloom.read.plan.pieces import Piece
 
 _NAME_BYTES = 100

@@ -27,7 +27,7 @@ from tarloom.format.layout import metadata_name, sidecar_name
 from tarloom.format.metadata import SUCCESS
 from tarloom.read.columns.tables import ABSENT, JoinedTable
 from tarloom.read.dataset import Dataset
-from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.plan.pieces import WHOLE_SHARD, Piece, share
 from tarloom.read.samples.to_arrow import check_batches
 from tarloom.read.spark.frames import Batches, Task, over_tasks, read_for_jvm, spark_error

@@ -18,7 +18,7 @@ import tarloom
 from tarloom.errors import CorruptShard, JoinError, ShardError, StaleSidecar, UsageError
 from tarloom.read.columns.casts import as_type
 from tarloom.read.columns.join import rows_to_read
-from tarloom.read.plan.catalog import cached_index
+from tarloom.read.plan.indexes import cached_index
 from tarloom.read.samples.batches import read_piece
 from tests.format.raw import write_index, write_parquet, write_sidecar, write_stats, write_tar
 from tests.read.sample_sets import packed_samples

@@ -3,8 +3,13 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +26,7 @@ from tarloom.format.layout import CATALOG, PLAN
 from tarloom.format.storage import open_storage
 from tarloom.format.storage.local import LocalStorage
 from tarloom.format.verify.dataset import verify
-from tarloom.read.plan import catalog
+from tarloom.read.plan import indexes
 from tarloom.read.plan.facts import HANDFUL
 from tests.format.raw import packed_dataset, sample_members, some_samples, write_index, write_parquet, write_tar
 
@@ -258,14 +263,75 @@ def test_the_columns_are_those_of_the_first_tables_that_can_be_read(many):
     assert len(dataset.catalog.unreadable) < SHARDS
 
 
+def test_an_index_that_several_threads_want_is_loaded_once(many, monkeypatch):
+    loaded: list[str] = []
+    load = indexes.load_index
+    begun = threading.Barrier(2)
+
+    def slowly(storage, shard, tar, *, identity):
+        loaded.append(shard)
+        begun.wait(10)  # until another thread has come for it
+        return load(storage, shard, tar, identity=identity)
+
+    monkeypatch.setattr(indexes, "load_index", slowly)
+    indexes._kept.clear()
+    (piece, *_) = tarloom.open(many).pieces()
+    wanted = (piece.storage, piece.shard, piece.tar, piece.identity)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(indexes.cached_index, *wanted)
+        while not indexes._loading:
+            time.sleep(0.001)
+        second = pool.submit(indexes.cached_index, *wanted)
+        time.sleep(0.05)
+        begun.wait(10)
+        assert first.result() is second.result()
+    assert loaded == [piece.shard]
+    assert not indexes._loading
+
+
+FORKED_MEANWHILE = """
+import os
+import sys
+import threading
+import tarloom
+from tarloom.read.plan import indexes
+load, begun, going_on = indexes.load_index, threading.Event(), threading.Event()
+
+def slowly(*wanted, identity):
+    begun.set()
+    going_on.wait()
+    return load(*wanted, identity=identity)
+
+indexes.load_index = slowly
+dataset = tarloom.open(sys.argv[1])
+len(dataset)
+thread = threading.Thread(target=lambda: next(iter(dataset)))
+thread.start()
+begun.wait()
+child = os.fork()
+going_on.set()
+if child == 0:
+    os._exit(sum(1 for _ in dataset))
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_is_forked_while_an_index_is_loaded_loads_it_itself(tmp_path):
+    write_tar(tmp_path / "00000.tar", some_samples(7))
+    command = [sys.executable, "-c", FORKED_MEANWHILE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "7\n", done.stderr
+
+
 def test_indexes_are_kept_by_their_bytes(many, monkeypatch):
-    monkeypatch.setattr(catalog, "INDEX_BYTES_KEPT", 2000)
-    catalog._kept.clear()
+    monkeypatch.setattr(indexes, "INDEX_BYTES_KEPT", 2000)
+    indexes._kept.clear()
     dataset = tarloom.open(many)
     for number in range(SHARDS):
         dataset.catalog.index(number)
-    assert 1 <= len(catalog._kept) < SHARDS
-    assert list(catalog._kept)[-1][1] == f"{SHARDS - 1:05d}"
+    assert 1 <= len(indexes._kept) < SHARDS
+    assert list(indexes._kept)[-1][1] == f"{SHARDS - 1:05d}"
 
 
 def test_a_catalogue_in_an_object_store_goes_by_etags(many, s3_folder):
@@ -337,7 +403,7 @@ def test_what_another_reader_has_kept_to_itself_is_as_good_as_absent(planned):
                 path.unlink()
         (Path(folder) / "00002.tar").write_bytes((Path(folder) / "00001.tar").read_bytes())
         before = [sample["__key__"] for sample in tarloom.open(Path(folder) / "00001.tar")]
-        catalog.forget_index(open_storage(folder), "00001")
+        indexes.forget_index(open_storage(folder), "00001")
         os.chmod(folder, 0o755)
         os.chmod(Path(folder) / "_tarloom", 0)
         with as_somebody_else():

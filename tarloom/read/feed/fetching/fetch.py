@@ -16,7 +16,7 @@ from tarloom.read.feed.fetching.scattered import Scattered
 from tarloom.read.feed.fetching.sources import Source
 from tarloom.read.feed.order.chance import Numbers
 from tarloom.read.feed.order.places import Places, groups
-from tarloom.read.plan.catalog import keep_indexes
+from tarloom.read.plan.indexes import keep_indexes
 from tarloom.read.plan.pieces import Piece
 from tarloom.read.samples.batches import read_chunks
 from tarloom.read.samples.binary import Binary
