@@ -1,8 +1,8 @@
 """The feed for torch: tensors where the feed has numpy arrays, alone or in a DataLoader.
 
     feed = ds.to_torch(256, seed=1, decode=RandomCrop(224))
-    for batch in feed: ...                                   # threads read and decode: usually the fastest
-    for batch in feed.loader(num_workers=2): ...             # for a transform that needs processes; resumes exactly
+    for batch in feed: ...                                   # threads of this process read and decode
+    for batch in feed.loader(num_workers=2): ...             # for a transform that takes long; resumes exactly, too
     DataLoader(feed, batch_size=None, num_workers=2)         # torch's own, or torchdata's StatefulDataLoader
 
 Workers of a loader take steps in turn, so that a loader hands them on in their order.
