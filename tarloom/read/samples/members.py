@@ -134,9 +134,13 @@ def _viewed(file: MappedFile, places: Mapping[str, Ranges], headers: np.ndarray,
 
 
 def _is_dense(ranges: Ranges) -> bool:
-    """Whether most of what lies between them is wanted. Of pages that are mapped here and there, the system reads the
-    neighbours from the disk, too, which took twice as long as to read what was wanted."""
-    return bool(len(ranges)) and bool(2 * ranges.sizes.sum() >= ranges.ends.max() - ranges.offsets.min())
+    """Whether most of what lies between them is wanted, counted in blocks, and with their headers. Of pages that are
+    mapped here and there, the system reads the neighbours from the disk, too, which took twice as long as to read what
+    was wanted."""
+    if not len(ranges):
+        return False
+    blocks = len(ranges) + (-(-ranges.sizes // BLOCK)).sum()
+    return bool(2 * blocks * BLOCK >= ranges.ends.max() - ranges.offsets.min())
 
 
 def _is_large(sizes: np.ndarray) -> bool:
