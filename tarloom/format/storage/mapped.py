@@ -8,7 +8,7 @@ that are replaced by renaming, as all of ours are, stay what they were for those
 import numpy as np
 import pyarrow as pa
 
-from tarloom.format.arrow_types import Array
+from tarloom.format.arrow_types import Array, validity
 from tarloom.format.storage.base import cut_short
 from tarloom.format.storage.local import LocalStorage
 from tarloom.format.storage.ranges import Ranges
@@ -56,8 +56,7 @@ class MappedFile:
         views[~long, 1:] = self._short(offsets[~long], sizes[~long])
         starts = range(begin, begin + 1 + int((offsets - begin).max(initial=0)), WINDOW_BYTES)
         windows = [self._bytes.data[start : min(start + 2 * WINDOW_BYTES - 1, end)] for start in starts]
-        validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little").data)
-        buffers = [validity, *map(pa.py_buffer, (views.data, *windows))]
+        buffers = [validity(present), *map(pa.py_buffer, (views.data, *windows))]
         array: Array = pa.Array.from_buffers(pa.binary_view(), len(views), buffers)
         return array
 

@@ -6,7 +6,7 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 
-from tarloom.format.arrow_types import Array
+from tarloom.format.arrow_types import Array, validity
 
 LARGEST_BINARY = 2**31 - 1
 """More bytes than this in one Arrow array need 64-bit offsets."""
@@ -42,10 +42,9 @@ def packed_array(buffer: pa.Buffer, sizes: np.ndarray) -> Array:
     present, ends = sizes >= 0, np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(np.maximum(sizes, 0), out=ends[1:])
     large = int(ends[-1]) > LARGEST_BINARY
-    validity = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little").data)
     offsets = pa.py_buffer((ends if large else ends.astype(np.int32)).data)
     kind = pa.large_binary() if large else pa.binary()
-    array: Array = pa.Array.from_buffers(kind, len(sizes), [validity, offsets, buffer])
+    array: Array = pa.Array.from_buffers(kind, len(sizes), [validity(present), offsets, buffer])
     return array
 
 

@@ -69,7 +69,8 @@ class Members:
         names = member_names(keys, {m: found.sizes >= 0 for m, found in places.items()})
         headers, extended = wanted.offsets - BLOCK, extended_names(names)
         fronts = self._fronts(headers[extended])
-        file = self._file if _is_dense(wanted) and wanted.sizes.max() < WINDOW_BYTES else None
+        can_lie = self._wants_mapped and _is_dense(wanted) and wanted.sizes.max() < WINDOW_BYTES
+        file = self._file if can_lie else None
         values, blocks, parts = (
             self._packed(places, headers, fronts) if file is None else _viewed(file, places, headers, fronts)
         )
@@ -91,9 +92,9 @@ class Members:
 
     @lazy
     def _file(self) -> MappedFile | None:
-        """The tar, where members are to stay in it, and can."""
+        """The tar, where members can stay in it."""
         storage, name = self._piece.storage, self._piece.tar.name
-        if self._wants_mapped and isinstance(storage, LocalStorage) and compression_of(name) is None:
+        if isinstance(storage, LocalStorage) and compression_of(name) is None:
             return MappedFile(storage, name)
         return None
 
