@@ -8,6 +8,7 @@ are all names, whatever came and went since.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -17,16 +18,27 @@ from tarloom.format.storage.base import Entry, Survey, sift
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
+PAGE = 1000
+"""Names that stores give at a time."""
 PARTS = 16
 LEAST = 2000
 """Fewer names need few requests."""
 
 
-def survey_in_parts(store: Any, wanted: Callable[[str], bool], known: Sequence[str]) -> Survey | None:
-    """Entries of files that are wanted, names of the others; None where that must be listed in one part.
+def survey(store: Any, wanted: Callable[[str], bool], known: Callable[[], Sequence[str]]) -> Survey:
+    """Entries of files that are wanted, names of the others.
 
-    store: one that lists in alphabetical order. known: names, sorted.
+    known: gives names of some time ago, sorted; none where the store lists in no alphabetical order. They are asked for
+    where there is more than a page: what is small is listed by the time they would have come.
     """
+    pages = iter(obstore.list(store, chunk_size=PAGE))
+    first = next(pages, [])
+    divided = _survey_in_parts(store, wanted, known()) if len(first) == PAGE else None
+    return divided or sift(map(entry_of, chain.from_iterable(chain([first], pages))), wanted)
+
+
+def _survey_in_parts(store: Any, wanted: Callable[[str], bool], known: Sequence[str]) -> Survey | None:
+    """The same; None where that must be listed in one part."""
     if len(known) < LEAST:
         return None
     bounds = known[:: -(-len(known) // PARTS)][1:]
@@ -57,7 +69,7 @@ def _survey_part(store: Any, wanted: Callable[[str], bool], after: str | None, u
 def _listed(store: Any, after: str | None, upto: str | None) -> Iterator[Entry]:
     """All entries behind one name and up to another."""
     last = after or ""
-    for chunk in obstore.list(store, offset=after, chunk_size=1000):
+    for chunk in obstore.list(store, offset=after, chunk_size=PAGE):
         for meta in chunk:
             name = meta["path"]
             if name <= last:

@@ -5,7 +5,7 @@ Credentials, region and endpoint are taken from the environment (AWS_*, GOOGLE_*
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, TYPE_CHECKING
@@ -15,11 +15,11 @@ import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from tarloom.errors import StorageError, UnreadableFile
-from tarloom.format.storage.base import Entry, Storage, Survey, cut_short
+from tarloom.format.storage.base import Entry, Storage, Survey, Values, cut_short
 from tarloom.format.storage.client import object_store
-from tarloom.format.storage.listing import entry_of, survey_in_parts
+from tarloom.format.storage.listing import PAGE, entry_of, survey
 from tarloom.format.storage.object_errors import ENDS_BEFORE, is_of_one_object, translated
-from tarloom.format.storage.packing import cut_from_pack, pack
+from tarloom.format.storage.packing import cut_from_pack, pack, pack_values
 from tarloom.format.storage.ranges import Ranges
 
 if TYPE_CHECKING:
@@ -38,14 +38,12 @@ class ObjectStorage(Storage):
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         with translated(self.describe(prefix)):
-            for chunk in obstore.list(object_store(self.url), prefix=prefix or None, chunk_size=1000):
+            for chunk in obstore.list(object_store(self.url), prefix=prefix or None, chunk_size=PAGE):
                 yield from map(entry_of, chunk)
 
     def survey(self, wanted: Callable[[str], bool], known: Callable[[], Sequence[str]] = tuple) -> Survey:
-        names = known() if _lists_in_order(self.url) else ()
         with translated(self.url):
-            divided = survey_in_parts(object_store(self.url), wanted, names)
-        return divided or super().survey(wanted)
+            return survey(object_store(self.url), wanted, known if _lists_in_order(self.url) else tuple)
 
     def head(self, name: str) -> Entry | None:
         try:
@@ -89,6 +87,9 @@ class ObjectStorage(Storage):
 
     def read_packed(self, name: str, groups: Sequence[Ranges]) -> Sequence[pa.Buffer]:
         return pack(groups, partial(self._fetch, name))
+
+    def read_values(self, name: str, groups: Sequence[Ranges], apart: Collection[int]) -> Sequence[Values]:
+        return pack_values(groups, partial(self._fetch, name), apart)
 
     def read_part(self, entry: Entry, offset: int, size: int) -> memoryview:
         """So many bytes of this version of a file. Raises StorageError where there is another one by now."""

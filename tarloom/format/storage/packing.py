@@ -1,12 +1,13 @@
 """Ranges of a file that is read by requests, put one behind the other; what is in flight is bounded."""
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Collection, Sequence
+from itertools import accumulate, pairwise
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
-from tarloom.format.storage.base import RangeSource
+from tarloom.format.storage.base import RangeSource, Values
 from tarloom.format.storage.ranges import Medium, Ranges, coalesce
 
 REMOTE = Medium(gap_bytes=512 << 10, request_bytes=8 << 20, worth=2)
@@ -22,17 +23,38 @@ Fetch = Callable[[Sequence[int], Sequence[int]], Sequence[memoryview]]
 
 def pack(groups: Sequence[Ranges], fetch: Fetch) -> Sequence[pa.Buffer]:
     """A buffer for each group, as `RangeSource.read_packed` gives them."""
-    buffers = [pa.allocate_buffer(int(group.sizes.sum())) for group in groups]
+    return cast("Sequence[pa.Buffer]", pack_values(groups, fetch, apart=()))
+
+
+def pack_values(groups: Sequence[Ranges], fetch: Fetch, apart: Collection[int]) -> Sequence[Values]:
+    """What `RangeSource.read_values` gives: groups of these numbers as bytes, but where one is more than a request."""
+    fits = [group.sizes.max(initial=0) <= REMOTE.request_bytes for group in groups]
+    buffers = [
+        None if i in apart and fits[i] else pa.allocate_buffer(int(group.sizes.sum())) for i, group in enumerate(groups)
+    ]
     groups = [group.cut(REMOTE.request_bytes) for group in groups]
-    targets = [view for buffer, group in zip(buffers, groups, strict=True) for view in views_in(buffer, group)]
-    ranges = Ranges.joined(groups)
-    offsets, requests = ranges.offsets.tolist(), coalesce(ranges, REMOTE)
+    targets: list[memoryview | None] = []
+    for buffer, group in zip(buffers, groups, strict=True):
+        targets += [None] * len(group) if buffer is None else views_in(buffer, group)
+    values = _filled(targets, Ranges.joined(groups), fetch)
+    bounds = pairwise(accumulate(map(len, groups), initial=0))
+    return [values[i:j] if buffer is None else buffer for buffer, (i, j) in zip(buffers, bounds, strict=True)]
+
+
+def _filled(targets: Sequence[memoryview | None], ranges: Ranges, fetch: Fetch) -> list[bytes]:
+    """Copies each range to its target; the bytes of those that have none."""
+    values = [b""] * len(targets)
+    offsets, ends, requests = ranges.offsets.tolist(), ranges.ends.tolist(), coalesce(ranges, REMOTE)
     for numbers in requests.groups(IN_FLIGHT_BYTES):
-        starts, ends = requests.starts[numbers].tolist(), requests.ends[numbers].tolist()
-        for number, start, part in zip(numbers, starts, fetch(starts, ends), strict=True):
+        asked = requests.starts[numbers].tolist(), requests.ends[numbers].tolist()
+        for number, start, part in zip(numbers, asked[0], fetch(*asked), strict=True):
             for i in requests.ranges_of(number).tolist():
-                targets[i][:] = part[offsets[i] - start :][: len(targets[i])]
-    return buffers
+                target, found = targets[i], part[offsets[i] - start : ends[i] - start]
+                if target is None:
+                    values[i] = bytes(found)
+                else:
+                    target[:] = found
+    return values
 
 
 def cut_from_pack(source: RangeSource, name: str, offsets: Sequence[int], sizes: Sequence[int]) -> Sequence[memoryview]:

@@ -62,6 +62,8 @@ class Ranges:
 
     def cut(self, limit: int) -> "Ranges":
         """The same bytes in the same order, in ranges of at most `limit` bytes."""
+        if self.sizes.max(initial=0) <= limit:
+            return self
         parts = np.maximum(-(-self.sizes // limit), 1)
         whole = np.repeat(np.arange(len(self)), parts)
         behind = limit * (np.arange(len(whole)) - np.repeat(np.cumsum(parts) - parts, parts))

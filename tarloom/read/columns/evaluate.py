@@ -3,7 +3,9 @@ times as long as running it."""
 
 import atexit
 import contextlib
+import functools
 import os
+from threading import Semaphore
 
 import duckdb
 import numpy as np
@@ -11,6 +13,7 @@ import pyarrow as pa
 
 from tarloom import errors
 from tarloom.errors import UsageError
+from tarloom.format.cpus import cpu_share
 from tarloom.format.index import KEY
 from tarloom.read.columns.sql import TABLE, cursor, for_duckdb
 from tarloom.read.view import Where
@@ -25,14 +28,22 @@ def passing_rows(where: Where, table: pa.Table, *, place: str) -> np.ndarray:
     table: `__key__` and the condition's columns by name. place: where the rows are from, for messages. Raises
     UsageError where a value is not as the condition wants it.
     """
-    evaluator = _idle.take(where) or _Evaluator(where)
     try:
-        found = evaluator.rows(for_duckdb(table))
+        with _turns(os.getpid()):
+            evaluator = _idle.take(where) or _Evaluator(where)
+            found = evaluator.rows(for_duckdb(table))
+            _idle.keep(where, evaluator)
     except duckdb.Error as error:
         advice = "TRY_CAST makes NULL of what is no such value"
         raise UsageError(f"{place}: where {where.sql}: {first_line(error)}; {advice}") from error
-    _idle.keep(where, evaluator)
     return found
+
+
+@functools.cache  # a forked process has its own: who held its parent's is not there
+def _turns(process: int) -> Semaphore:
+    """As many may ask at a time as there are CPUs: it is nothing but work, and threads that wait for storage would each
+    prepare a statement of their own."""
+    return Semaphore(cpu_share())
 
 
 def no_rows(where: Where) -> pa.Table:

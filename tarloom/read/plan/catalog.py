@@ -100,6 +100,7 @@ class Catalog:
         with self._lock:
             if self._columns is None:
                 self._columns = {column.name: column for column in self._find_columns()}
+                self.unreadable.sort(key=str)  # in whatever order they were met
             return self._columns
 
     def index(self, number: int) -> ShardIndex:
@@ -123,26 +124,32 @@ class Catalog:
         return ((number, row) for number, row in zip(numbers, rows, strict=True) if row >= 0)
 
     def _find_columns(self) -> Iterator[Column]:
-        schema = self._first_schema(metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)
-        if {"key", "status"} <= set(schema.names):
-            yield from _columns_of(None, schema)
-        for stage in sorted({stage for shard in self.shards for stage in shard.sidecars}):
-            schema = self._first_schema(sidecar_name(s.shard, stage) for s in self.shards if stage in s.sidecars)
-            if KEY in schema.names:
+        """Of the metadata, then of the sidecars; from a store their footers come side by side."""
+        stages = (None, *sorted({stage for shard in self.shards for stage in shard.sidecars}))
+        for stage, schema in zip(stages, ahead_where_it_waits(self._schema_of, stages, self.storage), strict=True):
+            if stage is None and {"key", "status"} <= set(schema.names):
+                yield from _columns_of(None, schema)
+            elif stage is not None and KEY in schema.names:
                 yield from _columns_of(stage, schema.remove(schema.get_field_index(KEY)))
 
-    def _first_schema(self, names: Iterable[str]) -> pa.Schema:
-        """Of the first of these tables that can be read; without columns where there is none.
+    def _schema_of(self, stage: str | None) -> pa.Schema:
+        """Of a sidecar, or of the metadata (None), from the first table that can be read; without columns where there
+        is none.
 
         Of a column that is empty there, and hence of no type, the type is that of the next tables, if these tell.
         """
-        schemas = islice(self._schemas(names), TABLES_ASKED)
+        schemas = islice(self._schemas(self._tables_of(stage)), TABLES_ASKED)
         schema = next(schemas, pa.schema([]))
         while pa.null() in schema.types and (other := next(schemas, None)) is not None:
             types = {field.name: field.type for field in other}
             fields = [f.with_type(types.get(f.name, f.type)) if f.type == pa.null() else f for f in schema]
             schema = pa.schema(fields)
         return schema
+
+    def _tables_of(self, stage: str | None) -> Iterator[str]:
+        if stage is None:
+            return (metadata_name(shard.shard) for shard in self.shards if shard.has_metadata)
+        return (sidecar_name(shard.shard, stage) for shard in self.shards if stage in shard.sidecars)
 
     def _schemas(self, names: Iterable[str]) -> Iterator[pa.Schema]:
         for name in names:

@@ -33,6 +33,7 @@ def is_tar(name: str) -> bool:
 @pytest.fixture(autouse=True)
 def every_listing_is_long_enough(monkeypatch):
     monkeypatch.setattr(object_listing, "LEAST", 1)
+    monkeypatch.setattr(object_listing, "PAGE", 2)
 
 
 def tars_and_others(survey) -> tuple[list[str], list[str]]:
@@ -56,6 +57,11 @@ def bucket(s3) -> str:
 def test_parts_are_disjoint_and_together_complete(bucket, known):
     storage = open_storage(bucket)
     assert tars_and_others(storage.survey(is_tar, known=lambda: known)) == whole()
+
+
+def test_of_what_is_listed_in_one_page_no_names_are_known_from_before(bucket, monkeypatch):
+    monkeypatch.setattr(object_listing, "PAGE", len(NAMES) + 1)
+    assert tars_and_others(open_storage(bucket).survey(is_tar, known=lambda: pytest.fail("asked for them"))) == whole()
 
 
 def test_buckets_that_list_in_no_order_are_listed_in_one_part():
