@@ -23,6 +23,8 @@ _SEGMENT = Struct(">BBH")
 _FILL = re.compile(rb"\xff+")
 _MARK, _END, _SCAN, _APP1, _APP2 = 0xFF, 0xD9, 0xDA, 0xE1, 0xE2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
+"""Their one scan has the picture's rows one behind the other."""
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _TELLING = _FRAMES | {_APP1, _APP2}
@@ -41,12 +43,14 @@ class Segments:
     """Where the picture begins."""
     several_scans: bool = False
     """Is it made of more than one scan?"""
+    rows_at: int = 0
+    """Where two bytes say how many rows there are, if the picture lies row by row; else 0."""
 
 
 def jpeg_segments(data: bytes) -> Segments:
     """Walk the segments up to the picture; what is broken or missing there is left empty."""
     exif, profile = b"", list[bytes]()  # parts, of which there may be millions
-    components, several = 0, False
+    components, several, rows_at = 0, False, 0
     position = 2 if data.startswith(_START) else len(data)
     while position + _SEGMENT.size <= len(data):
         mark, kind, length = _SEGMENT.unpack_from(data, position)
@@ -68,7 +72,14 @@ def jpeg_segments(data: bytes) -> Segments:
             profile.append(data[start + _PROFILE_HEADER : end])
         elif kind in _FRAMES and end <= len(data):
             components, several = data[min(start + 5, len(data) - 1)], kind in _PROGRESSIVE
-    return Segments(exif=exif, profile=b"".join(profile), first_scan=position, several_scans=several)
+            rows_at = start + 1 if kind in _SEQUENTIAL else 0
+    return Segments(
+        exif=exif,
+        profile=b"".join(profile),
+        first_scan=position,
+        several_scans=several,
+        rows_at=0 if several else rows_at,
+    )
 
 
 def jpeg_head(data: bytes | memoryview) -> bytes:

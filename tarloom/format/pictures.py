@@ -5,6 +5,7 @@ pixels are counted before anything is decoded.
 """
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ LONGEST_EXIF = 1 << 20
 WHITE = (255, 255, 255)
 WHITE_IS_ZERO = "white_is_zero"
 """Noted with an opened TIFF that says so: Pillow inverts those of up to 8 bits alone."""
+_EXTRANEOUS = "extraneous bytes"
+"""What libjpeg says of bytes that it passed over."""
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Odd metadata, for every such picture: none of it is lost data.
 Image.init()  # Once, before threads open pictures: Pillow knows a format only when its reader is loaded.
@@ -90,12 +93,37 @@ def decode_jpeg(
     try:
         return _leniently(decode)
     except ValueError as error:
-        text = str(error).lower()
-        if "premature end" in text:
-            raise ImageError("truncated", "the JPEG ends before its picture does") from error
-        if "unsupported" in text:
-            raise ImageError("unsupported_image", "a rare kind of JPEG: lossless, or of 12 bits") from error
-        raise ImageError("corrupt_image", "the JPEG's data cannot be decoded") from error
+        raise _named(error) from error
+
+
+def decode_top(
+    data: bytes | memoryview, size: Size, *, rows_at: int, memory: npt.NDArray[np.uint8] | None = None
+) -> Pixels:
+    """A JPEG's first rows, in full: what lies below them is skipped, undecoded.
+
+    size: so many rows, as wide as the picture. rows_at: see jpeg.Segments; not 0. memory: see decode_jpeg. The last row
+    may differ from the whole picture's, where colours are smoothed downwards, too. Raises as decode_jpeg does.
+    """
+    shape = (*size, 3)
+    pixels = np.empty(shape, np.uint8) if memory is None else memory[: math.prod(shape)].reshape(shape)
+    shorter = bytearray(data)
+    shorter[rows_at : rows_at + 2] = size[0].to_bytes(2, "big")
+    try:
+        simplejpeg.decode_jpeg(shorter, colorspace="RGB", buffer=pixels)
+    except ValueError as error:  # libjpeg tells of what it finds first: of the rows below, if all others are well
+        if _EXTRANEOUS not in str(error):
+            raise _named(error) from error
+    return pixels
+
+
+def _named(error: ValueError) -> ImageError:
+    """What simplejpeg raised, by one of our names."""
+    text = str(error).lower()
+    if "premature end" in text:
+        return ImageError("truncated", "the JPEG ends before its picture does")
+    if "unsupported" in text:
+        return ImageError("unsupported_image", "a rare kind of JPEG: lossless, or of 12 bits")
+    return ImageError("corrupt_image", "the JPEG's data cannot be decoded")
 
 
 def _leniently(decode: Callable[..., Pixels]) -> Pixels:
@@ -103,7 +131,7 @@ def _leniently(decode: Callable[..., Pixels]) -> Pixels:
     try:
         return decode()
     except ValueError as error:
-        if "extraneous bytes" not in str(error):
+        if _EXTRANEOUS not in str(error):
             raise
         return decode(strict=False)
 

@@ -1,6 +1,7 @@
 """Picture bytes to RGB arrays: safe for bytes from anywhere, and fast for the JPEGs that shards mostly hold."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
@@ -28,7 +29,8 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
     """The picture's first frame as uint8 of shape (height, width, 3), upright, transparent parts over white.
 
     at_least: a JPEG may be decoded at a smaller scale (down to an eighth), as long as both sides keep this many
-    pixels; 0 for full size. Raises ImageError: not_an_image, truncated, corrupt_image or too_many_pixels.
+    pixels; 0 for full size. Raises ImageError: not_an_image, truncated, corrupt_image, unsupported_image or
+    too_many_pixels.
     """
     if plain_jpeg_size(data, max_pixels=max_pixels) is not None:
         return decode_jpeg(data, at_least=(at_least, at_least))
@@ -38,32 +40,46 @@ def decode_rgb(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, at_lea
         return as_rgb(ImageOps.exif_transpose(image))
 
 
+class PlainJpeg(NamedTuple):
+    """A picture that needs nothing but decode_jpeg."""
+
+    size: Size
+    rows_at: int
+    """See jpeg.Segments."""
+
+
+def plain_jpeg(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> PlainJpeg | None:
+    """What its decoders need; None for all other pictures. Raises ImageError too_many_pixels, too_many_scans."""
+    found = _by_head(jpeg_head(data)) or _by_walk(bytes(data))
+    if found is not None:
+        check_pixels(found.size, max_pixels)
+    return found
+
+
 def plain_jpeg_size(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Size | None:
-    """The size of a picture that needs nothing but decode_jpeg; None for all others. Raises ImageError too_many_pixels,
-    too_many_scans."""
-    size = _size_by_head(jpeg_head(data)) or _size_by_walk(bytes(data))
-    if size is not None:
-        check_pixels(size, max_pixels)
-    return size
+    """The size alone. Raises as plain_jpeg does."""
+    found = plain_jpeg(data, max_pixels=max_pixels)
+    return None if found is None else found.size
 
 
-def _size_by_walk(data: bytes) -> Size | None:
+def _by_walk(data: bytes) -> PlainJpeg | None:
     segments = jpeg_segments(data) if data.startswith(_JPEG) else None
     if segments is None or segments.exif:
         return None
     size = jpeg_size(data)
-    if size is not None:
-        check_scans(data, segments)
-    return size
+    if size is None:
+        return None
+    check_scans(data, segments)
+    return PlainJpeg(size, segments.rows_at)
 
 
 @lru_cache(maxsize=1024)
-def _size_by_head(head: bytes) -> Size | None:
+def _by_head(head: bytes) -> PlainJpeg | None:
     """The same, remembered: pictures that one program made begin alike. None where the head alone does not tell."""
     segments = jpeg_segments(head)
     if segments.first_scan != head.find(SCAN_MARKER) or segments.several_scans:
         return None
-    return _size_by_walk(head)
+    return _by_walk(head)
 
 
 def decode_pil(data: bytes | memoryview) -> Image.Image:

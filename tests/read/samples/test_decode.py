@@ -156,6 +156,7 @@ def test_damaged_bytes_decode_or_raise_a_named_error_and_nothing_else(data):
         "truncated",
         "corrupt_image",
         "too_many_pixels",
+        "unsupported_image",
         "a picture",
     }
 

@@ -7,12 +7,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tarloom.format.pictures import Pixels, Size, decode_jpeg
+from tarloom.format.pictures import Pixels, Size, decode_jpeg, decode_top
 from tarloom.read.feed.batches.pictures import Fit, Part
-from tarloom.read.samples.decode import decode_rgb, plain_jpeg_size
+from tarloom.read.samples.decode import PlainJpeg, decode_rgb, plain_jpeg
 
 _KEPT_BYTES = 16 << 20
 """Larger pictures get fresh memory each."""
+_WORTH_ROWS = 16
+"""Fewer rows below a part are decoded with it: a JPEG has 8 or 16 in one piece."""
 _ALIGNED, _ASIDE = 32, 16
 """What is decoded into begins 16 bytes behind a multiple of 32. At a multiple itself libjpeg-turbo (jdcolext-avx2.asm)
 writes pixels past the processor's cache, but all of them are read again at once: that took a tenth of the time."""
@@ -31,15 +33,24 @@ _memory = _Memory()
 
 def fit_into(out: Pixels, fit: Fit, data: bytes | memoryview, draws: Sequence[float]) -> None:
     """Fill `out`, which has the fit's shape. draws: see Fit. Raises ImageError."""
-    size = plain_jpeg_size(data)
-    if size is None:
+    jpeg = plain_jpeg(data)
+    if jpeg is None:
         pixels = decode_rgb(data)
         part = fit.part((pixels.shape[0], pixels.shape[1]), draws)
     else:
-        part = fit.part(size, draws)
-        pixels = decode_jpeg(data, at_least=_needed(size, part, fit.shape), memory=memory_for(size))
-        part = _scaled(part, size, pixels)
+        pixels, part = _decoded(data, jpeg, fit.part(jpeg.size, draws), fit.shape)
     _put(out, pixels[part.top : part.top + part.height, part.left : part.left + part.width], part.mirrored)
+
+
+def _decoded(data: bytes | memoryview, jpeg: PlainJpeg, part: Part, shape: Size) -> tuple[Pixels, Part]:
+    """No more of it than the part needs, and where the part lies in that."""
+    size, needed, rows = jpeg.size, _needed(jpeg.size, part, shape), part.top + part.height + 1
+    is_whole = 2 * needed[0] > size[0] + 1 or 2 * needed[1] > size[1] + 1  # half its size would be too small
+    if is_whole and jpeg.rows_at and rows + _WORTH_ROWS <= size[0]:
+        top = rows, size[1]
+        return decode_top(data, top, rows_at=jpeg.rows_at, memory=memory_for(top)), part
+    pixels = decode_jpeg(data, at_least=needed, memory=memory_for(size))
+    return pixels, _scaled(part, size, pixels)
 
 
 def _put(out: Pixels, part: Pixels, mirrored: bool) -> None:

@@ -15,6 +15,9 @@ from tarloom.read.feed.batches.pictures import DRAWS, CenterCrop, RandomCrop, Ra
 from tarloom.read.samples.decode import decode_rgb
 
 ORIENTATION = 0x112
+END = b"\xff\xd9"
+NOWHERE = [0.0] * DRAWS
+"""Draws of the left upper corner."""
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -71,6 +74,44 @@ def test_every_part_of_every_size_becomes_a_whole_picture(size, shape, share, dr
     data = encoded(np.full((*size, 3), 200, np.uint8))
     fit = RandomResizedCrop(shape, scale=(share, share), ratio=(0.1, 10))
     assert np.abs(fitted(fit, data, draws).astype(int) - 200).max() <= 1
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 16 << 20])
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 200), st.integers(1, 60)),
+    share=st.floats(0.01, 1),
+    draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=DRAWS, max_size=DRAWS),
+    sampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "grey"]),
+    options=st.sampled_from([{}, {"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 3}]),
+)
+def test_a_part_is_the_same_whether_what_lies_below_is_decoded_or_not(
+    kept_bytes, size, share, draws, sampling, options
+):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    colours = {} if sampling == "grey" else {"subsampling": sampling}
+    data = encoded(np.asarray(noise.convert("L") if sampling == "grey" else noise), quality=60, **colours, **options)
+    fit = RandomCrop((max(1, round(size[0] * share)), size[1]), flip=0)
+    top, left, height, width, _ = fit.part(size, draws)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tarloom.read.feed.batches.fitting._KEPT_BYTES", kept_bytes)
+        found = fitted(fit, data, draws)
+    assert np.array_equal(found, decode_rgb(data)[top : top + height, left : left + width])
+
+
+def test_what_lies_below_a_part_is_not_decoded_but_a_picture_that_is_cut_is_found():
+    data, top = encoded(scene(400, 100)), RandomCrop((50, 100), flip=0)
+
+    def damaged_at(place: int) -> bytes:
+        return data[:place] + END + data[place + len(END) :]
+
+    assert np.array_equal(fitted(top, damaged_at(len(data) // 2), NOWHERE), decode_rgb(data)[:50])
+    for broken in (data[: len(data) // 2], damaged_at(1000)):
+        with pytest.raises(ImageError, match="the JPEG ends before its picture does"):
+            fitted(top, broken, NOWHERE)
+    for place in (len(data) // 2, 1000):
+        with pytest.raises(ImageError, match="the JPEG ends before its picture does"):
+            decode_rgb(damaged_at(place))
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
