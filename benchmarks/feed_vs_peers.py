@@ -2,8 +2,9 @@
 
 All feed the same JPEGs (see reading/data.py) in an order by chance as uint8 batches of 256 x 224 x 224 x 3, cut out by
 chance. tarloom and webdataset read plain tars; Streaming and LitData read their own formats, written here first, in
-environments of their own (scripts/peer_venv.sh). "tarloom, loader" is the feed's DataLoader with 1 and 2 workers.
-"decoding and cutting alone" feeds nothing: a thread for each CPU decodes pictures that are in memory, and cuts them.
+environments of their own (scripts/peer_venv.sh). "tarloom, loader" is the feed's DataLoader with 1 and 2 workers;
+"mapped" decodes pictures where they lie in mapped tars. The fastest of tarloom's ways is compared. "decoding and
+cutting alone" feeds nothing: a thread for each CPU decodes pictures that are in memory, whole, and cuts them.
 Peers feed through their DataLoaders with 0, 1 and 2 workers, decoding as their users do, and once more with tarloom's
 decoder ("same decoder"). Every run is a fresh process that is limited to --cpus CPUs; rounds go through all of them in
 turn.
@@ -48,6 +49,8 @@ class Side:
     """Into a format of its own."""
     same: bool = False
     """With tarloom's decoder."""
+    mapped: bool = False
+    """From mapped tars."""
     workers: tuple[int, ...] = (0, 1, 2)
     wanted: float | None = None
     """How many times faster tarloom shall be."""
@@ -58,6 +61,8 @@ STREAMING, LITDATA = "mosaicml-streaming-0.13.0", "litdata-0.2.76"
 SIDES = (
     Side(name="tarloom", program=OURS, workers=(0,)),
     Side(name="tarloom, loader", program=OURS, workers=(1, 2)),
+    Side(name="tarloom, mapped", program=OURS, mapped=True, workers=(0,)),
+    Side(name="tarloom, loader, mapped", program=OURS, mapped=True, workers=(1, 2)),
     Side(name="decoding and cutting alone", program="decoding_alone", workers=(0,)),
     Side(name="webdataset", program="with_webdataset", wanted=2.4),
     Side(name="Streaming", program="with_streaming", peer=STREAMING, converts=True, wanted=1),
@@ -157,7 +162,8 @@ def _command(side: Side, folder: Path, workers: int) -> list[str]:
         data = folder / side.program
         if not data.exists():
             subprocess.run([*program, str(data), "--make-of", *tars(str(folder))], cwd=ROOT, check=True, stdout=2)
-    return [*program, str(data), "--workers", str(workers), *(["--same"] if side.same else [])]
+    ways = [f"--{way}" for way, wanted in (("same", side.same), ("mapped", side.mapped)) if wanted]
+    return [*program, str(data), "--workers", str(workers), *ways]
 
 
 def _python_of(peer: str) -> str:

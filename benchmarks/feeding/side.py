@@ -32,6 +32,8 @@ class Asked:
     workers: int
     same: bool
     """Decode with tarloom's decoder, not with what the project's users have."""
+    mapped: bool
+    """tarloom alone: decode pictures where they lie in mapped tars."""
 
 
 def decoded(data: bytes) -> Pixels:
@@ -52,13 +54,15 @@ def main(feed: Callable[[Asked], Iterable[Any]], make: Callable[[list[str], str]
     parser.add_argument("data")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--same", action="store_true")
+    parser.add_argument("--mapped", action="store_true")
     parser.add_argument("--batches", type=int, default=1)
     parser.add_argument("--make-of", nargs="*", metavar="TAR")
     options = parser.parse_args()
     if options.make_of and make is not None:
         make(options.make_of, options.data)
     else:
-        _run(lambda: feed(Asked(data=options.data, workers=options.workers, same=options.same)), options.batches)
+        asked = Asked(data=options.data, workers=options.workers, same=options.same, mapped=options.mapped)
+        _run(lambda: feed(asked), options.batches)
 
 
 def _run(feed: Callable[[], Iterable[Any]], batches: int) -> None:

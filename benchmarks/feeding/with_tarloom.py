@@ -15,7 +15,8 @@ pa.table({"a": ["imports what pyarrow imports at its first conversion: pandas, w
 
 
 def feed(asked: Asked) -> Iterator[Any]:
-    made = tarloom.open(asked.data).select("jpg").to_torch(BATCH, decode=RandomCrop(SIDE, flip=0))
+    pictures = tarloom.open(asked.data).select("jpg")
+    made = pictures.to_torch(BATCH, decode=RandomCrop(SIDE, flip=0), memory_map=asked.mapped)
     return (batch["jpg"] for batch in (made.loader(num_workers=asked.workers) if asked.workers else made))
 
 

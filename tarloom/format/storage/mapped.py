@@ -5,20 +5,21 @@ end (SIGBUS, mmap(2)), as does a disk that fails; one that is overwritten in pla
 that are replaced by renaming, as all of ours are, stay what they were for those who have them.
 """
 
+import mmap
+
 import numpy as np
 import pyarrow as pa
 
 from tarloom.format.arrow_types import Array, validity
+from tarloom.format.arrow_views import PREFIX_BYTES, SHORT_BYTES
 from tarloom.format.storage.base import cut_short
 from tarloom.format.storage.local import LocalStorage
-from tarloom.format.storage.ranges import Ranges
+from tarloom.format.storage.ranges import Ranges, coalesce
+from tarloom.format.storage.scatter import LOCAL, announced
 
 WINDOW_BYTES = 1 << 30
 """Views count 31 bits from where their buffer begins: there is one for each so many bytes. Larger values have no
 view."""
-_SHORT_BYTES = 12
-"""A view of up to so many bytes is these bytes themselves."""
-_PREFIX_BYTES = 4
 
 
 class MappedFile:
@@ -26,7 +27,18 @@ class MappedFile:
 
     def __init__(self, storage: LocalStorage, name: str) -> None:
         self._where = storage.describe(name)
-        self._bytes = np.frombuffer(storage.map(name), np.uint8)
+        self._file = storage.map(name)
+        self._bytes = np.frombuffer(self._file, np.uint8)
+
+    def prepare(self, ranges: Ranges) -> None:
+        """Say that these will be looked at. Around pages that it was not told of, the system reads others, too: of
+        ranges that lie apart, several times what is wanted. (Of others it need not be told.) Raises as `parts` does."""
+        self._check(ranges)
+        pages, between = self._file.obj, ranges.ends.max(initial=0) - ranges.offsets.min(initial=len(self._bytes))
+        if isinstance(pages, mmap.mmap) and 2 * ranges.sizes.sum() < between:
+            for start, end in announced(coalesce(ranges, LOCAL)):
+                first = start - start % mmap.PAGESIZE
+                pages.madvise(mmap.MADV_WILLNEED, first, end - first)
 
     def parts(self, ranges: Ranges) -> list[memoryview]:
         """Each range. Raises StorageError where the file ends before."""
@@ -41,8 +53,7 @@ class MappedFile:
     def views(self, ranges: Ranges) -> Array:
         """The ranges as an array of binary_view, null where the size is -1, and all below WINDOW_BYTES.
 
-        Of its views' form: https://arrow.apache.org/docs/format/Columnar.html#variable-size-binary-view-layout. Raises
-        as `parts` does.
+        arrow_views.py says of what its views are made. Raises as `parts` does.
         """
         present = ranges.sizes >= 0
         there = ranges.take(present)
@@ -50,8 +61,8 @@ class MappedFile:
         begin, end = int(there.offsets.min(initial=len(self._bytes))), int(there.ends.max(initial=0))
         offsets, sizes = np.where(present, ranges.offsets, begin), np.maximum(ranges.sizes, 0)
         views = np.zeros((len(ranges), 4), np.int32)
-        views[:, 0], long = sizes, sizes > _SHORT_BYTES
-        views[long, 1] = self._at(offsets[long], _PREFIX_BYTES).view(np.int32)
+        views[:, 0], long = sizes, sizes > SHORT_BYTES
+        views[long, 1] = self._at(offsets[long], PREFIX_BYTES).view(np.int32)
         views[long, 2], views[long, 3] = np.divmod(offsets[long] - begin, WINDOW_BYTES)
         views[~long, 1:] = self._short(offsets[~long], sizes[~long])
         starts = range(begin, begin + 1 + int((offsets - begin).max(initial=0)), WINDOW_BYTES)
@@ -61,8 +72,8 @@ class MappedFile:
         return array
 
     def _short(self, offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """Values of up to _SHORT_BYTES, zeros behind them: int32 of shape (values, 3)."""
-        places = offsets[:, None] + np.arange(_SHORT_BYTES)
+        """Values of up to SHORT_BYTES, zeros behind them: int32 of shape (values, 3)."""
+        places = offsets[:, None] + np.arange(SHORT_BYTES)
         inside = places < (offsets + sizes)[:, None]
         found = np.zeros(inside.shape, np.uint8)
         found[inside] = self._bytes[places[inside]]

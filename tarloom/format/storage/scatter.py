@@ -7,6 +7,7 @@ nobody looks at. Nothing is memory-mapped: a file that is cut while it is read i
 import ctypes
 import errno
 import os
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,7 @@ LOCAL = Medium(gap_bytes=32 << 10, request_bytes=4 << 20, worth=1)
 _MOST_RANGES = 512
 """In one call, each behind its gap: it takes 1024 places on every system."""
 _ANNOUNCED_BYTES = 1 << 20
-"""Requests below this are announced to the system before they are made."""
+"""Requests below this are small."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.preadv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
@@ -36,7 +37,9 @@ def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
     Raises EndsBefore, OSError.
     """
     requests = coalesce(ranges, LOCAL)
-    _announce(descriptor, requests)
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        for start, end in announced(requests):
+            os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
     ranges = ranges.take(requests.order)
     gaps = _gaps(requests, ranges)
     nowhere = np.empty(int(gaps.max(initial=0)), np.uint8)
@@ -50,12 +53,11 @@ def scatter(descriptor: int, ranges: Ranges, addresses: np.ndarray) -> None:
             _fill(descriptor, places[i:j].reshape(-1, 2), int(starts[i]), int(ends[j - 1]))
 
 
-def _announce(descriptor: int, requests: Requests) -> None:
-    """Let the system fetch small requests from the disk side by side. Ahead of large ones it reads by itself."""
+def announced(requests: Requests) -> Iterator[tuple[int, int]]:
+    """Where those begin and end that the system is to know of before they are made: it fetches small ones from the disk
+    side by side then. Ahead of large ones it reads by itself."""
     small = requests.ends - requests.starts < _ANNOUNCED_BYTES
-    if hasattr(os, "posix_fadvise"):  # not on macOS
-        for start, end in zip(requests.starts[small].tolist(), requests.ends[small].tolist(), strict=True):
-            os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
+    return zip(requests.starts[small].tolist(), requests.ends[small].tolist(), strict=True)
 
 
 def _gaps(requests: Requests, ranges: Ranges) -> np.ndarray:

@@ -55,6 +55,7 @@ class Feed:
         *,
         drop_last: bool = False,
         memory_bytes: int = GIB,
+        memory_map: bool = False,
         max_skipped: int | None = None,
     ) -> None:
         self._reading = Reading(
@@ -63,6 +64,7 @@ class Feed:
             assembly=assembly,
             share=share,
             memory_bytes=memory_bytes,
+            memory_map=memory_map,
             max_skipped=max_skipped,
         )
         self._drop_last = drop_last

@@ -29,6 +29,7 @@ class FeedKeywords(TypedDict, total=False):
     memory_bytes: int
     cache: str | None
     cache_bytes: int
+    memory_map: bool
     max_skipped: int | None
 
 

@@ -59,6 +59,9 @@ class FeedOptions:
     """A folder of this machine that keeps what is read of shards in an object store; processes may share it."""
     cache_bytes: int = 64 * GIB
     """What it may hold; what was not used for the longest time makes room."""
+    memory_map: bool = False
+    """Decode members of local tars where they lie, mapped into memory (mapped.py says what that asks of their owner);
+    others are read as ever."""
     max_skipped: int | None = 1000
     """Bad samples that may be replaced in an epoch, by each process that reads; None for no limit."""
 
@@ -93,6 +96,7 @@ _KINDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("memory_bytes", (Real,), "4 << 30"),
     ("cache", (str, PathLike), '"/scratch/shards"'),
     ("cache_bytes", (Real,), "64 << 30"),
+    ("memory_map", (Integral, np.bool_), "True"),
     ("max_skipped", (Real,), "100"),
 )
 """What options are that may be thought to be something else, and how they are written."""
@@ -136,6 +140,7 @@ def new_feed(data: Dataset | Mixture, batch_size: int, options: FeedOptions, *, 
         Share(batch_size=batch_size, rank=rank, world_size=world_size),
         drop_last=options.drop_last,
         memory_bytes=options.memory_bytes,
+        memory_map=bool(options.memory_map),
         max_skipped=options.max_skipped,
     )
     if options.drop_last and not len(feed):

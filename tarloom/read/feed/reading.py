@@ -26,6 +26,8 @@ class Reading:
     assembly: Assembly
     share: Share
     memory_bytes: int
+    memory_map: bool = False
+    """Members stay where they lie in local tars that can be mapped."""
     max_skipped: int | None = None
     """Samples that may be replaced in an iteration; None for no limit."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -36,7 +38,7 @@ class Reading:
 
         Raises ShardError or StorageError that names what cannot be read, TooManyErrors.
         """
-        fetcher, limited = Fetcher(self.sources), Ledger(max_skipped=self.max_skipped)
+        fetcher, limited = Fetcher(self.sources, mapped=self.memory_map), Ledger(max_skipped=self.max_skipped)
         spares = Spares(self.sources, fetcher)
         begun = self.assembly.begun(self._samples(fetcher, epoch, steps), len(steps), room)
         try:

@@ -42,7 +42,7 @@ _Read = tuple[dict[str, Binary | list[bytes | None]], pa.Buffer, Sequence[memory
 class Members:
     """Reads members of the rows of a piece. Those that are `apart` are wanted as bytes objects, if that costs less.
 
-    mapped: they are to stay where they lie in a local tar, if that can be mapped, and most of it is wanted.
+    mapped: they are to stay where they lie in a local tar, if that can be mapped.
     """
 
     def __init__(
@@ -69,11 +69,13 @@ class Members:
         names = member_names(keys, {m: found.sizes >= 0 for m, found in places.items()})
         headers, extended = wanted.offsets - BLOCK, extended_names(names)
         fronts = self._fronts(headers[extended])
-        can_lie = self._wants_mapped and _is_dense(wanted) and wanted.sizes.max() < WINDOW_BYTES
+        can_lie = self._wants_mapped and wanted.sizes.max(initial=0) < WINDOW_BYTES
         file = self._file if can_lie else None
-        values, blocks, parts = (
-            self._packed(places, headers, fronts) if file is None else _viewed(file, places, headers, fronts)
-        )
+        if file is None:
+            values, blocks, parts = self._packed(places, headers, fronts)
+        else:
+            file.prepare(Ranges(offsets=headers, sizes=BLOCK + wanted.sizes))
+            values, blocks, parts = _viewed(file, places, headers, fronts)
         check_headers(
             self._piece, self._index, blocks, names, wanted.sizes, dict(zip(extended.tolist(), parts, strict=True))
         )
@@ -132,16 +134,6 @@ def _viewed(file: MappedFile, places: Mapping[str, Ranges], headers: np.ndarray,
     """As `_packed`; members stay in the file."""
     values = {member: Binary(file.views(found)) for member, found in places.items()}
     return {**values}, file.blocks(headers, BLOCK), file.parts(fronts)
-
-
-def _is_dense(ranges: Ranges) -> bool:
-    """Whether most of what lies between them is wanted, counted in blocks, and with their headers. Of pages that are
-    mapped here and there, the system reads the neighbours from the disk, too, which took twice as long as to read what
-    was wanted."""
-    if not len(ranges):
-        return False
-    blocks = len(ranges) + (-(-ranges.sizes // BLOCK)).sum()
-    return bool(2 * blocks * BLOCK >= ranges.ends.max() - ranges.offsets.min())
 
 
 def _is_large(sizes: np.ndarray) -> bool:

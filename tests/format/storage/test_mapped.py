@@ -12,6 +12,7 @@ from tarloom.errors import StorageError
 from tarloom.format.storage import mapped, open_storage
 from tarloom.format.storage.mapped import MappedFile
 from tarloom.format.storage.ranges import Ranges
+from tarloom.format.storage.scatter import announced as announced_by_scatter
 
 SIZE = 5000
 BYTES = random.Random(0).randbytes(SIZE)
@@ -59,6 +60,24 @@ def test_views_hold_no_more_of_the_file_than_lies_between_the_first_and_the_last
     assert buffer.to_pybytes() == BYTES[1000:3020]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "announced"),
+    [
+        ([(900_000, 3000), (100_000, 2000), (102_500, 100)], [(100_000, 102_600), (900_000, 903_000)]),
+        ([(100_000, 500_000), (600_000, 300_000)], []),
+        ([], []),
+    ],
+)
+def test_the_system_is_told_of_ranges_that_lie_apart_and_reads_by_itself_what_lies_close(
+    tmp_path, monkeypatch, wanted, announced
+):
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    told = []
+    monkeypatch.setattr(mapped, "announced", lambda requests: told.extend(announced_by_scatter(requests)) or told)
+    MappedFile(open_storage(tmp_path), "file").prepare(ranges(*wanted))
+    assert told == announced
+
+
 def test_views_live_on_when_the_file_is_replaced(tmp_path):
     (tmp_path / "file").write_bytes(BYTES)
     array = MappedFile(open_storage(tmp_path), "file").views(ranges((0, SIZE)))
@@ -69,7 +88,7 @@ def test_views_live_on_when_the_file_is_replaced(tmp_path):
 
 @pytest.mark.parametrize("found", [(SIZE - 10, 11), (-1, 5), (SIZE + 1, 0)])
 def test_ranges_that_the_file_does_not_have_are_refused(file, found):
-    for take in (file.parts, file.views):
+    for take in (file.parts, file.views, file.prepare):
         with pytest.raises(StorageError, match="file: ends before a range that was asked for"):
             take(ranges(found))
     with pytest.raises(StorageError, match="file: ends before"):

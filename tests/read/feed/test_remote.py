@@ -50,6 +50,7 @@ def test_a_store_feeds_the_same_batches_as_a_folder(local, remote, tmp_path):
     expected = batches_of(local)
     assert batches_of(remote) == expected
     assert batches_of(remote, cache=str(tmp_path), cache_bytes=CACHE_BYTES) == expected
+    assert batches_of(remote, memory_map=True) == batches_of(local, memory_map=True) == expected
 
 
 def test_what_was_fed_once_is_fed_again_without_the_store(local, remote, tmp_path):

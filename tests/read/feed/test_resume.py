@@ -15,6 +15,7 @@ CROPPED = {"columns": ("png", "json"), "decode": {"png": RandomCrop(5), "json": 
 KINDS = {
     "plain": {"options": {"columns": ("json",), **SHUFFLED}},
     "as they lie": {"options": {"columns": ("json",), "shuffle": False, "memory_bytes": 1000}},
+    "mapped": {"options": {**CROPPED, **SHUFFLED, "memory_map": True}},
     "one window": {"options": {"columns": ("json",)}},
     "bad samples": {"options": {**CROPPED, **SHUFFLED}},
     "filtered": {"where": "width >= 9 OR class = 'a'", "options": {**CROPPED, **SHUFFLED, "drop_last": True}},

@@ -85,10 +85,10 @@ class Closed(Exception):
 
 
 class Fetcher:
-    """Reads samples of these sources."""
+    """Reads samples of these sources. mapped: members stay where they lie in local tars that can be mapped."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = tuple(sources)
+    def __init__(self, sources: Sequence[Source], *, mapped: bool = False) -> None:
+        self._sources, self._mapped = tuple(sources), mapped
         reads = [source.reads for source in sources]
         self._first_alike = np.array([reads.index(what) for what in reads])
         self._storage = max((source.storage for source in sources), key=threads_for)
@@ -149,7 +149,7 @@ class Fetcher:
         self._begun[piece.url] = None
         try:
             with arena.here():
-                found = list(read_chunks(piece, "sample"))
+                found = list(read_chunks(piece, "sample", mapped=self._mapped))
         finally:
             self._begun.pop(piece.url, None)
         if sum(map(len, found)) != (piece.rows if piece.only is None else len(piece.only)):

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from tarloom.format.arrow_types import Array
+from tarloom.format.arrow_views import places_of_views
 from tarloom.read.feed.order.chance import Numbers
 
 
@@ -23,7 +24,11 @@ class Scattered(Sequence[memoryview | None]):
 
     @classmethod
     def of(cls, values: Array) -> "Scattered":
-        """Of an array of type binary or large_binary."""
+        """Of an array of type binary, large_binary or binary_view."""
+        if values.type == pa.binary_view():
+            buffers, where = places_of_views(values)
+            where[_missing(values), 2] = -1
+            return cls(buffers, where)
         width = np.int64 if values.type == pa.large_binary() else np.int32
         _, ends, data = values.buffers()
         bounds = np.frombuffer(memoryview(ends or b""), width)[values.offset :][: len(values) + 1].astype(np.int64)

@@ -16,7 +16,8 @@ from tests.format.raw import packed_dataset, write_parquet
 
 NAMES = ("jpg", "txt", "width", "caption.text", "clip.embedding")
 SHARED = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-VALUES = st.lists(st.none() | st.binary(max_size=9), max_size=12)
+VALUES = st.lists(st.none() | st.binary(max_size=20), max_size=12)
+KINDS = (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def places(rows) -> Places:
@@ -34,13 +35,15 @@ def plainly(dataset) -> list[list[dict]]:
     return found
 
 
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("where", [None, "width > 100 AND __key__ LIKE '%1%'"])
-def test_samples_are_those_at_the_places_asked_for(packed, where):
+def test_samples_are_those_at_the_places_asked_for(packed, where, mapped):
     dataset = tarloom.open(packed).select(*NAMES)
     dataset = dataset if where is None else dataset.where(where)
     source, expected = Source(dataset), plainly(dataset)
     assert source.rows.tolist() == [len(samples) for samples in expected]
-    fetcher, rows = Fetcher([source]), [(0, s, r) for s, samples in enumerate(expected) for r in range(len(samples))]
+    fetcher = Fetcher([source], mapped=mapped)
+    rows = [(0, s, r) for s, samples in enumerate(expected) for r in range(len(samples))]
 
     @SHARED
     @given(st.lists(st.sampled_from(rows), max_size=30))
@@ -86,8 +89,9 @@ def test_tables_that_change_behind_a_feeds_back_are_named(tmp_path, monkeypatch)
 @given(st.lists(VALUES, max_size=4), st.data())
 def test_values_are_joined_and_taken_by_their_numbers(parts, data):
     values = [value for part in parts for value in part]
-    kinds = [data.draw(st.sampled_from([pa.binary(), pa.large_binary()])) for _ in parts]
-    joined = Scattered.joined([Scattered.of(pa.array(p, k)) for p, k in zip(parts, kinds, strict=True)])
+    front = data.draw(st.sampled_from([[], [None, b"x"]]))
+    arrays = [pa.array([*front, *part], data.draw(st.sampled_from(KINDS)))[len(front) :] for part in parts]
+    joined = Scattered.joined([Scattered.of(array) for array in arrays])
     assert bytes_of(joined) == values
     assert joined.sizes.tolist() == [-1 if value is None else len(value) for value in values]
     numbers = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=20)) if values else []
