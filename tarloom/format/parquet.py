@@ -8,12 +8,14 @@ import bisect
 import io
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tarloom.errors import CorruptShard, StorageError, first_line
+from tarloom.format.cpu_threads import on_cpu_threads
 from tarloom.format.retyped import as_read, schema_as_read
 from tarloom.format.storage import LocalStorage, Storage
 
@@ -151,13 +153,8 @@ class ParquetTable:
         wanted = self.schema.names if columns is None else columns
         with _sound(self._where):
             file = self._file or _open(self._source(wanted), self._found)
-            # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
-            table = as_read(file.read(columns=None if columns is None else list(columns), use_threads=False))
-            table = table if columns is None else table.select(list(columns))
-            for place, field in enumerate(table.schema):
-                if field.name in texts and field.type != pa.string():
-                    table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
-            return table
+            read = partial(_read, file, columns, texts)
+            return read() if self._storage.is_local else on_cpu_threads(read)
 
     def _source(self, columns: Sequence[str]) -> pa.NativeFile:
         """The file as Arrow reads it, in which these columns are there."""
@@ -180,6 +177,16 @@ class ParquetTable:
 
 def _open(source: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     return pq.ParquetFile(source, metadata=metadata, pre_buffer=False, page_checksum_verification=True)
+
+
+def _read(file: pq.ParquetFile, columns: Sequence[str] | None, texts: Collection[str]) -> pa.Table:
+    # Not in Arrow's threads: one that frees Python's buffer while Python ends would end it with an abort.
+    table = as_read(file.read(columns=None if columns is None else list(columns), use_threads=False))
+    table = table if columns is None else table.select(list(columns))
+    for place, field in enumerate(table.schema):
+        if field.name in texts and field.type != pa.string():
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+    return table
 
 
 class _Sparse(io.RawIOBase):
