@@ -16,9 +16,7 @@ WAIT = 20
 @pytest.fixture(autouse=True)
 def two_cpus(monkeypatch):
     monkeypatch.setattr(cpu_threads, "cpu_share", lambda: 2)
-    cpu_threads._threads.cache_clear()
-    yield
-    cpu_threads._threads.cache_clear()
+    monkeypatch.setattr(cpu_threads, "_pool", cpu_threads._Pool())
 
 
 def test_threads_that_wait_get_what_they_ask_for_made_by_no_more_threads_than_there_are_cpus():
